@@ -1,0 +1,1 @@
+"""Words and colours: parse, call a job, show what came of it."""

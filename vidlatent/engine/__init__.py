@@ -1,0 +1,1 @@
+"""Windows × tiles × state: tensors only, no files."""

@@ -1,0 +1,1 @@
+"""Files in and out: videos and latents. Knows nothing of networks."""

@@ -1,0 +1,1 @@
+"""One verb per file: files and tensors together."""

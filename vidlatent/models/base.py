@@ -1,0 +1,113 @@
+"""What every video VAE says about itself, and the two verbs it must have."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vidlatent.grid import Grid
+from vidlatent.models.causal import TimeState
+from vidlatent.windows import Plan
+
+LOGVAR_RANGE = (-30.0, 20.0)  # clamp of the reference implementations
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Where published weights live on the model hub."""
+
+    repo: str
+    file: str
+    config: str | None = None  # None: the config is known here
+    revision: str = "main"
+    sha256: str | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The facts of one model: what the engine, the container and a diffusion model must know.
+
+    A diffusion model is fed (z - shift) · scale, one value per channel or one for all.
+    """
+
+    name: str
+    family: str  # which file of models/ builds it
+    grid: Grid
+    channels: int
+    plan: Plan
+    scale: tuple[float, ...] = (1.0,)
+    shift: tuple[float, ...] = (0.0,)
+    licence: str = "unknown"
+    summary: str = ""
+    config: Mapping[str, object] = field(default_factory=dict)
+    hub: Hub | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether streaming equals the whole clip, whatever the chunks."""
+        return self.plan.encode_time.exact and self.plan.decode_time.exact
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Diagonal Gaussian over latents: `mean` and raw (unclamped) `logvar`, both [B, C, t, h, w]."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    @classmethod
+    def of(cls, moments: Tensor) -> "Posterior":
+        """From moments [B, 2C, t, h, w]: mean, then logvar, along channels."""
+        mean, logvar = moments.chunk(2, dim=1)
+        return cls(mean, logvar)
+
+    def mode(self) -> Tensor:
+        """The most likely latents [B, C, t, h, w]: the mean."""
+        return self.mean
+
+    def sample(self, seed: int = 0, start: int = 0) -> Tensor:
+        """Latents [B, C, t, h, w] drawn from the posterior: mean + exp(logvar/2)·noise.
+
+        The noise of a latent frame depends on `seed` and on its absolute index (`start` is the
+        index of the first one here) alone, so no window size can change it.
+        """
+        std = torch.exp(self.logvar.clamp(*LOGVAR_RANGE) / 2)
+        shape = self.mean[:, :, 0].shape
+        frames = [torch.from_numpy(frame_noise(seed, start + t, shape)) for t in range(self.mean.shape[2])]
+        noise = torch.stack(frames, dim=2).to(self.mean)
+        return self.mean + std * noise
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture: the single thing a file of models/ offers to the registry (as FAMILY)."""
+
+    name: str
+    class_names: tuple[str, ...]  # values of `_class_name` in a config.json that it answers to
+    specs: tuple[ModelSpec, ...]  # the models of this architecture that have a name
+    spec_of: Callable[[Mapping[str, object]], ModelSpec]  # any config of the architecture → its spec
+    build: Callable[[ModelSpec], nn.Module]  # a VideoVAE, its weights on the current default device
+    rename: Callable[[str], str | None]  # checkpoint key → ours; None = known and dropped
+
+
+def frame_noise(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal float32 noise of latent frame `index`, the same on every platform and device."""
+    return np.random.Generator(np.random.PCG64([seed, index])).standard_normal(shape, dtype=np.float32)
+
+
+class VideoVAE(Protocol):
+    """The seam between networks and the engine. Weights live in the module, the clip in `state`."""
+
+    spec: ModelSpec
+
+    def encode(self, video: Tensor, state: TimeState) -> Tensor:
+        """Pixels [B, 3, T, H, W] in [-1, 1] → moments [B, 2C, t, h, w], mean then raw logvar."""
+        ...
+
+    def decode(self, latents: Tensor, state: TimeState) -> Tensor:
+        """Latents [B, C, t, h, w] in raw posterior units → pixels [B, 3, T, H, W], not clamped."""
+        ...

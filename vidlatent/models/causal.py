@@ -1,0 +1,50 @@
+"""The clip so far, as a causal network remembers it: the only stateful arithmetic in the house."""
+
+import torch
+from torch import Tensor, nn
+
+
+class TimeState:
+    """What each layer must remember of one clip between two calls; a fresh one begins a clip.
+
+    `more` says that the clip goes on after the next call. A whole clip in one call is `TimeState()`.
+    State is an argument: modules hold weights only, so clips may interleave and errors leave nothing.
+    """
+
+    def __init__(self, more: bool = False) -> None:
+        self.more = more
+        self._kept: dict[nn.Module, Tensor] = {}
+
+    def extend(self, layer: nn.Module, x: Tensor, kernel: int, stride: int = 1) -> Tensor:
+        """`x` [B, C, T, H, W] with the frames in front that a causal kernel still needs.
+
+        At the start of a clip those are kernel-1 copies of the first frame; later, what the layer
+        has seen but not yet stepped over.
+        """
+        past = self._kept.pop(layer, None)
+        if past is None:
+            past = x[:, :, :1].expand(-1, -1, kernel - 1, -1, -1)
+        joined = torch.cat([past, x], dim=2) if past.shape[2] else x
+        if self.more:
+            outputs = max(0, (joined.shape[2] - kernel) // stride + 1)
+            self._kept[layer] = joined[:, :, outputs * stride :].clone()
+        return joined
+
+    def recall(self, layer: nn.Module) -> Tensor | None:
+        """Take what `layer` remembered; None at the start of a clip."""
+        return self._kept.pop(layer, None)
+
+    def remember(self, layer: nn.Module, x: Tensor) -> None:
+        """Keep a copy of `x` for `layer` until the next call, if the clip goes on."""
+        if self.more:
+            self._kept[layer] = x.clone()
+
+    @property
+    def started(self) -> bool:
+        """Whether any layer has already seen a part of this clip."""
+        return bool(self._kept)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held between calls."""
+        return sum(x.numel() * x.element_size() for x in self._kept.values())

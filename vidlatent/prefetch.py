@@ -1,0 +1,68 @@
+"""Bounded read-ahead: a thread that stays a few items in front of whoever consumes them."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from queue import Empty, Full, Queue
+from typing import TypeVar
+
+T = TypeVar("T")
+_POLL_S = 0.1
+
+
+def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
+    """Yield `items` in order while a thread reads at most `depth` ahead.
+
+    An error in the source is raised here, after the items before it. Closing the generator stops
+    the thread and closes the source.
+    """
+    queue: Queue[tuple[T | None, BaseException | None]] = Queue(maxsize=max(1, depth))
+    stop = threading.Event()
+    thread = threading.Thread(target=_fill, args=(items, queue, stop), name="vidlatent-prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, end = _get(queue, thread)
+            if isinstance(end, StopIteration):
+                return
+            if end is not None:
+                raise end
+            yield item  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _fill(items: Iterable[T], queue: Queue, stop: threading.Event) -> None:
+    source = iter(items)
+    end: BaseException = StopIteration()
+    try:
+        for item in source:
+            if not _put(queue, (item, None), stop):
+                break
+    except BaseException as e:  # the consumer raises it, whatever it is
+        end = e
+    finally:
+        if hasattr(source, "close"):
+            source.close()
+        _put(queue, (None, end), stop)
+
+
+def _put(queue: Queue, entry: tuple, stop: threading.Event) -> bool:
+    """Put, unless the consumer has gone."""
+    while not stop.is_set():
+        try:
+            queue.put(entry, timeout=_POLL_S)
+            return True
+        except Full:
+            continue
+    return False
+
+
+def _get(queue: Queue, thread: threading.Thread) -> tuple:
+    """Get, noticing signals in between."""
+    while True:
+        try:
+            return queue.get(timeout=_POLL_S)
+        except Empty:
+            if not thread.is_alive() and queue.empty():
+                raise RuntimeError("the reading thread died without a word") from None
