@@ -14,6 +14,7 @@ class TimeState:
     def __init__(self, more: bool = False) -> None:
         self.more = more
         self._kept: dict[nn.Module, Tensor] = {}
+        self._begun: set[nn.Module] = set()
 
     def extend(self, layer: nn.Module, x: Tensor, kernel: int, stride: int = 1) -> Tensor:
         """`x` [B, C, T, H, W] with the frames in front that a causal kernel still needs.
@@ -38,6 +39,13 @@ class TimeState:
         """Keep a copy of `x` for `layer` until the next call, if the clip goes on."""
         if self.more:
             self._kept[layer] = x.clone()
+
+    def begins(self, layer: nn.Module) -> bool:
+        """Whether this is the first call of the clip that `layer` sees."""
+        first = layer not in self._begun
+        if self.more:
+            self._begun.add(layer)
+        return first
 
     @property
     def started(self) -> bool:

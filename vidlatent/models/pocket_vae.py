@@ -1,0 +1,184 @@
+"""Pocket, our own small video VAE: the bundled default, light enough for a laptop.
+
+Pixels are folded 4×4 into channels and refined frame by frame; then four frames and 2×2 positions
+fold into one latent position, where causal residual blocks mix space and time. The decoder mirrors
+it. Nothing is normalised over space or time, so streaming equals the whole clip. The first frame
+is a group of its own: three copies of it stand in front.
+
+Inside, activations are [B·T, C, H, W] channels-last, which is a free view of [B, C, T, H, W].
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vidlatent.grid import Grid
+from vidlatent.models.base import Family, ModelSpec
+from vidlatent.models.causal import TimeState
+from vidlatent.windows import Plan, TimeRule
+
+GRID = Grid(time=4, space=8)
+PATCH = 4  # pixels folded into channels at once
+FOLD = GRID.space // PATCH  # positions folded together with GRID.time frames
+
+
+@dataclass(frozen=True)
+class PocketConfig:
+    """Shape of the network: `stem` channels at 1/4 size, `width` at latent size."""
+
+    latent_channels: int = 16
+    stem: int = 64
+    width: int = 160
+    encoder_stem_blocks: int = 1
+    encoder_blocks: int = 4
+    decoder_blocks: int = 6
+    decoder_stem_blocks: int = 2
+    latent_noise: float = 0.05  # standard deviation of the noise it was trained to bear
+
+    @classmethod
+    def of(cls, config: Mapping[str, object]) -> "PocketConfig":
+        """From a config.json, ignoring keys that are not the network's."""
+        return cls(**{f.name: config[f.name] for f in fields(cls) if f.name in config})
+
+
+class FrameBlock(nn.Module):
+    """Residual block within a frame: two 3×3 convolutions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B·T, C, H, W] → the same."""
+        return x + self.conv2(F.silu(self.conv1(x)))
+
+
+class TimeBlock(nn.Module):
+    """Residual block: a 3×3 convolution in space, then a causal one over three steps of time."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.space = nn.Conv2d(channels, channels, 3, padding=1)
+        self.time = nn.Conv3d(channels, channels, (3, 1, 1))
+
+    def forward(self, x: Tensor, batch: int, state: TimeState) -> Tensor:
+        """[B·t, C, h, w] → the same."""
+        y = unfold_time(F.silu(self.space(x)), batch)
+        y = self.time(state.extend(self, y, kernel=3))
+        return x + fold_time(y)
+
+
+class Encoder(nn.Module):
+    """Pixels → latents."""
+
+    def __init__(self, c: PocketConfig) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3 * PATCH**2, c.stem, 3, padding=1)
+        self.stem_blocks = nn.ModuleList(FrameBlock(c.stem) for _ in range(c.encoder_stem_blocks))
+        cube = (GRID.time, FOLD, FOLD)
+        self.fold = nn.Conv3d(c.stem, c.width, cube, stride=cube)
+        self.blocks = nn.ModuleList(TimeBlock(c.width) for _ in range(c.encoder_blocks))
+        self.head = nn.Conv2d(c.width, c.latent_channels, 1)
+
+    def forward(self, video: Tensor, state: TimeState) -> Tensor:
+        """[B, 3, T, H, W] → [B, C, t, H/8, W/8]."""
+        batch = video.shape[0]
+        x = self.stem(F.pixel_unshuffle(fold_time(video), PATCH))
+        for block in self.stem_blocks:
+            x = block(x)
+        x = state.extend(self, unfold_time(x, batch), kernel=GRID.time, stride=GRID.time)
+        x = fold_time(self.fold(x))  # [B·t, width, h, w]
+        for block in self.blocks:
+            x = block(x, batch, state)
+        return unfold_time(self.head(x), batch)
+
+
+class Decoder(nn.Module):
+    """Latents → pixels."""
+
+    def __init__(self, c: PocketConfig) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(c.latent_channels, c.width, 1)
+        self.blocks = nn.ModuleList(TimeBlock(c.width) for _ in range(c.decoder_blocks))
+        cube = (GRID.time, FOLD, FOLD)
+        self.unfold = nn.ConvTranspose3d(c.width, c.stem, cube, stride=cube)
+        self.stem_blocks = nn.ModuleList(FrameBlock(c.stem) for _ in range(c.decoder_stem_blocks))
+        self.stem = nn.Conv2d(c.stem, 3 * PATCH**2, 3, padding=1)
+
+    def forward(self, latents: Tensor, state: TimeState) -> Tensor:
+        """[B, C, t, h, w] → [B, 3, T, 8h, 8w]."""
+        batch = latents.shape[0]
+        x = self.head(fold_time(latents))
+        for block in self.blocks:
+            x = block(x, batch, state)
+        x = self.unfold(unfold_time(x, batch))  # [B, stem, 4t, H/4, W/4]
+        if state.begins(self):
+            x = x[:, :, GRID.time - 1 :]  # the first latent stands for one frame
+        x = fold_time(x)
+        for block in self.stem_blocks:
+            x = block(x)
+        return unfold_time(F.pixel_shuffle(self.stem(x), PATCH), batch)
+
+
+class PocketVAE(nn.Module):
+    """The whole model; its posterior has the constant variance it was trained to bear."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        config = PocketConfig.of(spec.config)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.logvar = 2 * math.log(config.latent_noise)
+
+    def encode(self, video: Tensor, state: TimeState) -> Tensor:
+        """[B, 3, T, H, W] in [-1, 1] → moments [B, 2C, t, h, w]; off-grid tails and edges are floored."""
+        rows, columns = (side // GRID.space * GRID.space for side in video.shape[-2:])
+        mean = self.encoder(video[..., :rows, :columns], state)
+        return torch.cat([mean, torch.full_like(mean, self.logvar)], dim=1)
+
+    def decode(self, latents: Tensor, state: TimeState) -> Tensor:
+        """[B, C, t, h, w] → [B, 3, T, H, W], not clamped."""
+        return self.decoder(latents, state)
+
+
+def fold_time(x: Tensor) -> Tensor:
+    """[B, C, T, H, W] → [B·T, C, H, W], free of copies when channels-last."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def unfold_time(x: Tensor, batch: int) -> Tensor:
+    """[B·T, C, H, W] → [B, C, T, H, W]."""
+    return x.unflatten(0, (batch, -1)).transpose(1, 2)
+
+
+def spec_of(config: Mapping[str, object]) -> ModelSpec:
+    """Spec of a Pocket network with this config."""
+    shape = PocketConfig.of(config)
+    return ModelSpec(
+        name=str(config.get("name", "pocket")),
+        family="pocket",
+        grid=GRID,
+        channels=shape.latent_channels,
+        plan=Plan(encode_time=TimeRule(16), decode_time=TimeRule(4)),
+        scale=tuple(config.get("scale", (1.0,))),
+        shift=tuple(config.get("shift", (0.0,))),
+        licence="Apache-2.0",
+        summary="our own small model, bundled: streaming-exact, for laptops, previews and tests",
+        config={"_class_name": "PocketVAE", **config, **asdict(shape)},
+    )
+
+
+FAMILY = Family(
+    name="pocket",
+    class_names=("PocketVAE",),
+    specs=(spec_of({}),),
+    spec_of=spec_of,
+    build=PocketVAE,
+    rename=lambda key: key,
+)
