@@ -1,4 +1,9 @@
-"""Files are replaced, never overwritten: nothing appears under a name before it is complete."""
+"""Files are replaced, never overwritten: nothing appears under a name before it is complete.
+
+An unfinished `NAME` grows as `.NAME.partial` in the same folder. Whoever writes it holds a lock on it,
+which the operating system drops with the process: a leftover of a killed run is taken over and
+emptied by the next run, a partial file of a living one is refused.
+"""
 
 import errno
 import hashlib
@@ -6,12 +11,24 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 
 from vidlatent.errors import OutOfResources, UsageError
 
+try:
+    import fcntl
+except ImportError:  # not POSIX: two writers on one target are not noticed there
+    fcntl = None
+
 PARTIAL = ".partial"
 _BLOCK_BYTES = 1 << 20
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_WRITABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)  # some network file systems
 
 
 def partial_path(path: Path) -> Path:
@@ -21,7 +38,7 @@ def partial_path(path: Path) -> Path:
 
 def refuse_existing(path: Path, force: bool) -> None:
     """Raise UsageError where `path` exists and may not be replaced."""
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:
         raise UsageError(f"{path}: exists already", "add --force to replace it, or name another output")
 
 
@@ -31,39 +48,69 @@ def commit(partial: Path, path: Path) -> None:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
-        folder = os.open(path.parent, os.O_RDONLY)
+        _sync_folder(path.parent)
+
+
+class Replacement:
+    """The right to write one file: an empty `partial`, locked, until it is committed or discarded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.partial = partial_path(path)
+        self.done = False  # true once committed or discarded
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path}: is not a regular file", "name a file that may be replaced")
+        with naming_disk_errors(path):
+            self._lock = _lock(self.partial, path)
+
+    def commit(self) -> None:
+        """Make the partial file, complete and closed by now, durable under its name."""
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            commit(self.partial, self.path)
+        except BaseException:
+            self.discard()
+            raise
+        self._release()
+
+    def discard(self) -> None:
+        """Remove the partial file; what was at `path` before stays."""
+        self.partial.unlink(missing_ok=True)
+        self._release()
+
+    def _release(self) -> None:
+        os.close(self._lock)
+        self.done = True
 
 
 @contextmanager
 def replace_on_close(path: Path) -> Iterator[Path]:
-    """Give a partial path to write; on a clean exit it becomes `path`, on an error it is removed."""
-    partial = partial_path(path)
+    """Give a partial file to write; on a clean exit it becomes `path`, on an error it is removed.
+
+    Ctrl-C is an error like any other; a kill −9 leaves the partial file to the next run.
+    """
+    replacement = Replacement(path)
     try:
         with naming_disk_errors(path):
-            yield partial
-        commit(partial, path)
+            yield replacement.partial
     except BaseException:
-        partial.unlink(missing_ok=True)
+        replacement.discard()
         raise
+    replacement.commit()
 
 
 @contextmanager
 def naming_disk_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into errors that name `path`."""
+    """Turn the operating system's refusals to write `path` into errors that name it."""
     try:
         yield
     except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if e.errno in _DISK_FULL:
             free = free_bytes(path.parent) / 1e9
             raise OutOfResources(
                 f"{path}: disk full ({free:.2f} GB free in {path.parent})",
                 "free some space, or write elsewhere",
             ) from e
-        if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+        if e.errno in _NOT_WRITABLE and _concerns(e, path):
             raise UsageError(
                 f"{path}: cannot be written ({e.strerror})", "name an output you may write"
             ) from e
@@ -72,13 +119,72 @@ def naming_disk_errors(path: Path) -> Iterator[None]:
 
 def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes free on the disk that holds `folder`."""
-    return shutil.disk_usage(folder if folder.exists() else Path.cwd()).free
+    """Bytes free on the disk that holds `folder`, or will hold it once it is made."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
+def _lock(partial: Path, path: Path) -> int:
+    """Open an empty `partial` that no other run is writing; the descriptor holds the lock."""
+    while True:
+        held = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
+        if not _try_lock(held):
+            os.close(held)
+            raise UsageError(
+                f"{path}: another run is writing it", "wait until it ends, or name another output"
+            )
+        # Its former owner may have renamed it between our two calls: then this is a finished file.
+        if _is_at(held, partial):
+            os.ftruncate(held, 0)
+            return held
+        os.close(held)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Lock an open file, unless another holds it; True too where the disk knows no locks."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as e:
+        if e.errno not in _NO_LOCKS:
+            raise
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is still the one called `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _concerns(e: OSError, path: Path) -> bool:
+    """Whether `e` is about `path`, and not about some input that was read meanwhile."""
+    ours = {str(place) for place in (path, partial_path(path), path.parent)}
+    named = {str(name) for name in (e.filename, e.filename2) if name is not None}
+    return not named or bool(named & ours)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def asset(name: str) -> Path:
+    """Where a file that the package carries lies."""
+    return Path(str(resources.files("vidlatent.assets") / name))

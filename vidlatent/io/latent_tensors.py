@@ -1,0 +1,17 @@
+"""Latents as bytes."""
+
+import torch
+from torch import Tensor
+
+TORCH_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def bytes_of(latents: Tensor) -> memoryview:
+    """The memory of a contiguous CPU tensor."""
+    return latents.view(torch.uint8).numpy().reshape(-1).data
+
+
+def first_not_finite(latents: Tensor) -> int | None:
+    """Index of the first latent frame of [t, C, h, w] that holds NaN or infinity."""
+    bad = ~torch.isfinite(latents).flatten(1).all(dim=1)
+    return int(bad.nonzero()[0]) if bool(bad.any()) else None
