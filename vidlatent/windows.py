@@ -4,9 +4,13 @@ Nothing here knows a tensor or a network. A plan is part of a latent's identity 
 normalisation looks at the whole window, so it is written into the file that holds the latents.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import count
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -113,3 +117,26 @@ class Plan:
     decode_time: TimeRule
     encode_tiles: Tiling | None = None
     decode_tiles: Tiling | None = None
+
+
+def cut(
+    items: Iterable[T], rule: TimeRule, outputs: Callable[[int], int]
+) -> Iterator[tuple[Window, list[T], bool]]:
+    """Cut a stream into the rule's windows: each with its items, and whether it is the last.
+
+    Holds one window and one item more, which is how it knows the last without being told a total.
+    """
+    held: list[T] = []  # items from index `base` on
+    base = seen = 0
+    windows = rule.windows(outputs) if rule.stride else iter([Window(0, sys.maxsize)])
+    window = next(windows)
+    for item in items:
+        if seen == window.stop:
+            yield window, held[window.start - base :], False
+            window = next(windows)
+            del held[: window.start - base]
+            base = window.start
+        held.append(item)
+        seen += 1
+    if seen:
+        yield replace(window, stop=seen), held[window.start - base :], True

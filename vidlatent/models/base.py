@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vidlatent.grid import Grid
 from vidlatent.models.causal import TimeState
-from vidlatent.windows import Plan
+from vidlatent.windows import Plan, Tiling
 
 LOGVAR_RANGE = (-30.0, 20.0)  # clamp of the reference implementations
 
@@ -25,6 +25,10 @@ class Hub:
     revision: str = "main"
     sha256: str | None = None
     bytes: int | None = None
+
+
+# A tile's side in pixels and the fraction that neighbours share → its tilings of pixels and of latents.
+TileRule = Callable[[int, float], tuple[Tiling, Tiling]]
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class ModelSpec:
     summary: str = ""
     config: Mapping[str, object] = field(default_factory=dict)
     hub: Hub | None = None
+    tiles: TileRule | None = None  # None: frames go through whole
+    tile_overlap: float = 0.125  # fraction of a tile, unless told otherwise
 
     @property
     def exact(self) -> bool:

@@ -1,0 +1,46 @@
+"""Pixels ↔ floats, the only place: integers of 8 or 16 bits outside, [-1, 1] inside."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vidlatent.errors import BadInput
+from vidlatent.grid import Grid
+
+FULL_SCALE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+
+
+def to_model(frames: Sequence[np.ndarray], grid: Grid, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Frames [H, W, 3] uint8 or uint16 → video [1, 3, T, H', W'] in [-1, 1], edges repeated to the grid."""
+    stack = np.stack(frames)  # T H W 3: channels-last in memory, and stays so
+    full = FULL_SCALE.get(stack.dtype)
+    if full is None:
+        raise BadInput(f"frames are {stack.dtype}", "give uint8 or uint16")
+    pixels = torch.from_numpy(stack).to(device).to(torch.float32).mul_(2 / full).sub_(1)
+    return pad_to_grid(pixels.permute(3, 0, 1, 2)[None], grid).to(dtype)
+
+
+def pad_to_grid(video: Tensor, grid: Grid) -> Tensor:
+    """[B, C, T, H, W] with bottom rows and right columns repeated until the sides fit the grid."""
+    down, right = (grid.missing_pixels(side) for side in video.shape[-2:])
+    if not down and not right:
+        return video
+    flat = video.transpose(1, 2).flatten(0, 1)  # replicate padding wants four axes
+    padded = F.pad(flat, (0, right, 0, down), mode="replicate")
+    return padded.unflatten(0, (video.shape[0], -1)).transpose(1, 2)
+
+
+def to_frames(video: Tensor, height: int, width: int, dtype: np.dtype | type = np.uint8) -> np.ndarray:
+    """Video [1, 3, T, H', W'], clamped to [-1, 1] → frames [T, height, width, 3], rounded half up."""
+    full = FULL_SCALE[np.dtype(dtype)]
+    cropped = video[0, :, :, :height, :width].permute(1, 2, 3, 0).float()
+    if torch.isnan(cropped).any():
+        raise BadInput(
+            "decoding gave NaN", "try --dtype fp32; if it stays, the latents or the weights are broken"
+        )
+    levels = cropped.clamp(-1, 1).add(1).mul_(full / 2).add_(0.5).floor_()
+    kind = torch.uint8 if full == 255 else torch.int32  # torch has no arithmetic on uint16
+    return levels.to(kind).contiguous().cpu().numpy().astype(dtype, copy=False)

@@ -1,0 +1,73 @@
+"""Where and how a network runs: device, dtype, and how much memory that takes."""
+
+import resource
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from vidlatent.errors import UsageError
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A device and the dtype that networks compute in there."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def choose(
+        cls, device: str | torch.device | None = None, dtype: torch.dtype | str | None = None
+    ) -> "Runtime":
+        """The named device, else the best there is; unless told otherwise bf16 on CUDA, fp32 elsewhere."""
+        chosen = pick_device(device)
+        if isinstance(dtype, str):
+            dtype = named_dtype(dtype)
+        return cls(chosen, dtype or (torch.bfloat16 if chosen.type == "cuda" else torch.float32))
+
+    @property
+    def dtype_name(self) -> str:
+        """`fp32`, `fp16` or `bf16`."""
+        return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
+
+    def synchronise(self) -> None:
+        """Wait until the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+
+def pick_device(name: str | torch.device | None) -> torch.device:
+    """`name` as a device that is really here; without a name cuda, else mps, else cpu."""
+    if name is None:
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError) as e:
+        raise UsageError(f"--device {name}: not available here", "use --device cpu, or leave it out") from e
+    return device
+
+
+def named_dtype(name: str) -> torch.dtype:
+    """`fp32`, `fp16` or `bf16` as torch knows it."""
+    if name not in DTYPES:
+        raise UsageError(f"--dtype {name}: unknown", f"one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def peak_host_bytes() -> int:
+    """Largest resident set of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_device_bytes(device: torch.device) -> int:
+    """Most memory allocated on `device` so far; 0 for a device that is the host."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
