@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrameClock:
     """Presentation times of all frames of a clip.
 
@@ -18,8 +18,22 @@ class FrameClock:
     pts: np.ndarray
     durations: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
+    def __post_init__(self) -> None:
+        if self.time_base <= 0:
+            raise ValueError(f"a tick must last some time, got a time base of {self.time_base} s")
+        if len(self.durations) not in (0, len(self.pts)):
+            raise ValueError(f"expected {len(self.pts)} durations or none, got {len(self.durations)}")
+
     def __len__(self) -> int:
         return len(self.pts)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, FrameClock)
+            and self.time_base == other.time_base
+            and np.array_equal(self.pts, other.pts)
+            and np.array_equal(self.durations, other.durations)
+        )
 
     def seconds(self, index: int) -> Fraction:
         """Presentation time of frame `index` in seconds."""

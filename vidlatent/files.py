@@ -73,7 +73,9 @@ class Replacement:
         self._release()
 
     def discard(self) -> None:
-        """Remove the partial file; what was at `path` before stays."""
+        """Remove the partial file, unless that has its name already; what was at `path` before stays."""
+        if self.done:
+            return
         self.partial.unlink(missing_ok=True)
         self._release()
 

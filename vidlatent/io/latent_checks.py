@@ -17,6 +17,7 @@ FORMAT = "vidlatent"
 FORMAT_VERSION = (1, 0)
 CONTAINER_KEYS = ("format", "format_version", "time_base", "block_bytes", "checksum")
 MAX_PIXELS = 1 << 28  # of one padded frame: 16384 × 16384
+MAX_TIME_BASE = (1 << 31) - 1  # numerator and denominator: what video containers can say
 MAX_PTS = 1 << 62  # differences of two of them fit int64
 LATENT_DTYPES = ("F32", "F16", "BF16")
 
@@ -28,6 +29,7 @@ def check_tensors(header: LatentHeader, tensors: Mapping[str, Entry], block_byte
     if latents.dtype not in LATENT_DTYPES or len(latents.shape) != 4 or not all(latents.shape):
         wanted = f"[t, C, h, w] of {' or '.join(LATENT_DTYPES)}"
         raise ValueError(f"latents: expected {wanted}, got {latents.dtype} {list(latents.shape)}")
+    check_sizes(header, *latents.shape)
     frames, block_count = header.source.frames, -(-tensors["checksums"].start // block_bytes)
     _expect(tensors, "pts", "I64", (frames,))
     _expect(tensors, "durations", "I64", (frames,))
@@ -40,12 +42,13 @@ def check_tensors(header: LatentHeader, tensors: Mapping[str, Entry], block_byte
     if ("logvar" in tensors) != (header.posterior == "full"):
         has = "a" if "logvar" in tensors else "no"
         raise ValueError(f"posterior {header.posterior}, but there is {has} tensor `logvar`")
-    check_sizes(header, *latents.shape)
 
 
 def check_sizes(header: LatentHeader, t: int, channels: int, h: int, w: int) -> None:
     """Raise where latents [t, channels, h, w] cannot be what the header's clip becomes on its grid."""
     source, pad, grid = header.source, header.pad, header.grid
+    if not source.frames:
+        raise ValueError("source.frames: a clip has at least one frame, got 0")
     for what, found, promised, unit in (
         ("frames", grid.frames(t), source.frames + pad.frames, "frames"),
         ("rows", h * grid.space, source.height + pad.rows, "pixels"),
@@ -66,6 +69,8 @@ def check_sizes(header: LatentHeader, t: int, channels: int, h: int, w: int) -> 
 def check_clock(clock: FrameClock) -> None:
     """Raise where times run backwards or lie beyond all reason."""
     pts, durations = clock.pts, clock.durations
+    js.integer(clock.time_base.numerator, "time_base numerator", 1, MAX_TIME_BASE)
+    js.integer(clock.time_base.denominator, "time_base denominator", 1, MAX_TIME_BASE)
     if len(pts) and not -MAX_PTS <= pts.min() <= pts.max() <= MAX_PTS:
         raise ValueError(f"pts: expected at most 2^62 ticks from zero, got {pts.min()} to {pts.max()}")
     backwards = np.flatnonzero(np.diff(pts) < 0)

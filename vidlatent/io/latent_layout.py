@@ -68,7 +68,10 @@ def pack_header(metadata: Mapping[str, str], tensors: Mapping[str, Entry]) -> by
     for name, entry in tensors.items():
         offsets = [entry.start, entry.stop]
         header[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": offsets}
-    return js.dump(header).encode()
+    packed = js.dump(header).encode()
+    if len(packed) > MAX_HEADER_BYTES:
+        raise ValueError(f"header: expected at most {MAX_HEADER_BYTES} bytes, got {len(packed)}")
+    return packed
 
 
 def write_header(file: BinaryIO, packed: bytes, room: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile
+from vidlatent.files import replace_on_close
 from vidlatent.io import latent_json as js
 from vidlatent.io.latent_checks import CONTAINER_KEYS, FORMAT, FORMAT_VERSION, check_clock, check_tensors
 from vidlatent.io.latent_digests import BLOCK_RANGE, DIGEST_BYTES, BlockDigests, root_checksum
@@ -20,15 +22,18 @@ from vidlatent.io.latent_layout import Layout, read_layout
 from vidlatent.io.latent_tensors import TORCH_DTYPES, bytes_of, first_not_finite
 
 _COPY_BYTES = 1 << 20
-_MAX_TICKS = (1 << 31) - 1  # of a time base
-_HINT = "encode the source again; `vidlatent inspect --verify` says more about a file that opens"
+_HINT = "make it again from its source with `vidlatent encode`"
 
 
 class LatentReader:
-    """Reads one `.latent`: `header` facts and `clock` at once, latents by the slice. A context manager."""
+    """Reads one `.latent`: `header` facts and `clock` at once, latents by the slice. A context manager.
+
+    Threads may share one; a forked process must open its own.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = Lock()
         with _blaming(path):
             self._file = path.open("rb")
             try:
@@ -90,7 +95,7 @@ class LatentReader:
         if not self.has_audio:
             return False
         entry = self._layout.tensors["audio"]
-        with target.open("wb") as file:
+        with _blaming(self.path), replace_on_close(target) as partial, partial.open("wb") as file:
             for block in self._blocks(entry.start, entry.stop, _COPY_BYTES):
                 file.write(block)
         return True
@@ -154,15 +159,17 @@ class LatentReader:
         self._read_into(memoryview(ticks).cast("B"), self._layout.tensors[name].start)
         return ticks.astype(np.int64, copy=False)
 
-    def _blocks(self, start: int, stop: int, size: int) -> Iterator[bytes]:
+    def _blocks(self, start: int, stop: int, size: int) -> Iterator[memoryview]:
         for offset in range(start, stop, size):
-            block = bytearray(min(size, stop - offset))
-            self._read_into(memoryview(block), offset)
-            yield bytes(block)
+            block = memoryview(bytearray(min(size, stop - offset)))
+            self._read_into(block, offset)
+            yield block
 
     def _read_into(self, target: memoryview, offset: int) -> None:
-        self._file.seek(self._layout.data_start + offset)
-        if (found := self._file.readinto(target)) != len(target):  # type: ignore[attr-defined]
+        with self._lock:
+            self._file.seek(self._layout.data_start + offset)
+            found = self._file.readinto(target)
+        if found != len(target):
             raise ValueError(f"torn file: expected {len(target)} bytes at {offset}, found {found}")
 
 
@@ -217,7 +224,6 @@ def _refuse_other_major(text: str, path: Path) -> None:
 
 def _time_base(text: str) -> Fraction:
     numerator, _, denominator = js.string(text, "time_base", 32).partition("/")
-    if not (numerator.isdecimal() and denominator.isdecimal()):
+    if not (numerator.isdecimal() and denominator.isdecimal() and int(denominator)):
         raise ValueError(f"time_base: expected N/D seconds, got {js.brief(text)}")
-    ticks = [js.integer(int(part), "time_base", 1, _MAX_TICKS) for part in (numerator, denominator)]
-    return Fraction(*ticks)
+    return Fraction(int(numerator), int(denominator))

@@ -45,16 +45,15 @@ class LatentWriter:
         self._tensors: dict[str, Entry] = {}
         self._digests = BlockDigests()
         self._room = _room_for(header)
-        self._target = Replacement(path)
         self._logvar_path = partial_path(path.with_name(f"{path.name}.logvar"))
-        self._logvar: BinaryIO | None = None
-        self._file = self._target.partial.open("wb+")
+        self._open: list[BinaryIO] = []
+        self._target = Replacement(path)
         try:
             with naming_disk_errors(path):
-                self._logvar_path.unlink(missing_ok=True)
+                self._logvar_path.unlink(missing_ok=True)  # of a run that was killed
+                self._file = self._create(self._target.partial)
+                self._logvar = self._create(self._logvar_path) if with_logvar else None
                 self._file.write(bytes(LENGTH.size + self._room))
-                if with_logvar:
-                    self._logvar = self._logvar_path.open("wb+")
         except BaseException:
             self.discard()
             raise
@@ -76,19 +75,19 @@ class LatentWriter:
         `header` replaces the one given at the start: some facts are known only at the end.
         """
         self._header = header or self._header
-        check_clock(clock)
-        check_sizes(self._header, self._frames, *self._shape)
-        with naming_disk_errors(self._path):
-            self._finish(clock, audio)
-        self._file.close()
-        self._target.commit()
-        self._forget_logvar()
+        try:
+            check_clock(clock)
+            check_sizes(self._header, self._frames, *self._shape)
+            with naming_disk_errors(self._path):
+                self._finish(clock, audio)
+            self._target.commit()
+        except BaseException:
+            self.discard()
+            raise
 
     def discard(self) -> None:
         """Remove all that was written; what was at `path` before stays."""
-        with suppress(OSError):  # a full disk refuses the last buffered bytes, and nobody wants them
-            self._file.close()
-        self._forget_logvar()
+        self._close_files()
         self._target.discard()
 
     def __enter__(self) -> Self:
@@ -106,7 +105,7 @@ class LatentWriter:
             self._enter("logvar", self._dtype, shape)
         for name, ticks in (("pts", clock.pts), ("durations", clock.durations)):
             if name == "pts" or len(ticks):
-                self._write(ticks.astype("<i8").tobytes())
+                self._write(ticks.astype("<i8", casting="safe").tobytes())
                 self._enter(name, "I64", (len(ticks),))
         if audio is not None:
             with audio.open("rb") as file:
@@ -115,6 +114,8 @@ class LatentWriter:
         self._file.write(digests)
         self._enter("checksums", "U8", (len(digests) // DIGEST_BYTES, DIGEST_BYTES))
         self._seal(clock.time_base, digests)
+        self._file.close()
+        self._close_files()
 
     def _enter(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         start = max((entry.stop for entry in self._tensors.values()), default=0)
@@ -127,13 +128,24 @@ class LatentWriter:
             "time_base": f"{time_base.numerator}/{time_base.denominator}",
             "block_bytes": str(BLOCK_BYTES),
         }
+        check_tensors(self._header, self._tensors, BLOCK_BYTES)
         metadata["checksum"] = root_checksum(metadata, self._tensors, digests)
         packed = pack_header(metadata, self._tensors)
-        check_tensors(self._header, self._tensors, BLOCK_BYTES)
-        if len(packed) > self._room:
-            raise ValueError(f"the header grew to {len(packed)} bytes, {self._room} were reserved")
+        self._make_room(len(packed))
         write_header(self._file, packed, self._room)
-        self._file.flush()
+
+    def _make_room(self, needed: int) -> None:
+        """Move the data back, its end first, where the header outgrew what was reserved for it."""
+        by = max(0, -(-(needed - self._room) // _PAGE_BYTES)) * _PAGE_BYTES
+        start, stop = LENGTH.size + self._room, self._file.tell()
+        while by and start < stop:
+            size = min(_COPY_BYTES, stop - start)
+            stop -= size
+            self._file.seek(stop)
+            block = self._file.read(size)
+            self._file.seek(stop + by)
+            self._file.write(block)
+        self._room += by
 
     def _write(self, data: memoryview | bytes) -> None:
         self._file.write(data)
@@ -149,19 +161,24 @@ class LatentWriter:
 
     def _raw(self, latents: Tensor, what: str) -> memoryview:
         if tuple(latents.shape[1:]) != self._shape:
-            raise ValueError(f"expected latents [t, {self._shape}], got {list(latents.shape)}")
+            raise ValueError(f"expected {what}s of {list(self._shape)}, got {list(latents.shape[1:])}")
         stored = latents.detach().to("cpu", TORCH_DTYPES[self._dtype]).contiguous()
         if (bad := first_not_finite(stored)) is not None:
             raise BadInput(
-                f"{self._path}: {what} {self._frames + bad} holds NaN or infinity",
+                f"{self._path}: {what} {self._frames + bad} holds NaN or infinity as {self._dtype}",
                 "the weights, or a compute or storage dtype too narrow for them, give no numbers here",
             )
         return bytes_of(stored)
 
-    def _forget_logvar(self) -> None:
-        if self._logvar is not None:
-            with suppress(OSError):
-                self._logvar.close()
+    def _create(self, path: Path) -> BinaryIO:
+        file = path.open("wb+")
+        self._open.append(file)
+        return file
+
+    def _close_files(self) -> None:
+        for file in self._open:
+            with suppress(OSError):  # a full disk refuses the last bytes again; nobody wants them now
+                file.close()
         self._logvar_path.unlink(missing_ok=True)
 
 
