@@ -1,0 +1,227 @@
+"""Layers that architectures share, for clips [B, C, T, H, W] that lie in memory as [B, T, H, W, C].
+
+That layout makes a fold of frames into the batch free, lets a norm write behind room left for a
+causal convolution's leading frames, and is the one convolutions run fastest in on a CPU.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_BLOCK_BYTES = 1 << 20  # what two passes over the same rows can keep in a core's cache
+
+
+def empty_clip(like: Tensor, frames: int, height: int, width: int) -> Tensor:
+    """Uninitialised clip [B, C, frames, height, width], channels last, of the kind of `like`."""
+    return like.new_empty(like.shape[0], frames, height, width, like.shape[1]).permute(0, 4, 1, 2, 3)
+
+
+def as_frames(x: Tensor) -> Tensor:
+    """Clip [B, C, T, H, W] → frames [B·T, C, H, W]."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def as_clip(frames: Tensor, batch: int) -> Tensor:
+    """Frames [B·T, C, H, W] → clip [B, C, T, H, W]."""
+    return frames.unflatten(0, (batch, -1)).transpose(1, 2)
+
+
+def repeat_first(x: Tensor, front: int) -> Tensor:
+    """`x` with `front` copies of its first frame before it: what a causal convolution sees at the start."""
+    if not front:
+        return x
+    out = empty_clip(x, x.shape[2] + front, *x.shape[3:])
+    out[:, :, front:] = x
+    out[:, :, :front] = x[:, :, :1]
+    return out
+
+
+class CausalConv3d(nn.Module):
+    """3-D convolution that sees no later frame: the clip is preceded by copies of its first frame.
+
+    `pad` zeros surround each frame in space.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel=3, stride=1, pad: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(inputs, outputs, kernel, stride, padding=(0, pad, pad))
+        self.front = self.conv.kernel_size[0] - 1
+
+    def ready(self, x: Tensor) -> Tensor:
+        """Convolve a clip [B, C, front + T, H, W] that already begins with its `front` extra frames."""
+        return self.conv(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → [B, C', T', H', W']."""
+        return self.ready(repeat_first(x, self.front))
+
+
+class FrameConv2d(nn.Conv2d):
+    """2-D convolution of every frame by itself."""
+
+    front = 0
+
+    def ready(self, x: Tensor) -> Tensor:
+        """The same as calling it: there are no extra frames."""
+        return self(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → [B, C', T, H', W']."""
+        return as_clip(super().forward(as_frames(x)), len(x))
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation of a clip, with statistics over all its frames, or of each frame by itself.
+
+    Statistics are float32 per block of rows and float64 between blocks, whatever the dtype of the
+    clip: summing a whole clip in float32 costs digits that parity needs.
+    """
+
+    def __init__(self, channels: int, groups: int = 32, eps: float = 1e-6, per_frame: bool = False) -> None:
+        super().__init__()
+        self.groups, self.eps, self.per_frame = groups, eps, per_frame
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise [B, C, T, H, W]."""
+        return self._write(x, 0, lambda rows: rows)
+
+    def silu(self, x: Tensor, front: int = 0) -> Tensor:
+        """Normalise, apply x·sigmoid(x), repeat the first frame `front` times: [B, C, front + T, H, W]."""
+        return self._write(x, front, lambda rows: F.silu(rows, inplace=True))
+
+    def _write(self, x: Tensor, front: int, act) -> Tensor:
+        out = empty_clip(x, front + x.shape[2], *x.shape[3:])
+        for rows, target in zip(self._samples(x), self._samples(out[:, :, front:]), strict=True):
+            scale, shift = self._affine(rows)
+            n = _rows_per_block(rows)
+            for source, block in zip(rows.split(n), target.split(n), strict=True):
+                act(torch.addcmul(shift, source, scale, out=block))
+        if front:
+            out[:, :, :front] = out[:, :, front : front + 1]
+        return out
+
+    def _samples(self, x: Tensor) -> list[Tensor]:
+        """What is normalised together, as rows [positions, C]."""
+        clips = x.permute(0, 2, 3, 4, 1)  # [B, T, H, W, C]
+        if self.per_frame:
+            return [frame.flatten(0, 1) for clip in clips for frame in clip]
+        return [clip.flatten(0, 2) for clip in clips]
+
+    def _affine(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Per channel, scale and shift [C] float32 that normalise the rows and apply weight and bias."""
+        blocks = rows.split(_rows_per_block(rows))
+        counts = torch.tensor([len(b) for b in blocks], dtype=torch.float64, device=rows.device)[:, None]
+        moments = [torch.var_mean(b.float(), dim=0, correction=0) for b in blocks]
+        var, mean = (torch.stack(m).double() for m in zip(*moments, strict=True))  # [blocks, C]
+        weights = counts / counts.sum()
+        center = self._over_groups((mean * weights).sum(0))
+        spread = self._over_groups(((var + (mean - center) ** 2) * weights).sum(0))
+        scale = self.weight.double() / (spread + self.eps).sqrt()
+        return scale.float(), (self.bias.double() - center * scale).float()
+
+    def _over_groups(self, channels: Tensor) -> Tensor:
+        """Replace each channel's value [C] by the mean of its group."""
+        mean = channels.unflatten(0, (self.groups, -1)).mean(1, keepdim=True)
+        return mean.expand(-1, len(channels) // self.groups).flatten()
+
+
+def _rows_per_block(rows: Tensor) -> int:
+    return max(1, _BLOCK_BYTES // (rows.shape[1] * rows.element_size()))
+
+
+def frame_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Every position of a frame attends to all positions of that frame, one head: [N, C, H, W] each."""
+    tokens = [x.flatten(2).transpose(1, 2).unsqueeze(1) for x in (q, k, v)]  # [N, 1, H·W, C]
+    mixed = F.scaled_dot_product_attention(*tokens)
+    return mixed.squeeze(1).transpose(1, 2).unflatten(2, q.shape[2:])
+
+
+class ResBlock(nn.Module):
+    """Norm, SiLU and convolution, twice, added to the input: all over the clip, or all frame by frame."""
+
+    def __init__(self, conv: type[CausalConv3d | FrameConv2d], inputs: int, outputs: int) -> None:
+        super().__init__()
+        per_frame = conv is FrameConv2d
+        self.norm1 = GroupNorm(inputs, per_frame=per_frame)
+        self.conv1 = conv(inputs, outputs, 3, 1, 1)
+        self.norm2 = GroupNorm(outputs, per_frame=per_frame)
+        self.conv2 = conv(outputs, outputs, 3, 1, 1)
+        self.nin_shortcut = nn.Identity() if inputs == outputs else conv(inputs, outputs, 1, 1, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → [B, C', T, H, W]."""
+        h = self.conv1.ready(self.norm1.silu(x, self.conv1.front))
+        h = self.conv2.ready(self.norm2.silu(h, self.conv2.front))
+        return h.add_(self.nin_shortcut(x))
+
+
+class Attention(nn.Module):
+    """Attention within each frame, one head, added to the input.
+
+    `fold` and `unfold` turn a clip into frames and back.
+    """
+
+    fold, unfold = staticmethod(as_frames), staticmethod(as_clip)
+
+    def __init__(self, channels: int, conv: type[CausalConv3d | FrameConv2d] = CausalConv3d) -> None:
+        super().__init__()
+        self.norm = GroupNorm(channels, per_frame=conv is FrameConv2d)
+        self.q, self.k, self.v, self.proj_out = (conv(channels, channels, 1, 1, 0) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → the same shape."""
+        h = self.norm(x)
+        mixed = frame_attention(*(self.fold(part(h)) for part in (self.q, self.k, self.v)))
+        return self.proj_out(self.unfold(mixed, len(x))).add_(x)
+
+
+class Down(nn.Module):
+    """Halve the frame, or the frame and the frame rate, by a strided convolution; zeros right and below."""
+
+    def __init__(self, conv: CausalConv3d | FrameConv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → [B, C, T', H/2, W/2], rounded down."""
+        front, (height, width) = self.conv.front, x.shape[3:]
+        padded = empty_clip(x, front + x.shape[2], height + 1, width + 1)
+        padded[:, :, front:, :height, :width] = x
+        padded[..., height:, :] = 0
+        padded[..., width:] = 0
+        padded[:, :, :front] = padded[:, :, front : front + 1]
+        return self.conv.ready(padded)
+
+
+class Up(nn.Module):
+    """Double the frame, or the frame and the frame rate, by interpolation; then convolve."""
+
+    def __init__(self, conv: CausalConv3d | FrameConv2d, mode: str, time: bool = False) -> None:
+        super().__init__()
+        self.conv, self.mode, self.time = conv, mode, time
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → [B, C, T or 2T-1, 2H, 2W]."""
+        front = self.conv.front  # interpolated with the rest, which spares a copy of the large clip
+        x = double_time(x, front) if self.time else repeat_first(x, front)
+        return self.conv.ready(as_clip(F.interpolate(as_frames(x), scale_factor=2.0, mode=self.mode), len(x)))
+
+
+def double_time(x: Tensor, front: int = 0) -> Tensor:
+    """T frames → `front` copies of the first, the first, and the others interpolated to twice their number.
+
+    Between the others interpolation has half-pixel centres: 3/4 of the nearer frame, 1/4 of the farther.
+    """
+    frames = x.shape[2]
+    out = empty_clip(x, front + 2 * frames - 1, *x.shape[3:])
+    out[:, :, : front + 1] = x[:, :, :1]
+    if frames > 1:
+        before, after = x[:, :, 1:-1], x[:, :, 2:]
+        early, late = out[:, :, front + 1 :: 2], out[:, :, front + 2 :: 2]  # the two made of each frame
+        early[:, :, :1] = x[:, :, 1:2]
+        torch.lerp(before, after, 0.75, out=early[:, :, 1:])
+        torch.lerp(before, after, 0.25, out=late[:, :, :-1])
+        late[:, :, -1:] = x[:, :, -1:]
+    return out

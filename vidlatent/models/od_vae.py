@@ -1,0 +1,430 @@
+"""OD-VAE: the CausalVideoVAE of Open-Sora-Plan 1.0 to 1.2, and the variants of its paper (arXiv 2409.01199).
+
+Every module is named by config.json; the tables below say what each name is. The norms take their
+statistics over all frames of a call, so a clip cannot be continued: every call is a clip of its own,
+and how a long clip is cut into calls is part of its latents.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vidlatent.errors import BadWeights, UsageError
+from vidlatent.grid import Grid
+from vidlatent.models.base import Family, Hub, ModelSpec
+from vidlatent.models.causal import TimeState
+from vidlatent.models.layers import (
+    Attention,
+    CausalConv3d,
+    Down,
+    FrameConv2d,
+    GroupNorm,
+    ResBlock,
+    Up,
+    double_time,
+    repeat_first,
+)
+from vidlatent.windows import Plan, Tiling, TimeRule
+
+SCALE = 0.18215  # what the authors' diffusion models multiply latents by
+
+
+@dataclass(frozen=True)
+class OdConfig:
+    """What config.json says, with the defaults of the authors' class; their other keys mean nothing here."""
+
+    hidden_size: int = 128
+    hidden_size_mult: tuple[int, ...] = (1, 2, 4, 4)
+    z_channels: int = 4
+    embed_dim: int = 4
+    num_res_blocks: int = 2
+    resolution: int = 256  # nominal: attn_resolutions are counted from it, whatever the size of the video
+    attn_resolutions: tuple[int, ...] = ()
+    use_quant_layer: bool = True
+    q_conv: str = "CausalConv3d"
+    encoder_conv_in: str = "CausalConv3d"
+    encoder_conv_out: str = "CausalConv3d"
+    encoder_attention: str = "AttnBlock3D"
+    encoder_resnet_blocks: tuple[str, ...] = ("ResnetBlock3D",) * 4
+    encoder_mid_resnet: str = "ResnetBlock3D"
+    encoder_spatial_downsample: tuple[str, ...] = ("SpatialDownsample2x",) * 3 + ("",)
+    encoder_temporal_downsample: tuple[str, ...] = ("", "TimeDownsample2x", "TimeDownsample2x", "")
+    decoder_conv_in: str = "CausalConv3d"
+    decoder_conv_out: str = "CausalConv3d"
+    decoder_attention: str = "AttnBlock3D"
+    decoder_resnet_blocks: tuple[str, ...] = ("ResnetBlock3D",) * 4
+    decoder_mid_resnet: str = "ResnetBlock3D"
+    decoder_spatial_upsample: tuple[str, ...] = ("",) + ("SpatialUpsample2x",) * 3
+    decoder_temporal_upsample: tuple[str, ...] = ("", "", "TimeUpsample2x", "TimeUpsample2x")
+
+    @classmethod
+    def of(cls, config: Mapping[str, object]) -> "OdConfig":
+        """From a parsed config.json; raises BadWeights where it cannot be built."""
+        known = {f.name for f in fields(cls)}
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in known}
+        self = cls(**values)
+        for name in (f.name for f in fields(cls) if f.name.startswith(("encoder_", "decoder_"))):
+            modules = getattr(self, name)
+            if isinstance(modules, tuple) and len(modules) != len(self.hidden_size_mult):
+                raise BadWeights(
+                    f"config: {name} names {len(modules)} modules for {len(self.hidden_size_mult)} levels",
+                    "give one module (or an empty name) per level",
+                )
+        return self
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each level, finest first."""
+        return [self.hidden_size * m for m in self.hidden_size_mult]
+
+    @property
+    def downsamplers(self) -> tuple[str, ...]:
+        """Names of the encoder's modules that change the size."""
+        return tuple(filter(None, self.encoder_spatial_downsample + self.encoder_temporal_downsample))
+
+    @property
+    def upsamplers(self) -> tuple[str, ...]:
+        """Names of the decoder's modules that change the size."""
+        return tuple(filter(None, self.decoder_spatial_upsample + self.decoder_temporal_upsample))
+
+
+class LegacyAttention(Attention):
+    """The attention of v1.0, which forgets to move time before it folds, so mixes channels with frames."""
+
+    @staticmethod
+    def fold(x: Tensor) -> Tensor:
+        """The [C, T] list of planes, cut into T groups of C: [B·T, C, H, W]."""
+        return x.contiguous().flatten(1, 2).unflatten(1, (x.shape[2], x.shape[1])).flatten(0, 1)
+
+    @staticmethod
+    def unfold(frames: Tensor, batch: int) -> Tensor:
+        """The inverse of `fold`."""
+        channels = frames.shape[1]
+        return frames.reshape(batch, channels, -1, *frames.shape[2:])
+
+
+class TimeDown(nn.Module):
+    """Halve the frame rate by the mean of three frames, the first preceded by two copies of itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → [B, C, (T+1)/2, H, W], rounded down."""
+        return F.avg_pool3d(repeat_first(x, 2), (3, 1, 1), (2, 1, 1))
+
+
+class TimeDownMix(nn.Module):
+    """The mean of three frames, mixed with a strided convolution of the same frames."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix_factor = nn.Parameter(torch.zeros(1))
+        self.conv = nn.Conv3d(channels, channels, 3, (2, 1, 1), (0, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → [B, C, (T+1)/2, H, W], rounded down."""
+        x = repeat_first(x, 2)
+        return self.conv(x).lerp_(F.avg_pool3d(x, (3, 1, 1), (2, 1, 1)), self.mix_factor.sigmoid())
+
+
+class TimeUp(nn.Module):
+    """Double the frame rate by linear interpolation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → [B, C, 2T-1, H, W]."""
+        return double_time(x)
+
+
+class TimeUpMix(nn.Module):
+    """Double the frame rate by linear interpolation, mixed with a convolution of the result."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix_factor = nn.Parameter(torch.zeros(1))
+        self.conv = CausalConv3d(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → [B, C, 2T-1, H, W]."""
+        x = double_time(x, self.conv.front)
+        return self.conv.ready(x).lerp_(x[:, :, self.conv.front :], self.mix_factor.sigmoid())
+
+
+Builder = Callable[..., nn.Module]
+CONVS = {"Conv2d": FrameConv2d, "CausalConv3d": CausalConv3d}
+BLOCKS = {"ResnetBlock2D": partial(ResBlock, FrameConv2d), "ResnetBlock3D": partial(ResBlock, CausalConv3d)}
+ATTENTIONS = {
+    "AttnBlock": partial(Attention, conv=FrameConv2d),
+    "AttnBlock3D": LegacyAttention,
+    "AttnBlock3DFix": Attention,
+}
+SPACE_DOWN = {
+    "Downsample": lambda c: Down(FrameConv2d(c, c, 3, 2, 0)),
+    "SpatialDownsample2x": lambda c: Down(CausalConv3d(c, c, (1, 3, 3), (1, 2, 2), 0)),
+    "Spatial2x3DDownsample": lambda c: Down(CausalConv3d(c, c, 3, (1, 2, 2), 0)),
+    "Spatial2xTime2x3DDownsample": lambda c: Down(CausalConv3d(c, c, 3, 2, 0)),
+}
+TIME_DOWN = {"TimeDownsample2x": lambda _: TimeDown(), "TimeDownsampleRes2x": TimeDownMix}
+SPACE_UP = {
+    "Upsample": lambda c: Up(FrameConv2d(c, c, 3, 1, 1), "nearest"),
+    "SpatialUpsample2x": lambda c: Up(CausalConv3d(c, c, (1, 3, 3)), "nearest"),
+    "Spatial2x3DUpsample": lambda c: Up(CausalConv3d(c, c), "bilinear"),
+    "Spatial2xTime2x3DUpsample": lambda c: Up(CausalConv3d(c, c), "bilinear", time=True),
+}
+TIME_UP = {"TimeUpsample2x": lambda _: TimeUp(), "TimeUpsampleRes2x": TimeUpMix}
+MERGED_DOWN, MERGED_UP = "Spatial2xTime2x3DDownsample", "Spatial2xTime2x3DUpsample"
+HALVES_TIME, DOUBLES_TIME = (MERGED_DOWN, *TIME_DOWN), (MERGED_UP, *TIME_UP)
+
+
+def pick(table: Mapping[str, Builder], name: str) -> Builder:
+    """The module a config names; raises BadWeights for a name that no release knows."""
+    if name not in table:
+        raise BadWeights(f"config: unknown module {name!r}", f"known here: {', '.join(table)}")
+    return table[name]
+
+
+class Level(nn.Module):
+    """One resolution: residual blocks, each with its attention where there is one, then the samplers."""
+
+    def __init__(
+        self, blocks: list[nn.Module], attention: list[nn.Module], samplers: Mapping[str, nn.Module | None]
+    ) -> None:
+        super().__init__()
+        self.block, self.attn = nn.ModuleList(blocks), nn.ModuleList(attention)
+        self._samplers = tuple(name for name, sampler in samplers.items() if sampler)
+        for name in self._samplers:
+            self.add_module(name, samplers[name])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → [B, C', T', H', W']."""
+        for i, block in enumerate(self.block):
+            x = block(x)
+            if self.attn:
+                x = self.attn[i](x)
+        for name in self._samplers:
+            x = self.get_submodule(name)(x)
+        return x
+
+
+class Middle(nn.Module):
+    """Residual block, attention, residual block at the coarsest resolution."""
+
+    def __init__(self, block: Builder, attention: Builder, width: int) -> None:
+        super().__init__()
+        self.block_1, self.attn_1, self.block_2 = block(width, width), attention(width), block(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, t, h, w] → the same shape."""
+        return self.block_2(self.attn_1(self.block_1(x)))
+
+
+class Encoder(nn.Module):
+    """Pixels → moments, before the quant convolution."""
+
+    def __init__(self, config: OdConfig) -> None:
+        super().__init__()
+        c, widths = config, config.widths
+        attention, resolution = pick(ATTENTIONS, c.encoder_attention), c.resolution
+        self.conv_in = pick(CONVS, c.encoder_conv_in)(3, c.hidden_size, 3, 1, 1)
+        self.down = nn.ModuleList()
+        for i, width in enumerate(widths):
+            inputs = [widths[i - 1] if i else c.hidden_size] + [width] * (c.num_res_blocks - 1)
+            blocks = [pick(BLOCKS, c.encoder_resnet_blocks[i])(n, width) for n in inputs]
+            attns = [attention(width) for _ in inputs if resolution in c.attn_resolutions]
+            space, time = c.encoder_spatial_downsample[i], c.encoder_temporal_downsample[i]
+            samplers = {
+                "downsample": pick(SPACE_DOWN, space)(width) if space else None,
+                "time_downsample": pick(TIME_DOWN, time)(width) if time else None,
+            }
+            self.down.append(Level(blocks, attns, samplers))
+            resolution //= 2 if space else 1
+        self.mid = Middle(pick(BLOCKS, c.encoder_mid_resnet), attention, widths[-1])
+        self.norm_out = GroupNorm(widths[-1])
+        self.conv_out = pick(CONVS, c.encoder_conv_out)(widths[-1], 2 * c.z_channels, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, 3, T, H, W] → [B, 2·z, t, h, w]."""
+        x = self.conv_in(x)
+        for level in self.down:
+            x = level(x)
+        return self.conv_out.ready(self.norm_out.silu(self.mid(x), self.conv_out.front))
+
+
+class Decoder(nn.Module):
+    """Latents, after the post-quant convolution → pixels."""
+
+    def __init__(self, config: OdConfig) -> None:
+        super().__init__()
+        c, widths = config, config.widths
+        attention, resolution = pick(ATTENTIONS, c.decoder_attention), c.resolution >> (len(widths) - 1)
+        self.conv_in = pick(CONVS, c.decoder_conv_in)(c.z_channels, widths[-1], 3, 1, 1)
+        self.mid = Middle(pick(BLOCKS, c.decoder_mid_resnet), attention, widths[-1])
+        levels = []
+        for i, width in reversed(list(enumerate(widths))):
+            inputs = [widths[min(i + 1, len(widths) - 1)]] + [width] * c.num_res_blocks
+            blocks = [pick(BLOCKS, c.decoder_resnet_blocks[i])(n, width) for n in inputs]
+            attns = [attention(width) for _ in inputs if resolution in c.attn_resolutions]
+            space, time = c.decoder_spatial_upsample[i], c.decoder_temporal_upsample[i]
+            samplers = {
+                "upsample": pick(SPACE_UP, space)(width) if space else None,
+                "time_upsample": pick(TIME_UP, time)(width) if time else None,
+            }
+            levels.append(Level(blocks, attns, samplers))
+            resolution *= 2 if space else 1
+        self.up = nn.ModuleList(reversed(levels))
+        self.norm_out = GroupNorm(widths[0])
+        self.conv_out = pick(CONVS, c.decoder_conv_out)(widths[0], 3, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, z, t, h, w] → [B, 3, T, H, W]."""
+        x = self.mid(self.conv_in(x))
+        for level in reversed(self.up):
+            x = level(x)
+        return self.conv_out.ready(self.norm_out.silu(x, self.conv_out.front))
+
+
+class OdVae(nn.Module):
+    """The network. Sides and lengths off the grid are floored, as in the authors' code; nobody pads here."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        c = OdConfig.of(spec.config)
+        self.encoder, self.decoder = Encoder(c), Decoder(c)
+        if c.use_quant_layer:
+            conv = pick(CONVS, c.q_conv)
+            self.quant_conv = conv(2 * c.z_channels, 2 * c.embed_dim, 1, 1, 0)
+            self.post_quant_conv = conv(c.embed_dim, c.z_channels, 1, 1, 0)
+        else:
+            self.quant_conv, self.post_quant_conv = nn.Identity(), nn.Identity()
+
+    def encode(self, video: Tensor, state: TimeState) -> Tensor:
+        """Pixels [B, 3, T, H, W] in [-1, 1] → moments [B, 2C, t, h, w]; needs no state."""
+        return self.quant_conv(self.encoder(video.contiguous(memory_format=torch.channels_last_3d)))
+
+    def decode(self, latents: Tensor, state: TimeState) -> Tensor:
+        """Latents [B, C, t, h, w] → pixels [B, 3, T, H, W], not clamped; needs no state."""
+        latents = latents.contiguous(memory_format=torch.channels_last_3d)
+        return self.decoder(self.post_quant_conv(latents))
+
+
+def grid_of(config: OdConfig) -> Grid:
+    """Compression that the named samplers add up to; raises BadWeights where the decoder's differ."""
+    down = Grid(
+        time=2 ** sum(name in HALVES_TIME for name in config.downsamplers),
+        space=2 ** sum(name in SPACE_DOWN for name in config.downsamplers),
+    )
+    up = Grid(
+        time=2 ** sum(name in DOUBLES_TIME for name in config.upsamplers),
+        space=2 ** sum(name in SPACE_UP for name in config.upsamplers),
+    )
+    if up != down:
+        raise BadWeights(
+            f"config: the encoder shrinks time {down.time}× and space {down.space}×, "
+            f"the decoder grows them {up.time}× and {up.space}×",
+            "name as many samplers in the decoder as in the encoder",
+        )
+    return down
+
+
+def tilings(space: int, pixels: int, overlap: float) -> tuple[Tiling, Tiling]:
+    """Tiles of `pixels` sharing a fraction `overlap` with their neighbour: (encode, decode).
+
+    The authors truncate pixels and latents apart; where the two disagree, tiles would silently be
+    put beside their place, so such an overlap is an error.
+    """
+    latents = pixels // space
+    step, blend = int(pixels * (1 - overlap)), int(latents * overlap)
+    latent_step, pixel_blend = int(latents * (1 - overlap)), int(pixels * overlap)
+    keep, pixel_keep = latents - blend, pixels - pixel_blend
+    if pixels % space or not 0 < step == keep * space or not 0 < latent_step * space == pixel_keep:
+        shares = ", ".join(f"{k / latents:g}" for k in (latents // 8, latents // 4) if k)
+        raise UsageError(
+            f"tiles of {pixels} px with overlap {overlap} do not fit a grid of {space} px: "
+            f"pixels would step by {step}, latents by {keep} × {space} = {keep * space}",
+            f"take a multiple of {8 * space} px with overlap 0.125 or 0.25"
+            if not shares
+            else f"overlaps that fit: 0, {shares}",
+        )
+    return Tiling(pixels, step, blend, keep, True), Tiling(
+        latents, latent_step, pixel_blend, pixel_keep, True
+    )
+
+
+# Frames and latents between window starts, and tile overlap, as each release's code sets them. v1.0 declares
+# v1.1's numbers but never cuts in time. Nothing here may hold a whole clip, so it is cut by them: up to
+# 65 frames (17 latents) nothing changes, and `window=0` asks for what the authors' code does beyond.
+V11_CUTS, V12_CUTS = (64, 16, 0.25), (32, 15, 0.125)
+
+
+def spec_of(config: Mapping[str, object], name: str = "od-vae", **facts) -> ModelSpec:
+    """The spec of any config of the architecture; its release is told by the modules that halve time."""
+    c = OdConfig.of(config)
+    frames, latents, overlap = V12_CUTS if MERGED_DOWN in c.downsamplers else V11_CUTS
+    grid = grid_of(c)
+    return ModelSpec(
+        name=name,
+        family="od_vae",
+        grid=grid,
+        channels=c.embed_dim,
+        plan=Plan(TimeRule(frames, overlap=1), TimeRule(latents, overlap=1)),
+        scale=(SCALE,),
+        config=dict(config),
+        tiles=partial(tilings, grid.space),
+        tile_overlap=overlap,
+        **facts,
+    )
+
+
+def rename(key: str) -> str | None:
+    """Our names are the authors'; the losses that a training checkpoint carries are dropped."""
+    return None if "loss" in key.split(".") else key
+
+
+V12_CONFIG = {
+    "_class_name": "CausalVAEModel",
+    "encoder_conv_in": "Conv2d",
+    "encoder_attention": "AttnBlock3DFix",
+    "encoder_resnet_blocks": ["ResnetBlock2D", "ResnetBlock2D", "ResnetBlock3D", "ResnetBlock3D"],
+    "encoder_spatial_downsample": ["Downsample", MERGED_DOWN, MERGED_DOWN, ""],
+    "encoder_temporal_downsample": ["", "", "", ""],
+    "decoder_attention": "AttnBlock3DFix",
+    "decoder_spatial_upsample": ["", "SpatialUpsample2x", MERGED_UP, MERGED_UP],
+    "decoder_temporal_upsample": ["", "", "", ""],
+}
+V11_CONFIG = V12_CONFIG | {
+    "encoder_spatial_downsample": ["Downsample", "Downsample", "Downsample", ""],
+    "encoder_temporal_downsample": ["", "TimeDownsampleRes2x", "TimeDownsampleRes2x", ""],
+    "decoder_spatial_upsample": ["", "SpatialUpsample2x", "SpatialUpsample2x", "SpatialUpsample2x"],
+    "decoder_temporal_upsample": ["", "", "TimeUpsampleRes2x", "TimeUpsampleRes2x"],
+}
+V10_CONFIG = {  # all else is the default of the authors' class
+    "_class_name": "CausalVAEModel",
+    "encoder_temporal_downsample": ["TimeDownsample2x", "TimeDownsample2x", "", ""],
+}
+
+
+def _release(version: str, config: Mapping[str, object], file: str, summary: str) -> ModelSpec:
+    repo = f"LanguageBind/Open-Sora-Plan-v{version}.0"
+    hub = Hub(repo, f"vae/{file}", "vae/config.json")
+    return spec_of(config, f"od-vae-{version}", licence="MIT", summary=summary, hub=hub)
+
+
+FAMILY = Family(
+    name="od_vae",
+    class_names=("CausalVAEModel",),
+    specs=(
+        _release("1.0", V10_CONFIG, "diffusion_pytorch_model.safetensors", "Open-Sora-Plan 1.0: all 3-D"),
+        _release(
+            "1.1",
+            V11_CONFIG,
+            "diffusion_pytorch_model.safetensors",
+            "Open-Sora-Plan 1.1: half 2-D encoder, learned mix",
+        ),
+        _release("1.2", V12_CONFIG, "checkpoint.ckpt", "OD-VAE as published (variant 4), Open-Sora-Plan 1.2"),
+    ),
+    spec_of=spec_of,
+    build=OdVae,
+    rename=rename,
+)

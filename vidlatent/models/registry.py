@@ -1,0 +1,146 @@
+"""Which models there are, and where a name, a folder or a file leads to."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from vidlatent.errors import BadWeights, UsageError
+from vidlatent.files import asset
+from vidlatent.models import hub
+from vidlatent.models.base import Family, Hub, ModelSpec
+
+FAMILY_MODULES = ("pocket_vae", "od_vae")
+BUNDLED = {"pocket": "pocket.safetensors"}  # models whose weights come with the package
+DEFAULT = "pocket"
+USUAL_NAMES = ("diffusion_pytorch_model.safetensors", "model.safetensors", "weights.safetensors")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a name, folder or file turned out to be: the model's facts and the file of its weights."""
+
+    spec: ModelSpec
+    weights: Path
+    sha256: str | None = None  # what the file must hash to, where that is known
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """All architectures, each from its file of models/."""
+    return tuple(import_module(f"vidlatent.models.{module}").FAMILY for module in FAMILY_MODULES)
+
+
+def specs() -> Iterator[ModelSpec]:
+    """All models that have a name."""
+    return (spec for family in families() for spec in family.specs)
+
+
+def names() -> list[str]:
+    """The names of all models."""
+    return [spec.name for spec in specs()]
+
+
+def find(name: str) -> ModelSpec:
+    """The model of that name; raises UsageError that says which name was probably meant."""
+    spec = next((spec for spec in specs() if spec.name == name), None)
+    if spec is None:
+        raise _unknown(name)
+    return spec
+
+
+def family(name: str) -> Family:
+    """The architecture that a ModelSpec's `family` names."""
+    return next(f for f in families() if f.name == name)
+
+
+def family_of(config: Mapping[str, object], where: str = "config") -> Family:
+    """The architecture that a parsed config.json asks for by its `_class_name`."""
+    class_name = config.get("_class_name")
+    for candidate in families():
+        if class_name in candidate.class_names:
+            return candidate
+    known = ", ".join(name for f in families() for name in f.class_names)
+    raise BadWeights(f"{where}: _class_name is {class_name!r}, unknown here", f"known are: {known}")
+
+
+def resolve(source: str | Path, config: Path | None = None) -> Resolved:
+    """From a model's name, a folder (config.json and weights), or a weight file and its config."""
+    if isinstance(source, str) and source in names():
+        return _named(find(source), config)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return Resolved(spec_from(config or path / "config.json"), weights_in(path))
+    if path.is_file():
+        return Resolved(spec_from(config or config_beside(path)), path)
+    raise _unknown(str(source))
+
+
+def spec_from(config: Path) -> ModelSpec:
+    """The facts of the model that a config.json describes."""
+    parsed = read_config(config)
+    return family_of(parsed, str(config)).spec_of(parsed)
+
+
+def read_config(path: Path) -> dict[str, object]:
+    """A parsed config.json; raises BadWeights where it is missing or no JSON object."""
+    try:
+        parsed = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise BadWeights(f"{path}: no such file", "name the model's config with --config") from e
+    except (OSError, ValueError) as e:
+        raise BadWeights(f"{path}: not readable as JSON ({e})", "use the config the weights came with") from e
+    if not isinstance(parsed, dict):
+        raise BadWeights(f"{path}: holds a {type(parsed).__name__}, expected an object")
+    return parsed
+
+
+def config_beside(weights: Path) -> Path:
+    """The config.json in the folder of a weight file; raises UsageError where there is none."""
+    config = weights.with_name("config.json")
+    if not config.is_file():
+        raise UsageError(
+            f"{weights}: which network is it for?", "add --config CONFIG.json, or put config.json beside it"
+        )
+    return config
+
+
+def weights_in(folder: Path) -> Path:
+    """The weight file of a folder; raises BadWeights where there is none, or no telling which."""
+    found = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".ckpt", ".pt", ".pth"))
+    usual = [p for p in found if p.name in USUAL_NAMES]
+    if len(found) == 1 or len(usual) == 1:
+        return (usual or found)[0]
+    if not found:
+        raise BadWeights(f"{folder}: no weights", "expected a .safetensors or .ckpt file beside config.json")
+    raise BadWeights(
+        f"{folder}: several weight files ({', '.join(p.name for p in found)})", "name the one to use"
+    )
+
+
+def _unknown(source: str) -> UsageError:
+    near = get_close_matches(source, names(), n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return UsageError(f"{source}: no such model, folder or file", f"{hint}models: {', '.join(names())}")
+
+
+def _named(spec: ModelSpec, config: Path | None) -> Resolved:
+    if config is not None:
+        raise UsageError(f"{spec.name}: a model with a name has its own config", "leave --config out")
+    if spec.name in BUNDLED:
+        return Resolved(spec, asset(BUNDLED[spec.name]))
+    if spec.hub is None:
+        raise UsageError(f"{spec.name}: its weights cannot be fetched", "give a folder or file of weights")
+    return _fetched(spec, spec.hub)
+
+
+def _fetched(spec: ModelSpec, where: Hub) -> Resolved:
+    """A published model from the hub, or from its cache here; its own config says what it is."""
+    files = hub.fetch(where)
+    if files.config is not None:
+        facts = {key: getattr(spec, key) for key in ("name", "licence", "summary", "hub")}
+        spec = replace(spec_from(files.config), **facts)
+    return Resolved(spec, files.weights, files.sha256)
