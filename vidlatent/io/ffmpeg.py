@@ -1,0 +1,64 @@
+"""libav at arm's length: opening containers, and its errors in our words."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.codec.context import Flags
+from av.container import InputContainer
+from av.error import FFmpegError
+
+from vidlatent.errors import BadVideo, UsageError
+
+STDIN = "-"
+
+
+def open_input(path: str, hwaccel: str | None = None) -> InputContainer:
+    """The container at `path`; "-" is YUV4MPEG on stdin. Raises BadVideo where it is none."""
+    if path != STDIN and not Path(path).exists():
+        raise BadVideo(f"{path}: no such file")
+    source, kind = (sys.stdin.buffer, "yuv4mpegpipe") if path == STDIN else (path, None)
+    with naming_errors(path, "not a video, or one that libav cannot read"):
+        return av.open(source, format=kind, metadata_errors="replace", hwaccel=_accelerator(hwaccel))
+
+
+def _accelerator(name: str | None) -> object:
+    if name is None:
+        return None
+    from av.codec.hwaccel import HWAccel, hwdevices_available
+
+    if name not in hwdevices_available():
+        known = ", ".join(hwdevices_available()) or "none"
+        raise UsageError(f"--hwaccel {name}: not in this build of libav", f"available: {known}")
+    return HWAccel(device_type=name, allow_software_fallback=True)
+
+
+@contextmanager
+def naming_errors(path: str, what: str, hint: str | None = None) -> Iterator[None]:
+    """Turn libav's errors into a BadVideo that names `path` and says `what`."""
+    try:
+        yield
+    except (FFmpegError, UnicodeError, ValueError) as e:
+        raise BadVideo(f"{path}: {what} ({reason(e)})", hint) from e
+
+
+def reason(error: BaseException) -> str:
+    """libav's own words, without the numbers and names around them."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def use_threads(stream: object, threads: int) -> None:
+    """Decode `stream` on `threads` threads (0 = all cores), cropped to its exact window."""
+    context = stream.codec_context
+    context.thread_type = "AUTO"
+    context.thread_count = threads
+    # Without this the left edge of a cropping window is rounded down to what SIMD likes.
+    context.flags |= Flags.unaligned
+
+
+def positive(rate: Fraction | None) -> Fraction | None:
+    """A frame rate, or None where libav has none to tell."""
+    return rate if rate is not None and rate > 0 else None

@@ -1,0 +1,81 @@
+"""Files that end early: what a container's outermost sizes promise against what is there.
+
+Demuxers take the end of a file for the end of the video, so a torn download would become a shorter clip
+without a word. MP4/MOV, AVI and Matroska/WebM say how long they are; this reads those few numbers. A file of
+another kind, or one written as a live stream, promises nothing.
+"""
+
+from pathlib import Path
+from typing import BinaryIO
+
+_EBML = b"\x1a\x45\xdf\xa3"
+_SEGMENT = 0x18538067
+
+
+def missing_bytes(path: str) -> int:
+    """How many bytes the file at `path` promises beyond its end; 0 where it is whole or says nothing."""
+    if not Path(path).is_file():
+        return 0
+    size = Path(path).stat().st_size
+    with Path(path).open("rb") as file:
+        head = file.read(12)
+        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            end = _boxes_end(file, size)
+        elif head[:4] == b"RIFF":
+            end = _riff_end(file, size)
+        elif head[:4] == _EBML:
+            end = _segment_end(file)
+        else:
+            return 0
+    return max(0, end - size)
+
+
+def _boxes_end(file: BinaryIO, size: int) -> int:
+    """Where the last top-level MP4 box ends."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if length < 8 or not head[4:8].isascii():  # 0: up to the end of the file; else no box
+            return at
+        at += length
+    return at
+
+
+def _riff_end(file: BinaryIO, size: int) -> int:
+    """Where the last RIFF chunk (a big AVI has several) ends."""
+    at = 0
+    while at + 12 <= size:
+        file.seek(at)
+        head = file.read(8)
+        length = int.from_bytes(head[4:8], "little")
+        if head[:4] != b"RIFF" or length == 0:
+            return at
+        at += 8 + length
+    return at
+
+
+def _segment_end(file: BinaryIO) -> int:
+    """Where Matroska's segment ends; 0 where its size was left open."""
+    file.seek(4)
+    header = _vint(file)
+    if header is None:
+        return 0
+    file.seek(header, 1)
+    if int.from_bytes(file.read(4), "big") != _SEGMENT:
+        return 0
+    length = _vint(file)
+    return 0 if length is None else file.tell() + length
+
+
+def _vint(file: BinaryIO) -> int | None:
+    """An EBML number; None where all its bits are set, which means unknown."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    extra = 8 - first[0].bit_length()
+    value = int.from_bytes(bytes([first[0] & ((1 << (7 - extra)) - 1)]) + file.read(extra), "big")
+    return None if value == (1 << (7 * (extra + 1))) - 1 else value

@@ -1,0 +1,76 @@
+"""A folder of PNG files, with their times beside them."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from av import CodecContext, VideoFrame
+
+from vidlatent.errors import UsageError, VidlatentError
+from vidlatent.files import naming_disk_errors, partial_path
+from vidlatent.io.image_folder import TIMES_FILE
+from vidlatent.io.video_info import Picture
+
+
+class PngFolderSink:
+    """A VideoSink that writes 000000.png … and timestamps.json: see video_sink.VideoSink.
+
+    The folder grows under a partial name and is renamed when it is complete. 8 bits per sample, 16 where the
+    source had more than 8.
+    """
+
+    def __init__(self, folder: Path, picture: Picture) -> None:
+        self._folder = folder
+        self._picture = picture
+        self._partial = partial_path(folder)
+        self._pts: list[int] = []
+        self._durations: list[int] = []
+        self.notices: list[str] = []
+
+    def __enter__(self) -> Self:
+        if self._folder.exists() and any(self._folder.iterdir()):
+            raise UsageError(
+                f"{self._folder}: folder is not empty", "name a new folder, or remove its contents"
+            )
+        with naming_disk_errors(self._folder):
+            shutil.rmtree(self._partial, ignore_errors=True)
+            self._partial.mkdir(parents=True)
+        return self
+
+    def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
+        """Add a frame; see video_sink.VideoSink."""
+        with naming_disk_errors(self._folder):
+            (self._partial / f"{len(self._pts):06d}.png").write_bytes(png(rgb))
+        self._pts.append(pts)
+        self._durations.append(duration)
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            if exc[0] is None:
+                self._finish()
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _finish(self) -> None:
+        if not self._pts:
+            raise VidlatentError(f"{self._folder}: no frames to write")
+        times = {"time_base": str(self._picture.time_base), "pts": self._pts, "durations": self._durations}
+        with naming_disk_errors(self._folder):
+            (self._partial / TIMES_FILE).write_text(json.dumps(times) + "\n")
+            os.replace(self._partial, self._folder)
+
+
+def png(rgb: np.ndarray) -> bytes:
+    """RGB [H, W, 3], uint8 or uint16, as a PNG file."""
+    encoder = CodecContext.create("png", "w")
+    encoder.height, encoder.width = rgb.shape[:2]
+    encoder.pix_fmt = "rgb24" if rgb.dtype == np.uint8 else "rgb48be"
+    encoder.time_base = "1/25"
+    frame = VideoFrame.from_ndarray(
+        np.ascontiguousarray(rgb), "rgb24" if rgb.dtype == np.uint8 else "rgb48le"
+    )
+    packets = encoder.encode(frame.reformat(format=encoder.pix_fmt)) + encoder.encode(None)
+    return b"".join(bytes(packet) for packet in packets)

@@ -1,0 +1,78 @@
+"""Timestamps as sources give them, made strictly increasing without losing a frame."""
+
+from fractions import Fraction
+
+FINEST_HZ = 10_000  # a tick is at most this long, so that a repeated timestamp has somewhere to go
+_JUMP_S = 1  # further back than this a stream has started a new clock rather than stumbled
+
+
+def refine(time_base: Fraction) -> int:
+    """How many ticks to make of one: the smallest power of two that brings a tick under 1/10000 s.
+
+    The same rule by which MP4 files get their timescale, so such clips keep their ticks.
+    """
+    factor = 1
+    while time_base / factor > Fraction(1, FINEST_HZ):
+        factor *= 2
+    return factor
+
+
+class Timeline:
+    """Places frames on a clock of `time_base` ticks that only moves forward.
+
+    A frame's own pts is kept wherever it is later than the one before. A repeated or slightly earlier pts
+    (a stumble) is moved to one tick after its predecessor; a missing one is guessed from the decoder's
+    order, else one frame step later; a leap back of more than a second (a new clock, as where recordings
+    are joined) shifts everything after it, so that time continues. `moved`, `guessed`, `leaps` count these.
+    """
+
+    def __init__(self, stream_base: Fraction, rate: Fraction | None) -> None:
+        self._factor = refine(stream_base)
+        self.time_base = stream_base / self._factor
+        self._step = max(1, round(1 / rate / self.time_base)) if rate else self._factor
+        self._shift = 0
+        self._last: int | None = None
+        self._last_step = self._step
+        self.moved = self.guessed = self.leaps = 0
+
+    def ticks(self, stamp: int) -> int:
+        """A time in the stream's own units, in ticks."""
+        return stamp * self._factor
+
+    def place(self, pts: int | None, order: int | None = None) -> int:
+        """The tick of the next frame; `pts` and `order` (its place in decoding) in the stream's units."""
+        if pts is None:
+            self.guessed += 1
+        stamp = pts if pts is not None else order
+        tick = self._placed(None if stamp is None else self.ticks(stamp))
+        if self._last is not None:
+            self._last_step = tick - self._last
+        self._last = tick
+        return tick
+
+    def _placed(self, tick: int | None) -> int:
+        if self._last is None:
+            return tick if tick is not None else 0
+        if tick is None:
+            return self._last + self._step
+        tick += self._shift
+        if tick > self._last:
+            return tick
+        if (self._last - tick) * self.time_base > _JUMP_S:
+            self.leaps += 1
+            self._shift += self._last + self._last_step - tick
+            return self._last + self._last_step
+        self.moved += 1
+        return self._last + 1
+
+    def final_duration(self, own: int, previous_own: int | None) -> int:
+        """Ticks the last frame lasts.
+
+        Its own duration (stream units; 0 = unknown) where the frame before lasted as long as it said, else
+        that frame's step: packets of fields, for one, name half the time.
+        """
+        if own <= 0:
+            return self._last_step
+        if previous_own is None or abs(self.ticks(previous_own) - self._last_step) <= self._factor:
+            return self.ticks(own)
+        return self._last_step
