@@ -1,0 +1,1 @@
+"""What the package carries: weights and a sample clip, each with its licence beside it."""

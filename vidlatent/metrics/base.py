@@ -1,0 +1,99 @@
+"""What a metric is: pairs of frames in, one number per frame out, and words that say how it was made."""
+
+import math
+from array import array
+from collections.abc import Iterable
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidlatent.errors import BadInput
+
+Better = Literal["higher", "lower"]
+
+
+class Metric(Protocol):
+    """The seam between numbers and those who need them. One object measures one pair of clips.
+
+    Frames are the house's `frames`: uint8 RGB [T, H, W, 3], as decoded, on any device. A metric keeps
+    one number per frame and nothing else that grows.
+    """
+
+    name: str
+    unit: str
+    better: Better
+    protocol: str  # colour, depth, window, backbone, averaging: whatever changes the number
+
+    def update(self, reference: Tensor, distorted: Tensor) -> None:
+        """Take the next frames of both clips, each uint8 [T, H, W, 3]; T may differ from call to call."""
+        ...
+
+    def per_frame(self) -> np.ndarray:
+        """Float64, one value per frame; a metric that looks back has its first at the second frame."""
+        ...
+
+    def result(self) -> dict[str, float]:
+        """The clip in a few numbers; `mean` is the headline. Ends the measuring."""
+        ...
+
+
+class Series:
+    """A metric's values in the order of frames. NaN is refused, by the number of its frame."""
+
+    def __init__(self, name: str, first: int = 0) -> None:
+        self.name = name
+        self.first = first  # frame that the first value belongs to
+        self._values = array("d")
+
+    def extend(self, values: Tensor | Iterable[float]) -> None:
+        """Append the values of the next frames."""
+        for value in values.tolist() if isinstance(values, Tensor) else values:
+            if math.isnan(value):
+                raise BadInput(
+                    f"{self.name} of frame {self.first + len(self)} is not a number",
+                    "look at that frame of both clips; a network that gives NaN wants --dtype float32",
+                )
+            self._values.append(value)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def array(self) -> np.ndarray:
+        """All values so far, float64."""
+        return np.array(self._values, dtype=np.float64)
+
+    def checked(self) -> np.ndarray:
+        """All values, of which there must be one at least."""
+        if not len(self):
+            least = "one frame" if self.first == 0 else f"{self.first + 1} frames"
+            raise BadInput(f"{self.name}: needs {least} at least", "give a longer clip")
+        return self.array()
+
+
+def check_pair(reference: Tensor, distorted: Tensor) -> None:
+    """Raise BadInput unless both are uint8 frames [T, H, W, 3] of one shape on one device."""
+    for side, frames in (("reference", reference), ("distorted", distorted)):
+        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise BadInput(
+                f"{side}: metrics compare uint8 RGB frames [T, H, W, 3], got {frames.dtype} "
+                f"{list(frames.shape)}",
+                "turn pixels of [-1, 1] into frames with engine.pixels first",
+            )
+    if reference.shape != distorted.shape:
+        raise BadInput(
+            f"frames cannot be compared: reference {_size(reference)}, distorted {_size(distorted)}"
+        )
+    if reference.device != distorted.device:
+        raise BadInput(f"frames lie apart: reference on {reference.device}, distorted on {distorted.device}")
+
+
+def _size(frames: Tensor) -> str:
+    t, h, w, _ = frames.shape
+    return f"{t} × {w}×{h}"
+
+
+def unit_planes(frames: Tensor) -> Tensor:
+    """Frames uint8 [T, H, W, 3] → planes float32 [T, 3, H, W] in [0, 1]."""
+    return frames.permute(0, 3, 1, 2).float().div_(255)

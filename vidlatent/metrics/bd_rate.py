@@ -1,0 +1,105 @@
+"""Bjøntegaard deltas (VCEG-M33): how much less rate for the same quality, or more quality for the same rate.
+
+Both integrate the gap between two rate–quality curves over what they share, in log10 of the rate. `pchip`
+(monotone piecewise cubics, as in the JCT-VC and JVET spreadsheets) never overshoots and is the default;
+`cubic` is the single third-order polynomial of the original paper.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from vidlatent.errors import BadInput
+
+Curve = Sequence[tuple[float, float]]  # (rate > 0, quality where more is better), in any order
+Method = Literal["pchip", "cubic"]
+Function = Callable[[np.ndarray], np.ndarray]
+_LEAST = {"pchip": 2, "cubic": 4}
+
+
+def bd_rate(anchor: Curve, test: Curve, method: Method = "pchip") -> float:
+    """Mean change of rate at equal quality, in percent: -20 means `test` needs a fifth less than `anchor`."""
+    gap = _mean_gap([_points(curve, method)[:, ::-1] for curve in (anchor, test)], method, "quality")
+    return (10**gap - 1) * 100
+
+
+def bd_quality(anchor: Curve, test: Curve, method: Method = "pchip") -> float:
+    """Mean change of quality at equal rate, in the metric's unit (BD-PSNR where quality is PSNR)."""
+    return _mean_gap([_points(curve, method) for curve in (anchor, test)], method, "rate")
+
+
+def _points(curve: Curve, method: Method) -> np.ndarray:
+    """[n, 2] log10 rate and quality, rising in both; raises where a curve is none."""
+    points = np.array(sorted(curve), dtype=np.float64).reshape(-1, 2)
+    if len(points) < _LEAST[method]:
+        raise BadInput(
+            f"BD-rate ({method}) needs {_LEAST[method]} points per curve, got {len(points)}",
+            "measure more rates",
+        )
+    if not np.isfinite(points).all() or (points[:, 0] <= 0).any():
+        raise BadInput(f"BD-rate needs finite qualities at positive rates, got {points.tolist()}")
+    if (np.diff(points, axis=0) <= 0).any():
+        raise BadInput(
+            f"BD-rate needs quality that rises with rate, got {points.tolist()}",
+            "drop the points that are no gain",
+        )
+    points[:, 0] = np.log10(points[:, 0])
+    return points
+
+
+def _mean_gap(curves: list[np.ndarray], method: Method, axis: str) -> float:
+    """Mean of second less first curve ([n, 2]: abscissa, value) over the abscissas that both cover."""
+    low = max(curve[0, 0] for curve in curves)
+    high = min(curve[-1, 0] for curve in curves)
+    if low >= high:
+        spans = [f"{curve[0, 0]:.4g} to {curve[-1, 0]:.4g}" for curve in curves]
+        raise BadInput(f"the curves share no {axis}: {spans[0]} and {spans[1]}", "measure rates that overlap")
+    first, second = (_integral(curve, method, low, high) for curve in curves)
+    return (second - first) / (high - low)
+
+
+def _integral(curve: np.ndarray, method: Method, low: float, high: float) -> float:
+    """Exact: every piece is a cubic, and Simpson's rule is exact for those."""
+    x, y = curve.T
+    function = _pchip(x, y) if method == "pchip" else _polynomial(x, y)
+    inner = x[(x > low) & (x < high)]
+    knots = np.array([low, *inner, high])
+    a, b = knots[:-1], knots[1:]
+    return float(((b - a) / 6 * (function(a) + 4 * function((a + b) / 2) + function(b))).sum())
+
+
+def _polynomial(x: np.ndarray, y: np.ndarray) -> Function:
+    """The third-order polynomial nearest to the points."""
+    return np.polynomial.Polynomial.fit(x, y, 3)
+
+
+def _pchip(x: np.ndarray, y: np.ndarray) -> Function:
+    """Monotone piecewise cubic Hermite interpolant (Fritsch and Carlson 1980) through rising x."""
+    step = np.diff(x)
+    slope = np.diff(y) / step
+    tangent = _tangents(step, slope)
+
+    def at(where: np.ndarray) -> np.ndarray:
+        i = np.clip(np.searchsorted(x, where, side="right") - 1, 0, len(step) - 1)
+        t, h = (where - x[i]) / step[i], step[i]
+        rise = y[i + 1] - y[i]
+        left, right = h * tangent[i] - rise, rise - h * tangent[i + 1]
+        return y[i] + t * rise + t * (1 - t) * (left * (1 - t) + right * t)
+
+    return at
+
+
+def _tangents(step: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """Slopes at the points: weighted harmonic means inside, a three-point formula at the ends."""
+    if len(slope) == 1:
+        return np.repeat(slope, 2)
+    w1, w2 = 2 * step[1:] + step[:-1], step[1:] + 2 * step[:-1]
+    inside = (w1 + w2) / (w1 / slope[:-1] + w2 / slope[1:])
+    return np.array([_end(step[:2], slope[:2]), *inside, _end(step[:-3:-1], slope[:-3:-1])])
+
+
+def _end(step: np.ndarray, slope: np.ndarray) -> float:
+    """Slope at an end from the two pieces next to it, nearest first; slopes are positive."""
+    tangent = ((2 * step[0] + step[1]) * slope[0] - step[0] * slope[1]) / step.sum()
+    return float(max(tangent, 0.0))

@@ -1,0 +1,165 @@
+"""LPIPS v0.1 (Zhang et al. 2018): how far apart two images look to a network trained on photographs.
+
+The graph is ours; the weights are the authors': AlexNet comes with the package, VGG16 from a file of the
+user's. Key names are torchvision's `features.N.weight|bias`, and `lin0` … `lin4` for the learned heads.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from vidlatent.errors import BadInput, BadWeights
+from vidlatent.files import asset, sha256_file
+from vidlatent.metrics.base import Better, Series, check_pair, unit_planes
+
+SHIFT = (-0.030, -0.088, -0.188)  # the authors' input scaling, for pixels in [-1, 1]
+SCALE = (0.458, 0.448, 0.450)
+EPSILON = 1e-10
+_BATCH_PIXELS = 1 << 21  # pixels of both clips through the network at once: bounds its activations
+
+
+@dataclass(frozen=True)
+class Conv:
+    """One convolution with its ReLU: number in torchvision's `features`, stride, padding, max-pool before."""
+
+    index: int
+    stride: int = 1
+    padding: int = 1
+    pool: int = 0
+    tap: bool = True  # whether LPIPS looks at what comes out
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A convolutional network as a table, and the least side it can look at."""
+
+    name: str
+    convs: tuple[Conv, ...]
+    least: int
+
+
+ALEX = Backbone("alex", (Conv(0, 4, 2), Conv(3, 1, 2, pool=3), Conv(6, pool=3), Conv(8), Conv(10)), least=31)
+VGG = Backbone(
+    "vgg",
+    (
+        *(Conv(0, tap=False), Conv(2)),
+        *(Conv(5, pool=2, tap=False), Conv(7)),
+        *(Conv(10, pool=2, tap=False), Conv(12, tap=False), Conv(14)),
+        *(Conv(17, pool=2, tap=False), Conv(19, tap=False), Conv(21)),
+        *(Conv(24, pool=2, tap=False), Conv(26, tap=False), Conv(28)),
+    ),
+    least=16,
+)
+
+
+class Lpips:
+    """LPIPS distance of every frame: 0 for the same picture, about 1 for strangers.
+
+    With `spatial` the distance is the mean of the full-size map, as some papers report it, instead of the
+    mean of the means of the five layers.
+    """
+
+    unit = ""
+    better: Better = "lower"
+
+    def __init__(self, backbone: Backbone = ALEX, weights: Path | None = None, spatial: bool = False) -> None:
+        self.name = "lpips" if backbone is ALEX else f"lpips-{backbone.name}"
+        self.backbone = backbone
+        self.spatial = spatial
+        self.source = weights or asset("lpips_alex.npz")
+        self._weights = load_weights(self.source, backbone)
+        self._series = Series(self.name)
+        averaging = "mean of the full-size map" if spatial else "mean of the layers' spatial means"
+        self.protocol = (
+            f"LPIPS v0.1, {backbone.name}, learned heads, weights sha256 {sha256_file(self.source)[:12]}; "
+            f"8-bit RGB as [-1, 1], float32, whole frame; {averaging}; mean over frames"
+        )
+
+    def update(self, reference: Tensor, distorted: Tensor) -> None:
+        """Take the next frames, uint8 [T, H, W, 3]."""
+        check_pair(reference, distorted)
+        _, h, w, _ = reference.shape
+        if min(h, w) < self.backbone.least:
+            raise BadInput(
+                f"{self.name}: frames of {w}×{h} are too small: sides need {self.backbone.least} pixels",
+                "leave the metric out, or compare larger frames",
+            )
+        frames = max(1, _BATCH_PIXELS // (2 * h * w))
+        for x, y in zip(reference.split(frames), distorted.split(frames), strict=True):
+            self._series.extend(self._distance(x, y).cpu())
+
+    def per_frame(self) -> np.ndarray:
+        """LPIPS of every frame."""
+        return self._series.array()
+
+    def result(self) -> dict[str, float]:
+        """`mean` over the frames, and the `worst` of them."""
+        values = self._series.checked()
+        return {"mean": float(values.mean()), "worst": float(values.max())}
+
+    @torch.inference_mode()
+    def _distance(self, reference: Tensor, distorted: Tensor) -> Tensor:
+        """Frames uint8 [T, H, W, 3] → [T]."""
+        if next(iter(self._weights.values())).device != reference.device:
+            self._weights = {key: value.to(reference.device) for key, value in self._weights.items()}
+        pixels = unit_planes(torch.cat([reference, distorted])) * 2 - 1
+        shift, scale = (pixels.new_tensor(v).view(3, 1, 1) for v in (SHIFT, SCALE))
+        total = torch.zeros(len(reference), dtype=torch.float64, device=pixels.device)
+        for layer, x in enumerate(taps(self.backbone, self._weights, (pixels - shift) / scale)):
+            unit = x / (x.square().sum(dim=1, keepdim=True).sqrt() + EPSILON)
+            a, b = unit.chunk(2)
+            seen = torch.einsum("tchw,c->thw", (a - b).square(), self._weights[f"lin{layer}"])
+            if self.spatial:
+                seen = F.interpolate(
+                    seen[:, None], size=pixels.shape[2:], mode="bilinear", align_corners=False
+                )
+            total += seen.flatten(1).mean(dim=1, dtype=torch.float64)
+        return total
+
+
+def taps(backbone: Backbone, weights: Mapping[str, Tensor], x: Tensor) -> Iterator[Tensor]:
+    """The activations [N, C, h, w] that LPIPS looks at, for scaled pixels [N, 3, H, W]."""
+    for conv in backbone.convs:
+        if conv.pool:
+            x = F.max_pool2d(x, conv.pool, 2)
+        weight, bias = weights[f"features.{conv.index}.weight"], weights[f"features.{conv.index}.bias"]
+        x = F.relu(F.conv2d(x, weight, bias, conv.stride, conv.padding))
+        if conv.tap:
+            yield x
+
+
+def load_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
+    """The tensors of `backbone`, float32, from an .npz or .safetensors file; nothing else may be in it."""
+    arrays = _read(path)
+    layers = [f"features.{conv.index}.{part}" for conv in backbone.convs for part in ("weight", "bias")]
+    wanted = {*layers, *(f"lin{i}" for i in range(sum(conv.tap for conv in backbone.convs)))}
+    if set(arrays) != wanted:
+        odd = sorted(wanted ^ set(arrays))
+        fault = "missing" if odd[0] in wanted else "unknown"
+        raise BadWeights(
+            f"{path}: not the LPIPS weights of {backbone.name}: {odd[0]} is {fault}",
+            "keys are torchvision's features.N.weight and features.N.bias, and lin0 to lin4",
+        )
+    for key, value in arrays.items():
+        if not np.isfinite(value).all():
+            raise BadWeights(f"{path}: {key} holds NaN or Inf", "fetch the file again")
+    return {key: torch.from_numpy(value.astype(np.float32)) for key, value in arrays.items()}
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, SafetensorError) as e:
+        raise BadWeights(
+            f"{path}: cannot be read as weights: {e}", "give an .npz or .safetensors file"
+        ) from e
