@@ -58,9 +58,9 @@ class Replacement:
         self.path = path
         self.partial = partial_path(path)
         self.done = False  # true once committed or discarded
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path}: is not a regular file", "name a file that may be replaced")
         with naming_disk_errors(path):
+            if path.exists() and not path.is_file():
+                raise UsageError(f"{path}: is not a regular file", "name a file that may be replaced")
             self._lock = _lock(self.partial, path)
 
     def commit(self) -> None:

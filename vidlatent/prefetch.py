@@ -10,7 +10,7 @@ _POLL_S = 0.1
 
 
 def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
-    """Yield `items` in order while a thread reads at most `depth` ahead.
+    """Yield `items` in order while a thread keeps at most `depth` waiting, and one in hand.
 
     An error in the source is raised here, after the items before it. Closing the generator stops
     the thread and closes the source.
@@ -33,18 +33,24 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
 
 
 def _fill(items: Iterable[T], queue: Queue, stop: threading.Event) -> None:
-    source = iter(items)
     end: BaseException = StopIteration()
+    try:
+        _pass_on(items, queue, stop)
+    except BaseException as e:  # the consumer raises it, whatever it is
+        end = e
+    _put(queue, (None, end), stop)
+
+
+def _pass_on(items: Iterable[T], queue: Queue, stop: threading.Event) -> None:
+    """Put every item, until the consumer has gone; close the source in the thread that read it."""
+    source = iter(items)
     try:
         for item in source:
             if not _put(queue, (item, None), stop):
-                break
-    except BaseException as e:  # the consumer raises it, whatever it is
-        end = e
+                return
     finally:
         if hasattr(source, "close"):
             source.close()
-        _put(queue, (None, end), stop)
 
 
 def _put(queue: Queue, entry: tuple, stop: threading.Event) -> bool:

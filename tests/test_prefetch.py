@@ -1,0 +1,102 @@
+"""Reading ahead changes when things are read, and nothing else."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from vidlatent.prefetch import prefetch
+
+
+def wait_until(condition, timeout_s: float = 5.0) -> bool:
+    """Whether `condition` came true in time."""
+    end = time.monotonic() + timeout_s
+    while not (true := condition()) and time.monotonic() < end:
+        time.sleep(0.005)
+    return true
+
+
+def reading_threads() -> list[threading.Thread]:
+    """Threads of ours that are alive."""
+    return [thread for thread in threading.enumerate() if thread.name == "vidlatent-prefetch"]
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 50])
+def test_items_come_all_and_in_order(depth: int):
+    assert list(prefetch(range(20), depth)) == list(range(20))
+
+
+def test_nothing_is_nothing():
+    assert list(prefetch([])) == []
+
+
+def test_none_is_an_item_like_any_other():
+    assert list(prefetch([None, None])) == [None, None]
+
+
+def test_items_are_read_ahead_but_no_further_than_asked():
+    read = []
+    items = prefetch((read.append(i) or i for i in range(100)), depth=3)
+    next(items)
+    assert wait_until(lambda: len(read) == 5)  # one given, three waiting, one in hand
+    time.sleep(0.05)
+    assert len(read) == 5
+    items.close()
+
+
+def test_an_error_comes_after_the_items_before_it():
+    def source() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise OSError("torn")
+
+    got, items = [], prefetch(source())
+    with pytest.raises(OSError, match="torn"):
+        got.extend(items)  # extend keeps what came before the error
+    assert got == [1, 2]
+
+
+def test_a_source_that_cannot_even_begin_says_why():
+    class Closed:
+        def __iter__(self) -> Iterator[int]:
+            raise OSError("closed")
+
+    with pytest.raises(OSError, match="closed"):
+        next(prefetch(Closed()))
+
+
+def test_an_interrupt_in_the_source_reaches_the_consumer():
+    def source() -> Iterator[int]:
+        yield 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(prefetch(source()))
+
+
+def test_leaving_early_closes_the_source_and_ends_the_thread():
+    closed = threading.Event()
+
+    def source() -> Iterator[int]:
+        try:
+            yield from range(1000)
+        finally:
+            closed.set()
+
+    items = prefetch(source())
+    next(items)
+    items.close()
+    assert closed.is_set()
+    assert not reading_threads()
+
+
+def test_no_thread_is_left_when_the_consumer_fails():
+    def consume() -> None:
+        for i in prefetch(range(1000)):
+            if i == 3:
+                raise RuntimeError("consumer")
+
+    with pytest.raises(RuntimeError, match="consumer"):
+        consume()
+    assert wait_until(lambda: not reading_threads())
