@@ -34,6 +34,11 @@ def test_frames_of_two_sizes_are_refused():
 
 
 @pytest.mark.parametrize("wrong", [FRAMES.float(), FRAMES[0], FRAMES.permute(0, 3, 1, 2)])
-def test_anything_but_uint8_frames_is_refused(wrong):
-    with pytest.raises(BadInput, match="distorted: metrics compare uint8 RGB frames"):
+def test_anything_but_frames_is_refused(wrong):
+    with pytest.raises(BadInput, match="distorted: metrics compare uint8 or uint16 frames"):
         check_pair(FRAMES, wrong)
+
+
+def test_frames_of_two_depths_are_refused():
+    with pytest.raises(BadInput, match=r"reference torch\.uint8, distorted torch\.uint16"):
+        check_pair(FRAMES, FRAMES.to(torch.uint16))

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from vidlatent.errors import UsageError
 from vidlatent.metrics.table import METRICS, make_metrics
@@ -18,6 +19,20 @@ def test_a_metric_is_made_by_its_name_and_says_how_it_measures(name):
     assert metric.name == name
     assert metric.better in ("higher", "lower")
     assert "RGB" in metric.protocol
+
+
+@pytest.mark.parametrize("name", ["psnr", "ssim", "ms-ssim", "lpips", "flicker", "vmaf", "xpsnr"])
+def test_deep_frames_score_as_the_same_picture_in_8_bits(name, pair):
+    """Times 257 is the same picture in 16 bits; YUV of 10 bits only rounds finer than of 8."""
+    try:
+        shallow, deep = make_metrics([name, name])
+    except UsageError as e:
+        pytest.skip(str(e))
+    frames = pair(2, 180, 180)
+    shallow.update(*frames)
+    deep.update(*((clip.int() * 257).to(torch.uint16) for clip in frames))
+    loose = {"vmaf": 2.0, "xpsnr": 0.1}
+    assert deep.per_frame() == pytest.approx(shallow.per_frame(), abs=loose.get(name, 1e-6))
 
 
 def test_an_unknown_metric_lists_those_there_are():

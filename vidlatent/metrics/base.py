@@ -12,13 +12,14 @@ from torch import Tensor
 from vidlatent.errors import BadInput
 
 Better = Literal["higher", "lower"]
+FULL_SCALE = {torch.uint8: 255, torch.uint16: 65535}
 
 
 class Metric(Protocol):
     """The seam between numbers and those who need them. One object measures one pair of clips.
 
-    Frames are the house's `frames`: uint8 RGB [T, H, W, 3], as decoded, on any device. A metric keeps
-    one number per frame and nothing else that grows.
+    Frames are the house's `frames`: RGB [T, H, W, 3] as decoded, uint8, or uint16 where the source has more
+    than 8 bits, on any device. A metric keeps one number per frame and nothing else that grows.
     """
 
     name: str
@@ -27,7 +28,7 @@ class Metric(Protocol):
     protocol: str  # colour, depth, window, backbone, averaging: whatever changes the number
 
     def update(self, reference: Tensor, distorted: Tensor) -> None:
-        """Take the next frames of both clips, each uint8 [T, H, W, 3]; T may differ from call to call."""
+        """Take the next frames of both clips, each [T, H, W, 3]; T may differ from call to call."""
         ...
 
     def per_frame(self) -> np.ndarray:
@@ -73,11 +74,11 @@ class Series:
 
 
 def check_pair(reference: Tensor, distorted: Tensor) -> None:
-    """Raise BadInput unless both are uint8 frames [T, H, W, 3] of one shape on one device."""
+    """Raise BadInput unless both are frames [T, H, W, 3] of one shape and depth on one device."""
     for side, frames in (("reference", reference), ("distorted", distorted)):
-        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        if frames.dtype not in FULL_SCALE or frames.ndim != 4 or frames.shape[-1] != 3:
             raise BadInput(
-                f"{side}: metrics compare uint8 RGB frames [T, H, W, 3], got {frames.dtype} "
+                f"{side}: metrics compare uint8 or uint16 frames [T, H, W, 3], got {frames.dtype} "
                 f"{list(frames.shape)}",
                 "turn pixels of [-1, 1] into frames with engine.pixels first",
             )
@@ -85,6 +86,8 @@ def check_pair(reference: Tensor, distorted: Tensor) -> None:
         raise BadInput(
             f"frames cannot be compared: reference {_size(reference)}, distorted {_size(distorted)}"
         )
+    if reference.dtype != distorted.dtype:
+        raise BadInput(f"frames cannot be compared: reference {reference.dtype}, distorted {distorted.dtype}")
     if reference.device != distorted.device:
         raise BadInput(f"frames lie apart: reference on {reference.device}, distorted on {distorted.device}")
 
@@ -95,5 +98,5 @@ def _size(frames: Tensor) -> str:
 
 
 def unit_planes(frames: Tensor) -> Tensor:
-    """Frames uint8 [T, H, W, 3] → planes float32 [T, 3, H, W] in [0, 1]."""
-    return frames.permute(0, 3, 1, 2).float().div_(255)
+    """Frames [T, H, W, 3] → planes float32 [T, 3, H, W] in [0, 1]."""
+    return frames.permute(0, 3, 1, 2).float().div_(FULL_SCALE[frames.dtype])

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from vidlatent.errors import BadInput, UsageError
 
-COLOUR = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int,format=yuv420p"
+COLOUR = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int,format="
 LOG = "frames.log"
+FORMATS = {torch.uint8: ("rgb24", "yuv420p"), torch.uint16: ("rgb48le", "yuv420p10le")}
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,18 @@ def scorer(needed: str) -> Scorer:
 
 
 class PairPipe:
-    """One run of ffmpeg that scores pairs of frames of one size.
+    """One run of ffmpeg that scores pairs of frames like `first` ([T, H, W, 3]) in size and depth.
 
     `graph` is the filter, fed `[ref][dist]` or `[dist][ref]` as it wants; it writes LOG where it runs.
     Dropped half-way, it kills ffmpeg and removes its folder.
     """
 
-    def __init__(self, with_scorer: Scorer, graph: str, height: int, width: int) -> None:
-        self.size = (height, width)
+    def __init__(self, with_scorer: Scorer, graph: str, first: Tensor) -> None:
+        self.size = tuple(first.shape[1:3])
         self._folder = Path(tempfile.mkdtemp(prefix="vidlatent-score-"))
         self._complaints = (self._folder / "stderr").open("wb+")
         self._process = subprocess.Popen(
-            _command(with_scorer.executable, graph, height, width),
+            _command(with_scorer.executable, graph, first),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._complaints,
@@ -74,7 +75,7 @@ class PairPipe:
         self._abandon = weakref.finalize(self, _abandon, self._process, self._complaints, self._folder)
 
     def write(self, reference: Tensor, distorted: Tensor) -> None:
-        """Hand over the next pairs, each uint8 [T, H, W, 3]; waits while ffmpeg is behind."""
+        """Hand over the next pairs, each [T, H, W, 3]; waits while ffmpeg is behind."""
         if tuple(reference.shape[1:3]) != self.size:
             raise BadInput(
                 f"frames changed size (height, width) from {self.size} to {tuple(reference.shape[1:3])}"
@@ -101,8 +102,10 @@ class PairPipe:
         return lines[0] if lines else f"exit status {self._process.returncode}"
 
 
-def _command(executable: str, graph: str, height: int, width: int) -> list[str]:
-    half = f"crop={width}:{height}:0:%d:exact=1,{COLOUR}"
+def _command(executable: str, graph: str, first: Tensor) -> list[str]:
+    _, height, width, _ = first.shape
+    rgb, yuv = FORMATS[first.dtype]
+    half = f"crop={width}:{height}:0:%d:exact=1,{COLOUR}{yuv}"
     split = f"[0:v]split=2[a][b];[a]{half % 0}[ref];[b]{half % height}[dist];{graph}:shortest=1:repeatlast=0"
     return [
         *(executable, "-hide_banner", "-loglevel", "error"),
@@ -110,7 +113,7 @@ def _command(executable: str, graph: str, height: int, width: int) -> list[str]:
             "-f",
             "rawvideo",
             "-pixel_format",
-            "rgb24",
+            rgb,
             "-video_size",
             f"{width}x{2 * height}",
             "-framerate",

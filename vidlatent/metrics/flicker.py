@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidlatent.metrics.base import Better, Series, check_pair
+from vidlatent.metrics.base import FULL_SCALE, Better, Series, check_pair
 
 
 class Flicker:
@@ -18,7 +18,7 @@ class Flicker:
     unit = "levels"
     better: Better = "lower"
     protocol = (
-        "8-bit RGB; mean over pixels and channels of |(D[t]-D[t-1]) - (R[t]-R[t-1])| in levels of 255, "
+        "RGB as decoded; mean over pixels and channels of |(D[t]-D[t-1]) - (R[t]-R[t-1])| in levels of 255, "
         "no warping; mean over the frames from the second on"
     )
 
@@ -27,13 +27,14 @@ class Flicker:
         self._last: Tensor | None = None
 
     def update(self, reference: Tensor, distorted: Tensor) -> None:
-        """Take the next frames, uint8 [T, H, W, 3]."""
+        """Take the next frames, [T, H, W, 3]."""
         check_pair(reference, distorted)
+        unit = FULL_SCALE[reference.dtype] // 255
         for r, d in zip(reference, distorted, strict=True):
-            error = d.short() - r.short()
+            error = d.int() - r.int()
             if self._last is not None:
                 change = (error - self._last).abs_().sum(dtype=torch.int64).item()
-                self._series.extend([change / error.numel()])
+                self._series.extend([change / error.numel() / unit])
             self._last = error
 
     def per_frame(self) -> np.ndarray:

@@ -37,12 +37,12 @@ class Fvd:
         self._waiting: list[Tensor] = []
         self.protocol = (
             f"I3D features, TorchScript sha256 {sha256_file(i3d)[:12]}; windows of {WINDOW} frames one after "
-            f"the other, a shorter tail left out; 8-bit RGB stretched to {SIDE}×{SIDE} (bilinear), [-1, 1]; "
+            f"the other, a shorter tail left out; RGB as decoded, stretched to {SIDE}×{SIDE} (bilinear); "
             "the number of windows stands beside the result"
         )
 
     def update(self, reference: Tensor, distorted: Tensor) -> None:
-        """Take the next frames of one clip, uint8 [T, H, W, 3]."""
+        """Take the next frames of one clip, [T, H, W, 3]."""
         check_pair(reference, distorted)
         for r, d in zip(reference, distorted, strict=True):
             self._waiting.append(torch.stack([_small(r), _small(d)]))
@@ -116,7 +116,7 @@ def frechet(a: Moments, b: Moments) -> float:
 
 
 def _small(frame: Tensor) -> Tensor:
-    """Frame uint8 [H, W, 3] → pixels [3, 224, 224] in [-1, 1]."""
+    """Frame [H, W, 3] → pixels [3, 224, 224] in [-1, 1]."""
     planes = unit_planes(frame[None])
     return F.interpolate(planes, size=(SIDE, SIDE), mode="bilinear", align_corners=False)[0] * 2 - 1
 

@@ -79,11 +79,11 @@ class Lpips:
         averaging = "mean of the full-size map" if spatial else "mean of the layers' spatial means"
         self.protocol = (
             f"LPIPS v0.1, {backbone.name}, learned heads, weights sha256 {sha256_file(self.source)[:12]}; "
-            f"8-bit RGB as [-1, 1], float32, whole frame; {averaging}; mean over frames"
+            f"RGB as decoded, in [-1, 1], float32, whole frame; {averaging}; mean over frames"
         )
 
     def update(self, reference: Tensor, distorted: Tensor) -> None:
-        """Take the next frames, uint8 [T, H, W, 3]."""
+        """Take the next frames, [T, H, W, 3]."""
         check_pair(reference, distorted)
         _, h, w, _ = reference.shape
         if min(h, w) < self.backbone.least:
@@ -106,7 +106,7 @@ class Lpips:
 
     @torch.inference_mode()
     def _distance(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        """Frames uint8 [T, H, W, 3] → [T]."""
+        """Frames [T, H, W, 3] → [T]."""
         if next(iter(self._weights.values())).device != reference.device:
             self._weights = {key: value.to(reference.device) for key, value in self._weights.items()}
         pixels = unit_planes(torch.cat([reference, distorted])) * 2 - 1

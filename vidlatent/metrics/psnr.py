@@ -6,9 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidlatent.metrics.base import Better, Series, check_pair
-
-PEAK = 255.0
+from vidlatent.metrics.base import FULL_SCALE, Better, Series, check_pair
 
 
 class Psnr:
@@ -30,15 +28,17 @@ class Psnr:
             "inf, left out of the mean" if math.isinf(ceiling) else f"{ceiling:g} dB, like any more alike"
         )
         self.protocol = (
-            "8-bit RGB, peak 255, MSE over all pixels and channels of a frame; "
+            "RGB as decoded (8-bit: peak 255), MSE over all pixels and channels of a frame; "
             f"mean: average of the frames' dB; identical frames: {identical}; pooled: dB of the mean MSE"
         )
 
     def update(self, reference: Tensor, distorted: Tensor) -> None:
-        """Take the next frames, uint8 [T, H, W, 3]."""
+        """Take the next frames, [T, H, W, 3]."""
         check_pair(reference, distorted)
-        square = (distorted.float() - reference.float()).square_()  # integers < 2^16: exact
-        self._errors.extend(square.mean(dim=(1, 2, 3), dtype=torch.float64).cpu())
+        exact = torch.float32 if reference.dtype == torch.uint8 else torch.float64  # for squared integers
+        square = (distorted.to(exact) - reference.to(exact)).square_()
+        error = square.mean(dim=(1, 2, 3), dtype=torch.float64) / FULL_SCALE[reference.dtype] ** 2
+        self._errors.extend(error.cpu())
 
     def per_frame(self) -> np.ndarray:
         """Decibels of every frame."""
@@ -58,4 +58,4 @@ class Psnr:
 
     def _decibels(self, error: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):
-            return np.minimum(10 * np.log10(PEAK**2 / error), self.ceiling)
+            return np.minimum(-10 * np.log10(error), self.ceiling)

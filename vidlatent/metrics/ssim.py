@@ -21,7 +21,7 @@ class Ssim:
     unit = ""
     better: Better = "higher"
     protocol = (
-        "8-bit RGB as [0, 1], float32; Gaussian window 11×11, σ 1.5, population covariance, K1 0.01, "
+        "RGB as decoded, in [0, 1], float32; Gaussian window 11×11, σ 1.5, population covariance, K1 0.01, "
         "K2 0.03, valid region only; mean over map, channels, frames"
     )
 
@@ -29,7 +29,7 @@ class Ssim:
         self._series = Series(self.name)
 
     def update(self, reference: Tensor, distorted: Tensor) -> None:
-        """Take the next frames, uint8 [T, H, W, 3]."""
+        """Take the next frames, [T, H, W, 3]."""
         check_pair(reference, distorted)
         _check_size(self.name, reference, WINDOW)
         for x, y in zip(reference.split(1), distorted.split(1), strict=True):
@@ -52,7 +52,7 @@ class MsSsim:
     unit = ""
     better: Better = "higher"
     protocol = (
-        "8-bit RGB as [0, 1], float32; SSIM's window at 5 scales, weights .0448 .2856 .3001 .2363 .1333; "
+        "RGB as decoded, in [0, 1], float32; window of SSIM, 5 scales of .0448 .2856 .3001 .2363 .1333; "
         "halved by 2×2 averages (an odd last row or column is left out); negative terms count as 0; "
         "mean over channels, frames"
     )
@@ -61,7 +61,7 @@ class MsSsim:
         self._series = Series(self.name)
 
     def update(self, reference: Tensor, distorted: Tensor) -> None:
-        """Take the next frames, uint8 [T, H, W, 3], both sides of 176 pixels at least."""
+        """Take the next frames, [T, H, W, 3], both sides of 176 pixels at least."""
         check_pair(reference, distorted)
         _check_size(self.name, reference, WINDOW << (len(SCALES) - 1))
         for x, y in zip(reference.split(1), distorted.split(1), strict=True):

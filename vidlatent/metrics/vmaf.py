@@ -29,18 +29,18 @@ class Vmaf:
         self._pipe: PairPipe | None = None
         self._frames = 0
         self.protocol = (
-            f"libvmaf model {MODEL} in ffmpeg {self._scorer.version}, distorted clip first; 8-bit RGB to "
-            "BT.709 limited 4:2:0 8-bit, no scaling; mean (and harmonic mean) over frames"
+            f"libvmaf model {MODEL} in ffmpeg {self._scorer.version}, distorted clip first; RGB to "
+            "BT.709 limited 4:2:0 of 8 bits (10 for deeper sources), no scaling; mean over frames"
         )
 
     def update(self, reference: Tensor, distorted: Tensor) -> None:
-        """Take the next frames, uint8 [T, H, W, 3]."""
+        """Take the next frames, [T, H, W, 3]."""
         check_pair(reference, distorted)
         if self._pipe is None:
             graph = (
                 f"[dist][ref]libvmaf=model=version={MODEL}:log_fmt=json:log_path={LOG}:n_threads={threads()}"
             )
-            self._pipe = PairPipe(self._scorer, graph, *reference.shape[1:3])
+            self._pipe = PairPipe(self._scorer, graph, reference)
         self._pipe.write(reference, distorted)
         self._frames += len(reference)
 

@@ -25,15 +25,16 @@ class Xpsnr:
         self._pipe: PairPipe | None = None
         self._frames = 0
         self.protocol = (
-            f"xpsnr filter of ffmpeg {self._scorer.version}; 8-bit RGB to BT.709 limited 4:2:0 8-bit; luma; "
+            f"xpsnr filter of ffmpeg {self._scorer.version}; RGB to BT.709 limited 4:2:0 of 8 bits "
+            "(10 for deeper sources); luma; "
             "mean: average of the dB of the frames that differ, inf where none does"
         )
 
     def update(self, reference: Tensor, distorted: Tensor) -> None:
-        """Take the next frames, uint8 [T, H, W, 3]."""
+        """Take the next frames, [T, H, W, 3]."""
         check_pair(reference, distorted)
         if self._pipe is None:
-            self._pipe = PairPipe(self._scorer, f"[ref][dist]xpsnr=stats_file={LOG}", *reference.shape[1:3])
+            self._pipe = PairPipe(self._scorer, f"[ref][dist]xpsnr=stats_file={LOG}", reference)
         self._pipe.write(reference, distorted)
         self._frames += len(reference)
 
