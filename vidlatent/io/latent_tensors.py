@@ -13,5 +13,6 @@ def bytes_of(latents: Tensor) -> memoryview:
 
 def first_not_finite(latents: Tensor) -> int | None:
     """Index of the first latent frame of [t, C, h, w] that holds NaN or infinity."""
-    bad = ~torch.isfinite(latents).flatten(1).all(dim=1)
-    return int(bad.nonzero()[0]) if bool(bad.any()) else None
+    if not latents.numel() or all(torch.isfinite(torch.stack(torch.aminmax(latents)))):  # one pass
+        return None
+    return int((~torch.isfinite(latents)).flatten(1).any(dim=1).nonzero()[0])
