@@ -24,7 +24,7 @@ def directly(folder, graph: str, frames: tuple[torch.Tensor, torch.Tensor]) -> N
         (folder / name).write_bytes(clip.numpy().tobytes())
         size = f"{clip.shape[2]}x{clip.shape[1]}"
         inputs += ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", size, "-i", name]
-    graph = f"[0:v]{ffmpeg.COLOUR}yuv420p[r];[1:v]{ffmpeg.COLOUR}yuv420p[d];{graph}"
+    graph = f"[0:v]{ffmpeg.COLOUR}{ffmpeg.SHALLOW}[r];[1:v]{ffmpeg.COLOUR}{ffmpeg.SHALLOW}[d];{graph}"
     command = [EXECUTABLE, "-v", "error", *inputs, "-filter_complex", graph, "-f", "null", "-"]
     subprocess.run(command, cwd=folder, check=True)
 
@@ -96,7 +96,7 @@ def test_a_metric_dropped_half_way_leaves_no_process_and_no_folder(pair):
 
 def test_what_ffmpeg_says_when_it_stops_reaches_the_user():
     frame = torch.zeros((1, 8, 8, 3), dtype=torch.uint8)
-    pipe = ffmpeg.PairPipe(ffmpeg.probe(EXECUTABLE), "[ref][dist]nosuchfilter=a=1", frame)
+    pipe = ffmpeg.PairPipe(ffmpeg.probe(EXECUTABLE), "[ref][dist]nosuchfilter=a=1", ffmpeg.SHALLOW, frame)
     with pytest.raises(BadInput, match="nosuchfilter"):
         for _ in range(1000):
             pipe.write(frame, frame)

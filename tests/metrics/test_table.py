@@ -23,7 +23,7 @@ def test_a_metric_is_made_by_its_name_and_says_how_it_measures(name):
 
 @pytest.mark.parametrize("name", ["psnr", "ssim", "ms-ssim", "lpips", "flicker", "vmaf", "xpsnr"])
 def test_deep_frames_score_as_the_same_picture_in_8_bits(name, pair):
-    """Times 257 is the same picture in 16 bits; YUV of 10 bits only rounds finer than of 8."""
+    """Times 257 is the same picture in 16 bits; on the way to YUV it is only rounded otherwise."""
     try:
         shallow, deep = make_metrics([name, name])
     except UsageError as e:
@@ -31,7 +31,7 @@ def test_deep_frames_score_as_the_same_picture_in_8_bits(name, pair):
     frames = pair(2, 180, 180)
     shallow.update(*frames)
     deep.update(*((clip.int() * 257).to(torch.uint16) for clip in frames))
-    loose = {"vmaf": 2.0, "xpsnr": 0.1}
+    loose = {"vmaf": 2.0, "xpsnr": 0.5}
     assert deep.per_frame() == pytest.approx(shallow.per_frame(), abs=loose.get(name, 1e-6))
 
 

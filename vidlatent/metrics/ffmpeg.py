@@ -23,7 +23,8 @@ from vidlatent.errors import BadInput, UsageError
 
 COLOUR = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int,format="
 LOG = "frames.log"
-FORMATS = {torch.uint8: ("rgb24", "yuv420p"), torch.uint16: ("rgb48le", "yuv420p10le")}
+RGB = {torch.uint8: "rgb24", torch.uint16: "rgb48le"}
+DEEP, SHALLOW = "yuv420p10le", "yuv420p"
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,17 @@ def scorer(needed: str) -> Scorer:
 class PairPipe:
     """One run of ffmpeg that scores pairs of frames like `first` ([T, H, W, 3]) in size and depth.
 
-    `graph` is the filter, fed `[ref][dist]` or `[dist][ref]` as it wants; it writes LOG where it runs.
+    `graph` is the filter, fed `[ref][dist]` or `[dist][ref]` as it wants, in the format `yuv`; it writes
+    LOG where it runs.
     Dropped half-way, it kills ffmpeg and removes its folder.
     """
 
-    def __init__(self, with_scorer: Scorer, graph: str, first: Tensor) -> None:
+    def __init__(self, with_scorer: Scorer, graph: str, yuv: str, first: Tensor) -> None:
         self.size = tuple(first.shape[1:3])
         self._folder = Path(tempfile.mkdtemp(prefix="vidlatent-score-"))
         self._complaints = (self._folder / "stderr").open("wb+")
         self._process = subprocess.Popen(
-            _command(with_scorer.executable, graph, first),
+            _command(with_scorer.executable, graph, yuv, first),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._complaints,
@@ -102,9 +104,8 @@ class PairPipe:
         return lines[0] if lines else f"exit status {self._process.returncode}"
 
 
-def _command(executable: str, graph: str, first: Tensor) -> list[str]:
+def _command(executable: str, graph: str, yuv: str, first: Tensor) -> list[str]:
     _, height, width, _ = first.shape
-    rgb, yuv = FORMATS[first.dtype]
     half = f"crop={width}:{height}:0:%d:exact=1,{COLOUR}{yuv}"
     split = f"[0:v]split=2[a][b];[a]{half % 0}[ref];[b]{half % height}[dist];{graph}:shortest=1:repeatlast=0"
     return [
@@ -113,7 +114,7 @@ def _command(executable: str, graph: str, first: Tensor) -> list[str]:
             "-f",
             "rawvideo",
             "-pixel_format",
-            rgb,
+            RGB[first.dtype],
             "-video_size",
             f"{width}x{2 * height}",
             "-framerate",

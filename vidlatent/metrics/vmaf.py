@@ -3,11 +3,12 @@
 import json
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vidlatent.errors import BadInput
 from vidlatent.metrics.base import Better, Series, check_pair
-from vidlatent.metrics.ffmpeg import LOG, PairPipe, scorer, threads
+from vidlatent.metrics.ffmpeg import DEEP, LOG, SHALLOW, PairPipe, scorer, threads
 
 MODEL = "vmaf_v0.6.1"
 
@@ -40,7 +41,8 @@ class Vmaf:
             graph = (
                 f"[dist][ref]libvmaf=model=version={MODEL}:log_fmt=json:log_path={LOG}:n_threads={threads()}"
             )
-            self._pipe = PairPipe(self._scorer, graph, reference)
+            yuv = SHALLOW if reference.dtype == torch.uint8 else DEEP
+            self._pipe = PairPipe(self._scorer, graph, yuv, reference)
         self._pipe.write(reference, distorted)
         self._frames += len(reference)
 
