@@ -46,10 +46,15 @@ class CausalConv3d(nn.Module):
         super().__init__()
         self.conv = nn.Conv3d(inputs, outputs, kernel, stride, padding=(0, pad, pad))
         self.front = self.conv.kernel_size[0] - 1
+        self.plane = self.conv.stride[1:], self.conv.padding[1:]
 
     def ready(self, x: Tensor) -> Tensor:
         """Convolve a clip [B, C, front + T, H, W] that already begins with its `front` extra frames."""
-        return self.conv(x)
+        if self.front or self.conv.stride[0] > 1:
+            return self.conv(x)
+        # frame by frame it is the same, and up to six times as fast (kernel 1, on a CPU)
+        weight = self.conv.weight.squeeze(2)
+        return as_clip(F.conv2d(as_frames(x), weight, self.conv.bias, *self.plane), len(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T, H, W] → [B, C', T', H', W']."""
@@ -85,36 +90,41 @@ class GroupNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [B, C, T, H, W]."""
-        return self._write(x, 0, lambda rows: rows)
+        return self._write(x, empty_clip(x, *x.shape[2:]), lambda rows: rows)
 
     def silu(self, x: Tensor, front: int = 0) -> Tensor:
         """Normalise, apply x·sigmoid(x), repeat the first frame `front` times: [B, C, front + T, H, W]."""
-        return self._write(x, front, lambda rows: F.silu(rows, inplace=True))
-
-    def _write(self, x: Tensor, front: int, act) -> Tensor:
         out = empty_clip(x, front + x.shape[2], *x.shape[3:])
-        for rows, target in zip(self._samples(x), self._samples(out[:, :, front:]), strict=True):
-            scale, shift = self._affine(rows)
-            n = _rows_per_block(rows)
-            for source, block in zip(rows.split(n), target.split(n), strict=True):
-                act(torch.addcmul(shift, source, scale, out=block))
+        self.silu_into(x, out[:, :, front:])
         if front:
             out[:, :, :front] = out[:, :, front : front + 1]
         return out
 
-    def _samples(self, x: Tensor) -> list[Tensor]:
-        """What is normalised together, as rows [positions, C]."""
-        clips = x.permute(0, 2, 3, 4, 1)  # [B, T, H, W, C]
-        if self.per_frame:
-            return [frame.flatten(0, 1) for clip in clips for frame in clip]
-        return [clip.flatten(0, 2) for clip in clips]
+    def silu_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Normalise and apply x·sigmoid(x) into `out`: `x` itself, or a clip or view of a clip like it."""
+        return self._write(x, out, lambda rows: F.silu(rows, inplace=True))
 
-    def _affine(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Per channel, scale and shift [C] float32 that normalise the rows and apply weight and bias."""
-        blocks = rows.split(_rows_per_block(rows))
-        counts = torch.tensor([len(b) for b in blocks], dtype=torch.float64, device=rows.device)[:, None]
-        moments = [torch.var_mean(b.float(), dim=0, correction=0) for b in blocks]
-        var, mean = (torch.stack(m).double() for m in zip(*moments, strict=True))  # [blocks, C]
+    def _write(self, x: Tensor, out: Tensor, act) -> Tensor:
+        for source, target in zip(self._samples(x), self._samples(out), strict=True):
+            scale, shift = self._affine(source)
+            for rows, block in zip(_blocks(source), _blocks(target), strict=True):
+                act(torch.addcmul(shift, rows, scale, out=block))
+        return out
+
+    def _samples(self, x: Tensor) -> list[Tensor]:
+        """What is normalised together, channels last: [T, H, W, C] each."""
+        clips = x.permute(0, 2, 3, 4, 1)  # [B, T, H, W, C]
+        return [frame for clip in clips for frame in clip.split(1)] if self.per_frame else list(clips)
+
+    def _affine(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """Per channel, scale and shift [C] float32 that normalise the sample and apply weight and bias."""
+        blocks = [block.flatten(0, -2).T[None, :, :, None] for block in _blocks(sample)]  # [1, C, rows, 1]
+        counts = torch.tensor([b.shape[2] for b in blocks], dtype=torch.float64, device=sample.device)[
+            :, None
+        ]
+        # The moments that batch norms take are many times faster here than torch.var_mean.
+        moments = [torch.batch_norm_update_stats(b.float(), None, None, 0.0) for b in blocks]
+        mean, var = (torch.stack(m).double() for m in zip(*moments, strict=True))  # [blocks, C]
         weights = counts / counts.sum()
         center = self._over_groups((mean * weights).sum(0))
         spread = self._over_groups(((var + (mean - center) ** 2) * weights).sum(0))
@@ -127,8 +137,13 @@ class GroupNorm(nn.Module):
         return mean.expand(-1, len(channels) // self.groups).flatten()
 
 
-def _rows_per_block(rows: Tensor) -> int:
-    return max(1, _BLOCK_BYTES // (rows.shape[1] * rows.element_size()))
+def _blocks(sample: Tensor) -> list[Tensor]:
+    """Views of a sample [T, H, W, C], together all of it; on a CPU each is small enough for its cache."""
+    if sample.device.type != "cpu":
+        return [sample]
+    row_bytes = sample.shape[2] * sample.shape[3] * sample.element_size()
+    n = max(1, _BLOCK_BYTES // row_bytes)
+    return [rows for frame in sample for rows in frame.split(n)]
 
 
 def frame_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
