@@ -46,6 +46,19 @@ class FrameClock:
             return Fraction(0)
         return (int(self.pts[-1]) - int(self.pts[0]) + self.last_duration) * self.time_base
 
+    def duration_of(self, index: int) -> int:
+        """Ticks that frame `index` is shown: its own duration, else until the next frame."""
+        if len(self.durations) and self.durations[index] > 0:
+            return int(self.durations[index])
+        if index + 1 < len(self.pts):
+            return int(self.pts[index + 1] - self.pts[index])
+        return self.last_duration
+
+    @property
+    def end(self) -> Fraction:
+        """When the last frame ends, in seconds."""
+        return (int(self.pts[-1]) + self.last_duration) * self.time_base
+
     @property
     def last_duration(self) -> int:
         """Ticks the last frame is shown: its own duration, else the step before it, else one tick."""

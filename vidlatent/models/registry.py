@@ -14,7 +14,7 @@ from vidlatent.models import hub
 from vidlatent.models.base import Family, Hub, ModelSpec
 
 FAMILY_MODULES = ("pocket_vae", "od_vae")
-BUNDLED = {"pocket": "pocket.safetensors"}  # models whose weights come with the package
+BUNDLED = ("pocket",)  # models that come with the package, each a folder of its assets
 DEFAULT = "pocket"
 USUAL_NAMES = ("diffusion_pytorch_model.safetensors", "model.safetensors", "weights.safetensors")
 
@@ -79,6 +79,20 @@ def resolve(source: str | Path, config: Path | None = None) -> Resolved:
     raise _unknown(str(source))
 
 
+def resolve_weights(model: str | Path, weights: Path | str | None, config: Path | None) -> Resolved:
+    """`resolve`, where other weights may stand in for those of `model`.
+
+    Weights without a config of their own are taken to be for the named model.
+    """
+    if weights is None:
+        return resolve(model, config)
+    path = Path(weights).expanduser()
+    described = config or path.is_dir() or path.with_name("config.json").is_file()
+    if described or not path.is_file() or model not in names():
+        return resolve(path, config)
+    return Resolved(find(str(model)), path)
+
+
 def spec_from(config: Path) -> ModelSpec:
     """The facts of the model that a config.json describes."""
     parsed = read_config(config)
@@ -131,7 +145,7 @@ def _named(spec: ModelSpec, config: Path | None) -> Resolved:
     if config is not None:
         raise UsageError(f"{spec.name}: a model with a name has its own config", "leave --config out")
     if spec.name in BUNDLED:
-        return Resolved(spec, asset(BUNDLED[spec.name]))
+        return resolve(asset(spec.name))
     if spec.hub is None:
         raise UsageError(f"{spec.name}: its weights cannot be fetched", "give a folder or file of weights")
     return _fetched(spec, spec.hub)

@@ -1,0 +1,52 @@
+"""What every test may use: a small clip's worth of pixels, and the larger sets where they lie beside."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--run-slow", action="store_true", help="also run tests marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--run-slow"):
+        return
+    skip = pytest.mark.skip(reason="slow: runs with --run-slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def two_threads():
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    return ROOT / "assets" / "sample.mp4"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("the larger sets do not lie beside this checkout (../shared)")
+    return SHARED
+
+
+@pytest.fixture
+def moving_clip():
+    """Builds frames [T, H, W, 3] uint8 of a smooth pattern that moves."""
+
+    def build(frames: int, height: int = 32, width: int = 32) -> np.ndarray:
+        t, y, x = np.meshgrid(np.arange(frames), np.arange(height), np.arange(width), indexing="ij")
+        waves = [np.sin((x + 2 * t) / 5), np.cos((y - t) / 7), np.sin((x + y + t) / 9)]
+        return np.round(127.5 + 100 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+    return build

@@ -1,0 +1,36 @@
+"""Videos into latents and back: any length, flat memory, the source's own times, size, colour and sound.
+
+>>> import vidlatent
+>>> model = vidlatent.load_model()                       # the bundled one; or a name, a folder, a file
+>>> vidlatent.encode("in.mp4", "in.latent", model)
+>>> vidlatent.decode("in.latent", "out.mp4", model)
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+_HOMES = {
+    "load_model": "vidlatent.engine.load",
+    "Model": "vidlatent.engine.model",
+    "encode": "vidlatent.jobs.encode",
+    "EncodeOptions": "vidlatent.jobs.encode",
+    "decode": "vidlatent.jobs.decode",
+    "DecodeOptions": "vidlatent.jobs.decode",
+    "open_video": "vidlatent.io.video_source",
+    "ReadOptions": "vidlatent.io.video_source",
+    "open_latent": "vidlatent.io.latent_file",
+    "VidlatentError": "vidlatent.errors",
+}
+__all__ = ["__version__", *_HOMES]
+
+try:
+    __version__ = version("vidlatent")
+except PackageNotFoundError:  # imported from a checkout that is not installed
+    __version__ = "unknown"
+
+
+def __getattr__(name: str) -> object:
+    """Public names come from where they live when they are first asked for: importing costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vidlatent' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,55 @@
+"""The command line, and the one place where errors become words and exit codes."""
+
+import signal
+import sys
+
+import typer
+
+from vidlatent.cli import decode, encode, inspect, models
+from vidlatent.cli.console import complain
+from vidlatent.errors import OutOfResources, VidlatentError
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+app = typer.Typer(
+    name="vidlatent",
+    help="Videos into latents and back, with video VAEs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("encode", epilog="Example: vidlatent encode in.mp4 -o in.latent")(encode.command)
+app.command("decode", epilog="Example: vidlatent decode in.latent -o out.mp4")(decode.command)
+app.command("inspect", epilog="Example: vidlatent inspect in.latent --verify")(inspect.command)
+app.add_typer(models.app, name="models")
+
+
+def main() -> None:
+    """Run the command line of this process and leave with its exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    sys.exit(run())
+
+
+def run() -> int:
+    """Run one command; every error of ours, and the user's own interruption, ends here."""
+    try:
+        return app(standalone_mode=False) or 0
+    except VidlatentError as e:
+        complain(e)
+        return e.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        print("interrupted: nothing was written under the target's name", file=sys.stderr)
+        return INTERRUPTED
+    except typer.BadParameter.__base__ as e:  # whatever is wrong with the words of the command
+        e.show()
+        return e.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; say nothing more
+        return 0
+    except (MemoryError, RuntimeError) as e:
+        if not isinstance(e, MemoryError) and "out of memory" not in str(e).lower():
+            raise
+        complain(OutOfResources(f"out of memory ({e})", "give --max-memory, e.g. --max-memory 4G, or --tile"))
+        return OutOfResources.exit_code

@@ -1,0 +1,90 @@
+"""What people see: progress and complaints on stderr, data on stdout."""
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from vidlatent.errors import VidlatentError
+
+PLAIN_EVERY_S = 10.0
+
+
+def complain(error: VidlatentError) -> None:
+    """One line of fact and one of advice."""
+    red, plain = ("\033[31m", "\033[0m") if _coloured() else ("", "")
+    print(f"{red}error:{plain} {error.what}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+
+
+def say(line: str) -> None:
+    """A line for people."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def notice(lines: tuple[str, ...] | list[str]) -> None:
+    """What was assumed, dropped or changed, each said once."""
+    for line in lines:
+        say(f"note: {line}")
+
+
+def print_json(document: Any) -> None:
+    """The one JSON document of a command, on stdout."""
+    print(json.dumps(document, indent=2, default=str), flush=True)
+
+
+def _coloured() -> bool:
+    return sys.stderr.isatty() and "NO_COLOR" not in os.environ
+
+
+def bar() -> "Bar | PlainLines":
+    """Progress in this terminal; plain lines where there is none."""
+    return Bar() if sys.stderr.isatty() and "CI" not in os.environ else PlainLines()
+
+
+class Bar:
+    """A moving bar with frames, frames per second and time left."""
+
+    def __init__(self) -> None:
+        self._bar = None
+
+    def begin(self, what: str, total: int | None) -> None:
+        """Start a bar for `what`."""
+        from tqdm import tqdm
+
+        self.close()
+        self._bar = tqdm(desc=os.path.basename(what), total=total, unit=" frames", dynamic_ncols=True)
+
+    def frames(self, done: int) -> None:
+        """Move the bar."""
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class PlainLines:
+    """A line now and then, for logs."""
+
+    def begin(self, what: str, total: int | None) -> None:
+        """Say nothing yet: a short job needs no progress."""
+        self._what, self._total = os.path.basename(what), total
+        self._began = self._said = time.monotonic()
+
+    def frames(self, done: int) -> None:
+        """A line, if the last one was a while ago."""
+        now = time.monotonic()
+        if now - self._said < PLAIN_EVERY_S:
+            return
+        self._said = now
+        rate = done / (now - self._began)
+        left = f", {(self._total - done) / rate:.0f} s left" if self._total and self._total > done else ""
+        of = f" of {self._total}" if self._total else ""
+        say(f"{self._what}: {done}{of} frames, {rate:.1f} frames/s{left}")
+
+    def close(self) -> None:
+        """Nothing to end."""

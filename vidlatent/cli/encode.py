@@ -1,0 +1,128 @@
+"""`vidlatent encode`."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vidlatent.cli import options as o
+from vidlatent.cli.console import bar, complain, notice, print_json, say
+from vidlatent.errors import VidlatentError
+
+if TYPE_CHECKING:
+    from vidlatent.jobs.encode import EncodeResult
+
+
+def command(  # noqa: PLR0913  every flag is a parameter
+    inputs: Annotated[list[str], typer.Argument(help="Videos, images, folders of frames, or - for stdin.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The .latent file, or DIR/ for several.")],
+    model: o.ModelOption = None,
+    weights: o.WeightsOption = None,
+    config: o.ConfigOption = None,
+    device: o.DeviceOption = None,
+    dtype: o.DtypeOption = None,
+    posterior: Annotated[
+        str, typer.Option("--posterior", help="mode, sample, or full (mean and logvar).")
+    ] = "mode",
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise, with --posterior sample.")] = 0,
+    store: Annotated[
+        str | None, typer.Option("--store", help="fp32, bf16 or fp16 on disk.  [default: as computed]")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option("--window", help="Frames encoded at once; 0: all.  [default: the model's]")
+    ] = None,
+    latent_window: o.LatentWindowOption = None,
+    tile: o.TileOption = None,
+    overlap: o.OverlapOption = None,
+    max_memory: o.MaxMemoryOption = None,
+    start: Annotated[str | None, typer.Option("--start", help="First time to encode, in seconds.")] = None,
+    end: Annotated[str | None, typer.Option("--end", help="Time to stop before, in seconds.")] = None,
+    frames: Annotated[int | None, typer.Option("--frames", min=1, help="At most so many frames.")] = None,
+    fps: Annotated[str | None, typer.Option("--fps", help="Resample in time, frames per second.")] = None,
+    size: Annotated[str | None, typer.Option("--size", help="Resize to WxH pixels.")] = None,
+    crop: Annotated[str | None, typer.Option("--crop", help="Cut out LEFT,TOP,WIDTH,HEIGHT first.")] = None,
+    fit: Annotated[
+        str, typer.Option("--fit", help="With --size: stretch, crop or pad where the aspect differs.")
+    ] = "stretch",
+    stream: Annotated[int, typer.Option("--stream", help="Which video track, from 0.")] = 0,
+    assume_matrix: Annotated[
+        str | None, typer.Option("--assume-matrix", help="Colour matrix of an untagged video, e.g. bt709.")
+    ] = None,
+    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make full frames of fields.")] = False,
+    tonemap: Annotated[bool, typer.Option("--tonemap", help="Map HDR (PQ, HLG) to SDR.")] = False,
+    hwaccel: Annotated[str | None, typer.Option("--hwaccel", help="Decode with e.g. cuda.")] = None,
+    allow_truncated: Annotated[
+        bool, typer.Option("--allow-truncated", help="Keep what decodes of a broken video.")
+    ] = False,
+    audio: o.AudioOption = "keep",
+    force: o.ForceOption = False,
+    as_json: o.JsonOption = False,
+) -> int:
+    """Encode videos into .latent files."""
+    from vidlatent.engine.load import load_model
+    from vidlatent.io.video_source import ReadOptions
+    from vidlatent.jobs.encode import EncodeOptions
+
+    read = ReadOptions(
+        start=o.seconds(start, "--start"),
+        end=o.seconds(end, "--end"),
+        frames=frames,
+        fps=o.rate(fps),
+        size=o.integers(size, "--size", 2, "640x360"),
+        crop=o.integers(crop, "--crop", 4, "0,0,640,480"),
+        fit=fit,
+        stream=stream,
+        assume_matrix=assume_matrix,
+        deinterlace=deinterlace,
+        tonemap=tonemap,
+        hwaccel=hwaccel,
+        allow_truncated=allow_truncated,
+    )
+    pairs = o.targets(inputs, output, ".latent")
+    ready = load_model(model or "pocket", device, dtype, weights, config)
+    wishes = EncodeOptions(
+        read=read,
+        plan=ready.plan(window, latent_window, tile, overlap),
+        posterior=posterior,
+        seed=seed,
+        store=store,
+        audio=o.keeps_audio(audio),
+        max_memory=o.nbytes(max_memory),
+        force=force,
+    )
+    return encode_all(pairs, ready, wishes, as_json)
+
+
+def encode_all(pairs, model, wishes, as_json: bool) -> int:
+    """Encode each source into its target; one that fails does not stop the others."""
+    from vidlatent.jobs.encode import encode
+
+    results, failed = [], None
+    for source, target in pairs:
+        progress = bar()
+        try:
+            result = encode(source, target, model, wishes, progress)
+        except VidlatentError as e:
+            if len(pairs) == 1:
+                raise
+            complain(e)
+            failed = e
+            continue
+        finally:
+            progress.close()
+        show(source, result, model)
+        results.append({"source": source, **asdict(result)})
+    if as_json:
+        print_json(results if len(pairs) > 1 else results[0])
+    return 1 if failed else 0
+
+
+def show(source: str, result: "EncodeResult", model) -> None:
+    """What came of one clip, in two or three lines."""
+    notice(result.notices)
+    t, c, h, w = result.shape
+    say(
+        f"{result.target}: {result.frames} frames → latents {t}x{c}x{h}x{w} ({model.spec.name}, "
+        f"{model.runtime.dtype_name} on {model.runtime.device.type}), {result.bytes / 1e6:.2f} MB, "
+        f"{result.frames / result.seconds:.1f} frames/s"
+    )

@@ -1,0 +1,68 @@
+"""`vidlatent models`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidlatent.cli import options as o
+from vidlatent.cli.console import print_json, say
+
+app = typer.Typer(help="List, show, check and fetch models.", no_args_is_help=True, rich_markup_mode=None)
+Name = Annotated[str, typer.Argument(help="Name of a model.")]
+
+
+@app.command("list", epilog="Example: vidlatent models list")
+def list_models(as_json: o.JsonOption = False) -> int:
+    """List all models: compression, channels, time rule, licence, whether weights are here."""
+    from vidlatent.cli.tables import show_rows
+    from vidlatent.jobs.models import listed
+
+    rows = [asdict(row) for row in listed()]
+    print_json(rows) if as_json else show_rows(rows)
+    return 0
+
+
+@app.command(epilog="Example: vidlatent models show od-vae-1.2")
+def show(name: Name, as_json: o.JsonOption = False) -> int:
+    """Show every fact of a model."""
+    from vidlatent.cli.tables import show_facts
+    from vidlatent.jobs.models import shown
+
+    facts = shown(name)
+    print_json(facts) if as_json else show_facts(facts)
+    return 0
+
+
+@app.command(epilog="Example: vidlatent models check weights/model.safetensors --config weights/config.json")
+def check(
+    path: Annotated[Path, typer.Argument(help="Folder or weight file.")],
+    config: o.ConfigOption = None,
+    as_json: o.JsonOption = False,
+) -> int:
+    """Check that weights fit their network, strictly."""
+    from vidlatent.cli.tables import show_facts
+    from vidlatent.jobs.models import check as check_weights
+
+    facts = check_weights(path, config)
+    print_json(facts) if as_json else show_facts(facts)
+    return 0
+
+
+@app.command(epilog="Example: vidlatent models pull od-vae-1.2 --yes")
+def pull(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> int:
+    """Fetch a model's weights, after showing their size and licence."""
+    from vidlatent.jobs.models import offered
+    from vidlatent.jobs.models import pull as fetch
+
+    offer = offered(name)
+    size = f"{offer.bytes / 1e6:.0f} MB" if offer.bytes else "size unknown"
+    say(f"{name}: {offer.where}, {size}, licence: {offer.licence}")
+    if not yes:
+        typer.confirm("Fetch it?", default=True, abort=True, err=True)
+    print(fetch(name))
+    return 0

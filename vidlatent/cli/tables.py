@@ -1,0 +1,39 @@
+"""Facts and rows as tables, on stdout."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show_facts(facts: dict[str, Any], indent: str = "") -> None:
+    """Names and values, one a line; nested facts indented."""
+    console = Console(highlight=False, soft_wrap=True)
+    width = max(len(key) for key in facts)
+    for key, value in facts.items():
+        if isinstance(value, dict) and value and len(str(value)) > 80:
+            console.print(f"{indent}{key}:", markup=False)
+            show_facts(value, indent + "  ")
+        else:
+            console.print(f"{indent}{key:<{width}}  {spelled(value)}", markup=False)
+
+
+def spelled(value: Any) -> str:
+    """A value in few words."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {spelled(item)}" for key, item in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(spelled(item) for item in value) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
+
+
+def show_rows(rows: list[dict[str, Any]]) -> None:
+    """Rows of the same facts as a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for key in rows[0]:
+        table.add_column(key.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(spelled(value) for value in row.values()))
+    Console().print(table)

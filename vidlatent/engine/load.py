@@ -1,0 +1,32 @@
+"""From a name, a folder or a file to a model that runs."""
+
+from pathlib import Path
+
+import torch
+
+from vidlatent.engine.model import Model
+from vidlatent.engine.runtime import Runtime
+from vidlatent.models import registry
+from vidlatent.models.weights import load_network
+
+
+def load_model(
+    model: str | Path = registry.DEFAULT,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    weights: Path | str | None = None,
+    config: Path | str | None = None,
+) -> Model:
+    """A model ready to encode and decode.
+
+    `model` is a name (see `vidlatent models list`), a folder (config.json and weights) or a weight
+    file. `weights` replaces the weights of a named model; `config` describes a bare weight file. The
+    device is the best there is unless named, the dtype bf16 on CUDA and fp32 elsewhere.
+    """
+    runtime = Runtime.choose(device, dtype)
+    found = registry.resolve_weights(model, weights, Path(config) if config else None)
+    family = registry.family(found.spec.family)
+    network, sha256 = load_network(
+        family, found.spec, found.weights, runtime.device, runtime.dtype, found.sha256
+    )
+    return Model(network, runtime, sha256)

@@ -1,0 +1,123 @@
+"""A model that is ready to run: a network, its facts, and where it computes."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidlatent.engine import pixels
+from vidlatent.engine.plan import plan_for
+from vidlatent.engine.runtime import Runtime
+from vidlatent.engine.stream import stream
+from vidlatent.errors import BadInput
+from vidlatent.models.base import ModelSpec, Posterior, VideoVAE
+from vidlatent.models.causal import TimeState
+from vidlatent.windows import Plan
+
+
+@dataclass(frozen=True)
+class Model:
+    """Encodes and decodes clips of any length, streaming; made by `load_model`."""
+
+    network: VideoVAE
+    runtime: Runtime
+    weights_sha256: str = ""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The facts of the model."""
+        return self.network.spec
+
+    def plan(
+        self,
+        window: int | None = None,
+        latent_window: int | None = None,
+        tile: int | None = None,
+        overlap: float | None = None,
+    ) -> Plan:
+        """How to cut clips: frames, latent frames, pixels, fraction; None: the model's own, 0: undivided."""
+        return plan_for(self.spec, window, latent_window, tile, overlap)
+
+    def encode(self, video: Tensor, plan: Plan | None = None) -> Posterior:
+        """Video [B, 3, T, H, W] in [-1, 1] → posterior over latents [B, C, t, h, w], on the video's device.
+
+        A clip off the model's grid is padded as files are: its last frame is repeated until there
+        are 1 + k·time frames, its bottom row and right column until the sides fit. Nothing is lost.
+        """
+        check_video(video)
+        frames = self.fitted(list(video.unbind(2)))
+        parts = [m.to(video.device) for m in self.encode_stream(frames, plan)]
+        return Posterior.of(torch.cat(parts, dim=2))
+
+    def decode(self, latents: Tensor, plan: Plan | None = None) -> Tensor:
+        """Latents [B, C, t, h, w], raw posterior units → video [B, 3, T, H, W], not clamped."""
+        check_latents(latents, self.spec.channels)
+        parts = [p.to(latents.device) for p in self.decode_stream(latents.unbind(2), plan)]
+        return torch.cat(parts, dim=2)
+
+    def fitted(self, frames: Iterable) -> Iterator:
+        """The frames of a clip, the last one repeated until their number fits the grid."""
+        count, frame = 0, None
+        for count, frame in enumerate(frames, start=1):  # noqa: B007  the last ones are wanted
+            yield frame
+        for _ in range(self.spec.grid.missing_frames(count)):
+            yield frame
+
+    def encode_stream(
+        self, frames: Iterable[np.ndarray] | Iterable[Tensor], plan: Plan | None = None
+    ) -> Iterator[Tensor]:
+        """Moments [B, 2C, t, h, w] in float32 for each window of a stream of frames.
+
+        Frames are [H, W, 3] uint8 or uint16, or tensors [B, 3, H, W] in [-1, 1]; sides off the grid
+        are padded. Trailing frames that fill no latent give none: see `fitted`.
+        """
+        plan = plan or self.spec.plan
+        grid = self.spec.grid
+        rule, tiles = plan.encode_time, plan.encode_tiles
+        return stream(
+            partial(self._run, self.network.encode), frames, self._join_frames, rule, tiles, grid.latents
+        )
+
+    def decode_stream(self, latents: Iterable[Tensor], plan: Plan | None = None) -> Iterator[Tensor]:
+        """Pixels [B, 3, T, H, W] in float32, not clamped, for each window of latents [B, C, h, w]."""
+        plan = plan or self.spec.plan
+        rule, tiles = plan.decode_time, plan.decode_tiles
+        run = partial(self._run, self.network.decode)
+        return stream(run, latents, self._join_latents, rule, tiles, self.spec.grid.frames)
+
+    def _run(self, apply, x: Tensor, state: TimeState) -> Tensor:
+        with torch.inference_mode():
+            return apply(x, state).float()
+
+    def _join_frames(self, frames: list) -> Tensor:
+        where = (self.spec.grid, self.runtime.device, self.runtime.dtype)
+        if isinstance(frames[0], Tensor):
+            return pixels.pad_to_grid(self._join_latents(frames), self.spec.grid)
+        return pixels.to_model(frames, *where)
+
+    def _join_latents(self, latents: list[Tensor]) -> Tensor:
+        joined = torch.stack(latents, dim=2).to(self.runtime.device, self.runtime.dtype)
+        return joined.contiguous(memory_format=torch.channels_last_3d)
+
+
+def check_video(video: Tensor) -> None:
+    """Raise BadInput unless this is a clip [B, 3, T, H, W] of finite floats."""
+    if video.dim() != 5 or video.shape[1] != 3 or 0 in video.shape or not video.is_floating_point():
+        raise BadInput(
+            f"video is {video.dtype} {list(video.shape)}, expected floats [B, 3, T, H, W]",
+            "scale pixels to [-1, 1]; one image is T = 1",
+        )
+
+
+def check_latents(latents: Tensor, channels: int) -> None:
+    """Raise BadInput unless these are latents [B, C, t, h, w] of finite floats."""
+    good = latents.dim() == 5 and latents.is_floating_point() and 0 not in latents.shape
+    if not good or latents.shape[1] != channels:
+        raise BadInput(
+            f"latents are {latents.dtype} {list(latents.shape)}, expected floats [B, {channels}, t, h, w]"
+        )
+    if not torch.isfinite(latents).all():
+        raise BadInput("latents hold NaN or infinity", "they were broken before they came here")

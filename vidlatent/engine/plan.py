@@ -1,0 +1,83 @@
+"""From what a user asks (a window, a tile) to a `Plan`, or an error that names what would fit."""
+
+from vidlatent.errors import UsageError
+from vidlatent.grid import Grid
+from vidlatent.models.base import ModelSpec
+from vidlatent.windows import Plan, TimeRule
+
+
+def plan_for(
+    spec: ModelSpec,
+    window: int | None = None,
+    latent_window: int | None = None,
+    tile: int | None = None,
+    overlap: float | None = None,
+) -> Plan:
+    """The plan of a model with these wishes: frames, latent frames, pixels, fraction of a tile.
+
+    None is the model's own; 0 is undivided.
+    """
+    encode_tiles, decode_tiles = spec.plan.encode_tiles, spec.plan.decode_tiles
+    if tile is not None or overlap is not None:
+        encode_tiles, decode_tiles = _tilings(spec, tile, overlap)
+    return Plan(
+        encode_time=_encode_rule(spec, window),
+        decode_time=_decode_rule(spec, latent_window),
+        encode_tiles=encode_tiles,
+        decode_tiles=decode_tiles,
+    )
+
+
+def _encode_rule(spec: ModelSpec, window: int | None) -> TimeRule:
+    own = spec.plan.encode_time
+    if window is None:
+        return own
+    if window == 0:
+        return TimeRule(0, own.overlap)
+    overlap = own.overlap
+    stride = window - max(1, overlap)
+    if stride < spec.grid.time or stride % spec.grid.time:
+        raise UsageError(f"--window {window}: {spec.name} {_good_windows(spec.grid, window, overlap)}")
+    return TimeRule(stride, overlap)
+
+
+def _good_windows(grid: Grid, window: int, overlap: int) -> str:
+    lead = max(1, overlap)
+    below = max(1, (window - lead) // grid.time)
+    near = [lead + grid.time * k for k in (below, below + 1)]
+    return f"takes windows of {lead} + {grid.time}·k frames, for instance {near[0]} or {near[1]}"
+
+
+def _decode_rule(spec: ModelSpec, latent_window: int | None) -> TimeRule:
+    own = spec.plan.decode_time
+    if latent_window is None:
+        return own
+    if latent_window == 0:
+        return TimeRule(0, own.overlap)
+    lead = max(1, own.overlap)
+    if latent_window <= lead:
+        raise UsageError(
+            f"--latent-window {latent_window}: {spec.name} needs at least {lead + 1} latent frames"
+        )
+    return TimeRule(latent_window - lead, own.overlap)
+
+
+def _tilings(spec: ModelSpec, tile: int | None, overlap: float | None):
+    if tile == 0:
+        return None, None
+    if spec.tiles is None:
+        raise UsageError(f"--tile: {spec.name} cannot be cut in space", "leave --tile out")
+    if tile is None:
+        if spec.plan.encode_tiles is None:
+            raise UsageError("--overlap means nothing without tiles", "add --tile PIXELS")
+        tile = spec.plan.encode_tiles.size
+    if tile < 2 * spec.grid.space or tile % spec.grid.space:
+        low = max(2, tile // spec.grid.space) * spec.grid.space
+        raise UsageError(
+            f"--tile {tile}: {spec.name} takes multiples of {spec.grid.space} px, "
+            f"for instance {low} or {low + spec.grid.space}"
+        )
+    share = spec.tile_overlap if overlap is None else overlap
+    if not 0 <= share < 1:
+        raise UsageError(f"--overlap {share}: must be a fraction from 0 to below 1")
+    return spec.tiles(tile, share)

@@ -1,0 +1,235 @@
+"""Decode: a `.latent` in, the clip it came from out: its own times, size, colour and sound."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from torch import Tensor
+
+from vidlatent.engine import pixels
+from vidlatent.engine.load import load_model
+from vidlatent.engine.memory import Fit, settle
+from vidlatent.engine.model import Model
+from vidlatent.errors import UsageError
+from vidlatent.files import partial_path, refuse_existing
+from vidlatent.io.latent_file import LatentReader, open_latent
+from vidlatent.io.video_sink import SinkOptions, open_sink
+from vidlatent.io.video_source import Picture
+from vidlatent.jobs.progress import SILENT, Progress
+from vidlatent.models import registry
+from vidlatent.prefetch import prefetch
+from vidlatent.windows import Plan, TimeRule
+
+READ_LATENTS = 16  # latent frames read from the file at once
+
+
+@dataclass(frozen=True)
+class PlanWishes:
+    """How to cut, where not as the file says: latent frames, pixels, fraction of a tile."""
+
+    latent_window: int | None = None
+    tile: int | None = None
+    overlap: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What to load the decoder from, where not by the name that the file gives; see `load_model`."""
+
+    model: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    weights: Path | None = None
+    config: Path | None = None
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """`start` and `end` are seconds on the source's clock: frames with start <= pts < end are written.
+
+    `max_memory` is in bytes; None lets a model that is not exact use what the machine has free.
+    """
+
+    start: Fraction | None = None
+    end: Fraction | None = None
+    plan: PlanWishes = PlanWishes()
+    max_memory: int | None = None
+    sink: SinkOptions = field(default_factory=SinkOptions)
+    audio: bool = True
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class DecodeResult:
+    """What came of one file of latents."""
+
+    target: Path
+    frames: int
+    width: int
+    height: int
+    seconds: float
+    notices: tuple[str, ...]
+
+
+def decode_file(
+    source: Path,
+    target: Path | str,
+    choice: ModelChoice | None = None,
+    options: DecodeOptions | None = None,
+    progress: Progress = SILENT,
+) -> DecodeResult:
+    """Open a `.latent`, load the model it names (or the one chosen), and decode."""
+    with open_latent(source) as latents:
+        return decode(latents, target, model_for(latents, choice or ModelChoice()), options, progress)
+
+
+def model_for(source: LatentReader, choice: ModelChoice) -> Model:
+    """The model that made these latents, or the one chosen."""
+    named = source.header.model
+    if choice.model is None and choice.weights is None and named not in registry.names():
+        raise UsageError(
+            f"{source.path}: made by {named}, which has no published weights",
+            "give the folder or file of its weights by --weights",
+        )
+    model = choice.model or (named if named in registry.names() else registry.DEFAULT)
+    return load_model(model, choice.device, choice.dtype, choice.weights, choice.config)
+
+
+def decode(
+    source: LatentReader | Path | str,
+    target: Path | str,
+    model: Model | None = None,
+    options: DecodeOptions | None = None,
+    progress: Progress = SILENT,
+) -> DecodeResult:
+    """Decode a `.latent` into a film, a folder of PNG, or YUV4MPEG on stdout ("-").
+
+    Without a model the one that the file names is loaded.
+    """
+    if not isinstance(source, LatentReader):
+        with open_latent(Path(source)) as latents:
+            return decode(latents, target, model or model_for(latents, ModelChoice()), options, progress)
+    options, model = options or DecodeOptions(), model or model_for(source, ModelChoice())
+    began, picture = perf_counter(), Picture.from_json(source.header.picture)
+    check_model(source, model)
+    if str(target) != "-" and not Path(target).is_dir():
+        refuse_existing(Path(target), options.force)
+    first, last = wanted_frames(source, options)
+    settled = settle_plan(source, model, options)
+    progress.begin(str(source.path), last - first)
+    origin = source.clock.seconds(first) if first else Fraction(0)
+    with (
+        stored_audio(source, target, options) as audio,
+        open_sink(target, picture, audio, options.sink, origin) as sink,
+        closing(decoded_frames(source, model, settled.plan, (first, last))) as frames,
+    ):
+        for n, rgb in enumerate(frames, start=first):
+            sink.write(rgb, int(source.clock.pts[n]), source.clock.duration_of(n))
+            progress.frames(n + 1 - first)
+    return DecodeResult(
+        target=Path(target),
+        frames=last - first,
+        width=picture.width,
+        height=picture.height,
+        seconds=perf_counter() - began,
+        notices=(*settled.notices, *sink.notices),
+    )
+
+
+def settle_plan(source: LatentReader, model: Model, options: DecodeOptions) -> Fit:
+    """The file's own way of cutting, but for what is wished otherwise or memory demands."""
+    own, wishes = source.header.plan, options.plan
+    plan = model.plan(None, wishes.latent_window, wishes.tile, wishes.overlap)
+    if wishes.latent_window is None:
+        plan = replace(plan, decode_time=own.decode_time)
+    if wishes.tile is None and wishes.overlap is None:
+        plan = replace(plan, decode_tiles=own.decode_tiles)
+    size = source.header.source
+    return settle(model, plan, (size.height, size.width), options.max_memory, encode=False)
+
+
+def decoded_frames(
+    source: LatentReader, model: Model, plan: Plan, span: tuple[int, int]
+) -> Iterator[np.ndarray]:
+    """Frames [first, last) = `span` of the clip, [H, W, 3] uint8 or uint16 as the source was, one by one."""
+    header, (first, last) = source.header, span
+    begin = first_latent(plan.decode_time, model, first)
+    n = model.spec.grid.frames(begin + 1) - 1  # the clip's number of the first frame that comes
+    dtype = np.uint16 if header.picture["bit_depth"] > 8 else np.uint8
+    windows = model.decode_stream(read_latents(source, begin), plan)
+    with closing(prefetch(windows, depth=1)) as ahead:  # the network runs while this thread writes
+        for video in ahead:
+            low, high = max(first - n, 0), min(last - n, video.shape[2])
+            if low < high:
+                part = video[:, :, low:high]
+                yield from pixels.to_frames(part, header.source.height, header.source.width, dtype)
+            n += video.shape[2]
+            if n >= last:
+                return
+
+
+def read_latents(source: LatentReader, begin: int) -> Iterator[Tensor]:
+    """Latents [1, C, h, w], frame by frame from latent frame `begin` on."""
+    for start in range(begin, source.frames, READ_LATENTS):
+        yield from source.read(start, min(start + READ_LATENTS, source.frames)).split(1)
+
+
+def first_latent(rule: TimeRule, model: Model, frame: int) -> int:
+    """The latent frame from which decoding must start so that `frame` comes out as in the whole clip.
+
+    Windows are independent, so it is the start of the frame's window; state must come from the
+    beginning, and so must an undivided clip.
+    """
+    if rule.exact or not rule.stride:
+        return 0
+    latent = model.spec.grid.latents(frame + 1) - 1
+    window = max(0, (latent - rule.overlap) // rule.stride)
+    return window * rule.stride
+
+
+def wanted_frames(source: LatentReader, options: DecodeOptions) -> tuple[int, int]:
+    """[first, last) of the frames whose pts lie in [start, end); raises UsageError where there are none."""
+    clock, total = source.clock, source.header.source.frames
+    low, high = 0, total
+    if options.start is not None:
+        low = int(np.searchsorted(clock.pts, -(-options.start // clock.time_base)))
+    if options.end is not None:
+        high = int(np.searchsorted(clock.pts, -(-options.end // clock.time_base)))
+    if low >= high:
+        span = f"{float(clock.seconds(0)):.3f} s to {float(clock.end):.3f} s"
+        raise UsageError(f"{source.path}: no frame between --from and --to", f"the clip runs from {span}")
+    return low, high
+
+
+def check_model(source: LatentReader, model: Model) -> None:
+    """Raise UsageError where these latents are not the model's."""
+    header = source.header
+    if source.shape[1] != model.spec.channels or header.grid != model.spec.grid:
+        raise UsageError(
+            f"{source.path}: made by {header.model} ({source.shape[1]} channels), "
+            f"{model.spec.name} has {model.spec.channels}",
+            f"decode with --model {header.model}",
+        )
+    if header.weights_sha256 and model.weights_sha256 and header.weights_sha256 != model.weights_sha256:
+        raise UsageError(
+            f"{source.path}: made with other weights ({header.weights_sha256[:12]}…) "
+            f"than {model.spec.name} has here ({model.weights_sha256[:12]}…)",
+            "give the weights it was made with by --weights",
+        )
+
+
+@contextmanager
+def stored_audio(source: LatentReader, target: Path | str, options: DecodeOptions) -> Iterator[Path | None]:
+    """The stored audio as a file while the block runs; None where there is none, or nobody wants it."""
+    if not (options.audio and source.has_audio) or str(target) == "-" or Path(target).is_dir():
+        yield None
+        return
+    path = partial_path(Path(target).with_suffix(".mka"))
+    try:
+        yield path if source.extract_audio(path) else None
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,209 @@
+"""Encode: a video file in, a `.latent` out, one window in memory at a time."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from torch import Tensor
+
+from vidlatent.clock import FrameClock
+from vidlatent.engine.load import load_model
+from vidlatent.engine.memory import settle
+from vidlatent.engine.model import Model
+from vidlatent.files import partial_path, refuse_existing, sha256_file
+from vidlatent.io.audio import copy_audio
+from vidlatent.io.latent_file import LatentWriter
+from vidlatent.io.latent_header import LatentHeader, Pad, Source
+from vidlatent.io.video_source import Frame, ReadOptions, VideoSource, open_video
+from vidlatent.jobs.progress import SILENT, Progress
+from vidlatent.models.base import Posterior
+from vidlatent.prefetch import prefetch
+from vidlatent.windows import Plan
+
+STORED = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
+READ_AHEAD_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """What to read, how to cut it, what of the posterior to keep, and how.
+
+    `posterior` is "mode", "sample" (drawn with `seed`) or "full" (mean and logvar). `store` is the
+    dtype of the latents on disk, by default the one they were computed in. `max_memory` is in bytes;
+    None lets a model that is not exact use what the machine has free.
+    """
+
+    read: ReadOptions = field(default_factory=ReadOptions)
+    plan: Plan | None = None
+    posterior: str = "mode"
+    seed: int = 0
+    store: str | None = None
+    audio: bool = True
+    max_memory: int | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class EncodeResult:
+    """What came of one clip; `shape` is that of the latents, [t, C, h, w]."""
+
+    target: Path
+    frames: int
+    shape: tuple[int, int, int, int]
+    bytes: int
+    seconds: float
+    audio_packets: int
+    notices: tuple[str, ...]
+
+
+def encode(
+    source: Path | str,
+    target: Path | str,
+    model: Model | None = None,
+    options: EncodeOptions | None = None,
+    progress: Progress = SILENT,
+) -> EncodeResult:
+    """Encode one video, image or folder of frames into `target`, which appears when it is complete.
+
+    Without a model the bundled one is loaded.
+    """
+    model, options, target = model or load_model(), options or EncodeOptions(), Path(target)
+    refuse_existing(target, options.force)
+    began = perf_counter()
+    with open_video(source, options.read) as video:
+        size = (video.info.height, video.info.width)
+        settled = settle(model, options.plan or model.spec.plan, size, options.max_memory)
+        header = header_for(video, source, model, replace(options, plan=settled.plan))
+        progress.begin(str(source), expected_frames(video, options.read))
+        with open_writer(target, header, video, model, options) as writer:
+            tally = Tally(progress)
+            frames = model.fitted(tally.watch(prefetch(video.frames(), READ_AHEAD_FRAMES)))
+            count = append_all(writer, model.encode_stream(frames, header.plan), options)
+            clock = tally.clock(video.info.time_base)
+            header = finished(header, source, clock, model)
+            with copied_audio(source, clock, target, options) as (audio, packets):
+                writer.close(clock, audio, header)
+        return EncodeResult(
+            target=target,
+            frames=len(clock),
+            shape=(count, *latent_size(video, model)),
+            bytes=target.stat().st_size,
+            seconds=perf_counter() - began,
+            audio_packets=packets,
+            notices=(*settled.notices, *video.notices),
+        )
+
+
+class Tally:
+    """The frames that went by: their pixels pass on, their times stay."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._pts: list[int] = []
+        self._durations: list[int] = []
+
+    def watch(self, frames: Iterator[Frame]) -> Iterator[np.ndarray]:
+        """The pixels [H, W, 3] of each frame."""
+        with closing(frames):
+            for frame in frames:
+                self._pts.append(frame.pts)
+                self._durations.append(frame.duration)
+                self._progress.frames(len(self._pts))
+                yield frame.rgb
+
+    def clock(self, time_base: Fraction) -> FrameClock:
+        """When all those frames are shown."""
+        return FrameClock(time_base, np.array(self._pts, np.int64), np.array(self._durations, np.int64))
+
+
+def append_all(writer: LatentWriter, windows: Iterable[Tensor], options: EncodeOptions) -> int:
+    """Write what the posterior gives for every window; returns the number of latent frames."""
+    count = 0
+    with closing(prefetch(windows, depth=1)) as ahead:  # the network runs while this thread writes
+        for moments in ahead:
+            posterior = Posterior.of(moments)
+            sampled = options.posterior == "sample"
+            latents = posterior.sample(options.seed, start=count) if sampled else posterior.mode()
+            logvar = time_first(posterior.logvar) if options.posterior == "full" else None
+            writer.append(time_first(latents), logvar)
+            count += latents.shape[2]
+    return count
+
+
+def time_first(latents: Tensor) -> Tensor:
+    """[1, C, t, h, w] → [t, C, h, w]."""
+    return latents[0].transpose(0, 1)
+
+
+def open_writer(
+    target: Path, header: LatentHeader, video: VideoSource, model: Model, options: EncodeOptions
+) -> LatentWriter:
+    """A writer for the latents of this clip."""
+    store = STORED[options.store or model.runtime.dtype_name]
+    return LatentWriter(target, header, *latent_size(video, model), store, options.posterior == "full")
+
+
+def latent_size(video: VideoSource, model: Model) -> tuple[int, int, int]:
+    """C, h, w of the latents of this clip."""
+    space = model.spec.grid.space
+    return model.spec.channels, -(-video.info.height // space), -(-video.info.width // space)
+
+
+def header_for(video: VideoSource, source: Path | str, model: Model, options: EncodeOptions) -> LatentHeader:
+    """All that can be said of the latents before the clip has been read."""
+    spec, info = model.spec, video.info
+    return LatentHeader(
+        model=spec.name,
+        weights_sha256=model.weights_sha256,
+        config=spec.config,
+        grid=spec.grid,
+        plan=options.plan,
+        source=Source(Path(source).name or "-", 0, info.width, info.height),
+        pad=Pad(0, spec.grid.missing_pixels(info.height), spec.grid.missing_pixels(info.width)),
+        posterior=options.posterior,
+        seed=options.seed if options.posterior == "sample" else None,
+        scale=spec.scale,
+        shift=spec.shift,
+        compute_dtype=model.runtime.dtype_name,
+        device_kind=model.runtime.device.type,
+        exactness="stream-equals-whole" if spec.exact else "reference-windows",
+        picture=info.picture().to_json(),
+    )
+
+
+def finished(header: LatentHeader, source: Path | str, clock: FrameClock, model: Model) -> LatentHeader:
+    """The header with what is known only at the end: the number of frames, and the source's hash."""
+    frames = len(clock)
+    digest = sha256_file(Path(source)) if Path(source).is_file() else None
+    return replace(
+        header,
+        source=replace(header.source, frames=frames, sha256=digest),
+        pad=replace(header.pad, frames=model.spec.grid.missing_frames(frames)),
+    )
+
+
+def expected_frames(video: VideoSource, read: ReadOptions) -> int | None:
+    """How many frames to expect, for a progress bar only."""
+    return read.frames or (None if read.start or read.end or read.fps else video.info.header_frames)
+
+
+@contextmanager
+def copied_audio(
+    source: Path | str, clock: FrameClock, target: Path, options: EncodeOptions
+) -> Iterator[tuple[Path | None, int]]:
+    """The source's audio in a file of its own while the block runs, and its number of packets."""
+    if not options.audio or not Path(source).is_file():
+        yield None, 0
+        return
+    path, read = partial_path(target.with_suffix(".mka")), options.read
+    begin = clock.seconds(0) if read.start is not None else None
+    cut = read.end is not None or read.frames is not None
+    try:
+        packets = copy_audio(Path(source), path, begin, clock.end if cut else None)
+        yield (path if packets else None), packets
+    finally:
+        path.unlink(missing_ok=True)

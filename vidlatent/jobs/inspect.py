@@ -1,0 +1,113 @@
+"""Inspect: what a file says about itself, as one JSON object."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from vidlatent.errors import BadInput
+from vidlatent.io.latent_file import LatentReader, open_latent
+from vidlatent.io.video_source import open_video
+from vidlatent.models import registry
+from vidlatent.models.weights import opened, sha256_of
+
+WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth")
+
+
+def inspect(path: Path, verify: bool = False) -> dict[str, Any]:
+    """Facts of a `.latent`, a weight file or model folder, or else a video; `verify` reads it to its end."""
+    if not path.exists():
+        raise BadInput(f"{path}: no such file", "check the path")
+    if path.suffix == ".latent":
+        return inspect_latent(path, verify)
+    if path.suffix in WEIGHTS or (path / "config.json").is_file():
+        return inspect_weights(path)
+    return inspect_video(path, verify)
+
+
+def inspect_latent(path: Path, verify: bool) -> dict[str, Any]:
+    """Header facts of a `.latent`, and what its tensors and clock amount to."""
+    with open_latent(path) as reader:
+        if verify:
+            reader.verify()
+        header = {key: plain(value) for key, value in asdict(reader.header).items()}
+        return {
+            "file": str(path),
+            "kind": "latent",
+            "bytes": path.stat().st_size,
+            "latents": list(reader.shape),
+            "dtype": reader.dtype,
+            "logvar": reader.has_logvar,
+            "audio": reader.has_audio,
+            "clock": clock_facts(reader),
+            **header,
+            "verified": verify,
+        }
+
+
+def clock_facts(reader: LatentReader) -> dict[str, Any]:
+    """The clip's times, summed up."""
+    clock = reader.clock
+    return {
+        "frames": len(clock),
+        "time_base": str(clock.time_base),
+        "first_s": round(float(clock.seconds(0)), 6),
+        "duration_s": round(float(clock.duration), 6),
+        "average_fps": round(float(clock.average_rate), 4),
+    }
+
+
+def inspect_weights(path: Path) -> dict[str, Any]:
+    """Keys and size of a weight file, and the model it is for where a config says so."""
+    described = path.is_dir() or path.with_name("config.json").is_file()
+    found = registry.resolve(path) if described else None
+    file = found.weights if found else path
+    with opened(file) as (keys, read):
+        tensors = [read(key) for key in keys]
+        dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors})
+        count = sum(tensor.numel() for tensor in tensors)
+    return {
+        "file": str(file),
+        "kind": "weights",
+        "bytes": file.stat().st_size,
+        "sha256": sha256_of(file),
+        "model": found.spec.name if found else None,
+        "tensors": len(keys),
+        "parameters": count,
+        "dtypes": dtypes,
+        "first_keys": keys[:5],
+    }
+
+
+def inspect_video(path: Path, verify: bool) -> dict[str, Any]:
+    """What a video's header says; with `verify`, also what was counted by decoding all of it."""
+    with open_video(path) as video:
+        facts = {"file": str(path), "kind": "video", **plain(asdict(video.info))}
+        if verify:
+            facts["counted"] = counted(video.frames())
+        facts["notices"] = list(video.notices)
+    facts["verified"] = verify
+    return facts
+
+
+def counted(frames: Iterator) -> dict[str, Any]:
+    """Frames that really are there, and their times in ticks."""
+    times = [frame.pts for frame in frames]
+    steps = {b - a for a, b in pairwise(times)}
+    return {
+        "frames": len(times),
+        "first_pts": times[0],
+        "last_pts": times[-1],
+        "variable_frame_rate": len(steps) > 1,
+    }
+
+
+def plain(value: Any) -> Any:
+    """Facts as JSON knows them."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Fraction) else value

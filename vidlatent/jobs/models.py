@@ -1,0 +1,110 @@
+"""Models: which there are, where their weights stand, and whether a file fits one."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidlatent.errors import UsageError
+from vidlatent.models import hub, registry
+from vidlatent.models.base import ModelSpec
+from vidlatent.models.weights import load_network
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model as a list shows it; `weights` is "bundled", "here", "to pull" or "give a file"."""
+
+    name: str
+    compression: str
+    channels: int
+    time_rule: str
+    licence: str
+    weights: str
+    summary: str
+
+
+def listed() -> Iterator[ModelRow]:
+    """Every model that has a name."""
+    for spec in registry.specs():
+        yield ModelRow(
+            name=spec.name,
+            compression=f"{spec.grid.time}x{spec.grid.space}x{spec.grid.space}",
+            channels=spec.channels,
+            time_rule=time_rule(spec),
+            licence=spec.licence,
+            weights=whereabouts(spec),
+            summary=spec.summary,
+        )
+
+
+def time_rule(spec: ModelSpec) -> str:
+    """How the model is cut in time, in a few words."""
+    if spec.exact:
+        return "exact"
+    return f"windows {spec.plan.encode_time.longest or 'whole'} / {spec.plan.decode_time.longest or 'whole'}"
+
+
+def whereabouts(spec: ModelSpec) -> str:
+    """Where the weights stand."""
+    if spec.name in registry.BUNDLED:
+        return "bundled"
+    if spec.hub is None:
+        return "give a file"
+    return "here" if hub.read_pin(spec.hub) else "to pull"
+
+
+def shown(name: str) -> dict[str, Any]:
+    """Every fact of one model, its number of parameters counted on its network."""
+    spec = registry.resolve(name).spec if name in registry.BUNDLED else registry.find(name)
+    with torch.device("meta"):
+        network = registry.family(spec.family).build(spec)
+    facts = asdict(spec)
+    facts.pop("tiles")
+    return {
+        **facts,
+        "time_rule": time_rule(spec),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "weights": whereabouts(spec),
+    }
+
+
+def check(path: Path, config: Path | None = None) -> dict[str, Any]:
+    """Load weights as encoding would, strictly, and say what they are; BadWeights where they do not fit."""
+    found = registry.resolve(path, config)
+    network, sha256 = load_network(registry.family(found.spec.family), found.spec, found.weights)
+    return {
+        "file": str(found.weights),
+        "model": found.spec.name,
+        "family": found.spec.family,
+        "channels": found.spec.channels,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "sha256": sha256,
+    }
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What fetching a model means: where from, how much, under which licence."""
+
+    where: str
+    bytes: int | None
+    licence: str
+
+
+def offered(name: str) -> Offer:
+    """What `pull` would fetch; raises UsageError where there is nothing to fetch."""
+    spec = registry.find(name)
+    if spec.hub is None:
+        raise UsageError(
+            f"{name}: nothing to fetch ({whereabouts(spec)})",
+            "vidlatent models list shows what can be pulled",
+        )
+    return Offer(f"{spec.hub.repo}/{spec.hub.file}", hub.look(spec.hub).bytes, spec.licence)
+
+
+def pull(name: str) -> Path:
+    """Fetch the weights of a model into the local cache, if they are not there yet; returns the file."""
+    return registry.resolve(name).weights
