@@ -7,6 +7,7 @@ from av import VideoFormat, VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from vidlatent.errors import UsageError
+from vidlatent.io.siting import LeftSiting
 
 # ITU-T H.273 code points, under the names ffmpeg prints.
 MATRICES = {
@@ -196,6 +197,7 @@ class YuvWriter:
         self._format = VideoFormat(pix_fmt)
         self._colour = colour
         self._scaler = VideoReformatter()
+        self._siting = LeftSiting()
 
     def __call__(self, rgb: np.ndarray) -> VideoFrame:
         """A frame with its four colour tags set."""
@@ -206,7 +208,7 @@ class YuvWriter:
         source = VideoFrame.from_numpy_buffer(rgb, "rgb24" if rgb.dtype == np.uint8 else "rgb48le")
         colour = self._colour
         frame = self._scaler.reformat(
-            source,
+            self._siting(source),
             format=self._format,
             dst_colorspace=_SWSCALE.get(colour.matrix),
             src_color_range=ColorRange.JPEG,

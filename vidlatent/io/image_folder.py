@@ -11,6 +11,7 @@ from typing import Self
 
 from vidlatent.errors import BadVideo
 from vidlatent.io.libav_source import LibavSource
+from vidlatent.io.resample import Rate, select
 from vidlatent.io.video_info import Frame, ReadOptions
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".exr", ".dpx", ".jp2"}
@@ -39,17 +40,22 @@ class ImageFolder:
             raise BadVideo(f"{folder}: no images in this folder", f"known are {', '.join(sorted(SUFFIXES))}")
         self._folder = folder
         self._images = images
+        timed = (folder / TIMES_FILE).exists()
+        self._select = (
+            options if timed else replace(options, fps=None)
+        )  # else --fps says what times there are
         self._options = replace(options, start=None, end=None, frames=None, fps=None)
         self.notices: list[str] = []
-        time_base, self._pts, self._durations = self._times(options.fps)
+        self._base, self._pts, self._durations = self._times(options.fps)
+        fps = self._select.fps
         with LibavSource(str(images[0]), self._options) as first:
             self.notices += first.notices
             self.info = replace(
                 first.info,
                 path=str(folder),
                 container="images",
-                time_base=time_base,
-                average_rate=self._rate(time_base),
+                time_base=Rate(fps).time_base if fps else self._base,
+                average_rate=fps or self._average_rate(),
                 header_frames=len(images),
                 header_duration=None,
             )
@@ -62,12 +68,13 @@ class ImageFolder:
         count = len(self._images)
         return 1 / (fps or DEFAULT_RATE) / _TICKS, [i * _TICKS for i in range(count)], [_TICKS] * count
 
-    def _rate(self, time_base: Fraction) -> Fraction:
-        return len(self._images) / ((self._pts[-1] - self._pts[0] + self._durations[-1]) * time_base)
+    def _average_rate(self) -> Fraction:
+        return len(self._images) / ((self._pts[-1] - self._pts[0] + self._durations[-1]) * self._base)
 
     def frames(self) -> Iterator[Frame]:
         """One frame per image; raises BadVideo where one cannot be read or differs in size."""
-        for image, pts, duration in zip(self._images, self._pts, self._durations, strict=True):
+        timed = zip(self._images, self._pts, self._durations, strict=True)
+        for image, pts, duration in select(timed, self._base, self._select):
             with LibavSource(str(image), self._options) as source:
                 self._refuse_other_size(image, source)
                 yield replace(next(source.frames()), pts=pts, duration=duration)

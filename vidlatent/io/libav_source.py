@@ -1,24 +1,32 @@
 """One video stream of one container, read through libav."""
 
 from collections.abc import Iterator
-from itertools import islice
+from dataclasses import replace
+from fractions import Fraction
+from itertools import chain
 from typing import Self
 
 from av import VideoFrame
-from av.error import FFmpegError
+from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideData
+from av.video.stream import VideoStream
 
 from vidlatent.errors import BadVideo
 from vidlatent.io import colour as colours
-from vidlatent.io.ffmpeg import open_input, reason, use_threads
-from vidlatent.io.integrity import missing_bytes
+from vidlatent.io.colour import Colour, Tags
+from vidlatent.io.ffmpeg import naming_errors, open_input, use_threads
 from vidlatent.io.orientation import Orientation, odd_angle
+from vidlatent.io.pictures import Pictures, deinterlaced
 from vidlatent.io.probe import describe, pick_stream
+from vidlatent.io.resample import Framing, Rate, select
+from vidlatent.io.siting import LeftSiting, is_untold
 from vidlatent.io.timeline import Timeline
 from vidlatent.io.video_info import Frame, ReadOptions
 
 Timed = tuple[VideoFrame, int, int]  # picture, pts and duration in ticks
-_BROKEN = "use --allow-truncated to keep the frames before this one"
+# Containers with an index of presentation times; elsewhere a seek may land anywhere, so reading starts at 0.
+_SEEKABLE = ("mov,mp4", "matroska,webm")
+_SEEK_MARGIN_S = 1  # first pictures after a seek may lack what they refer to
 
 
 class LibavSource:
@@ -28,90 +36,118 @@ class LibavSource:
         self._path = path
         self._options = options
         self.notices: list[str] = []
-        self._container = open_input(path, options.hwaccel)
+        self._container, self._stream = self._opened()
         try:
-            self._open()
+            self._begin()
         except BaseException:
             self._container.close()
             raise
 
-    def _open(self) -> None:
-        self._stream = pick_stream(self._path, self._container, self._options.stream)
-        use_threads(self._stream, self._options.threads)
+    def _opened(self) -> tuple[InputContainer, VideoStream]:
+        container = open_input(self._path, self._options.hwaccel)
+        try:
+            stream = pick_stream(self._path, container, self._options.stream)
+            use_threads(stream, self._options.threads)
+        except BaseException:
+            container.close()
+            raise
+        return container, stream
+
+    def _begin(self) -> None:
+        """Decode the first picture wanted and learn from it what the header does not say."""
+        first = self._first_picture()
         self._timeline = Timeline(self._stream.time_base, self._stream.guessed_rate)
-        self._decoded = 0
-        self._concealed = 0
-        self._pictures = self._decode()
-        first = next(self._pictures, None)
-        if first is None:
-            raise BadVideo(f"{self._path}: no frame can be decoded")
-        self._first = first
         matrix = first.side_data.get(SideData.DISPLAYMATRIX)
         self._orientation = Orientation.of_matrix(bytes(matrix)) if matrix else Orientation()
-        self._colour = self._colour_of(first)
-        self.info = describe(
-            self._path, self._container, self._stream, first, self._orientation, self._colour, self._timeline
+        self._colours: dict[tuple[Tags, str], Colour] = {}
+        self._siting = LeftSiting() if is_untold(first, self._stream.codec_context.name) else None
+        info = describe(
+            self._path,
+            self._container,
+            self._stream,
+            first,
+            self._orientation,
+            self._colour_of(first),
+            self._timeline,
         )
+        self._framing = Framing.plan((info.width, info.height), info.sar, self._options)
+        self._displayed = (info.width, info.height)
+        self.info = replace(
+            info, width=self._framing.canvas[0], height=self._framing.canvas[1], sar=self._framing.sar
+        )
+        if self._options.fps is not None:
+            fps = self._options.fps
+            self.info = replace(self.info, time_base=Rate(fps).time_base, average_rate=fps)
+        self._reader = colours.RgbReader(info.deep)
         self._note_assumptions(first, bytes(matrix) if matrix else None)
-        self._reader = colours.RgbReader(self.info.deep, threads=1)
+
+    def _first_picture(self) -> VideoFrame:
+        sought = self._seek()
+        first = self._decode()
+        base, start = self._stream.time_base, self._options.start
+        if sought and (first is None or first.pts is None or first.pts * base > start):
+            self._container.close()
+            self._container, self._stream = self._opened()
+            first = self._decode()
+        if first is None:
+            raise BadVideo(f"{self._path}: no frame can be decoded")
+        return first
+
+    def _seek(self) -> bool:
+        """Go near --start, where that is safe; whether it was."""
+        start = self._options.start
+        if start is None or start <= _SEEK_MARGIN_S or not self._container.format.name.startswith(_SEEKABLE):
+            return False
+        with naming_errors(self._path, "cannot be sought"):
+            offset = int((start - _SEEK_MARGIN_S) / self._stream.time_base)
+            self._container.seek(offset, stream=self._stream)
+        return True
+
+    def _decode(self) -> VideoFrame | None:
+        """Start decoding from where the container is; the first picture."""
+        self._pictures = Pictures(self._path, self._container, self._stream, self._options.allow_truncated)
+        self._decoding = iter(self._pictures)
+        first = next(self._decoding, None)
+        if first is not None:
+            self._decoding_all = chain([first], self._decoding)
+        return first
 
     def _note_assumptions(self, first: VideoFrame, matrix: bytes | None) -> None:
         info = self.info
         if guessed := [name for name in ("matrix", "range") if name in info.colour.assumed]:
             said = ", ".join(f"{name} {getattr(info.colour, name)}" for name in guessed)
             self.notices.append(f"colour not tagged, assumed: {said}")
-        if colours.has_alpha(first.format):
+        if colours.has_alpha(first.format) and info.codec != "gif":
             self.notices.append("transparency dropped")
         if matrix and (angle := odd_angle(matrix)) is not None:
             self.notices.append(f"display rotation of {angle:.1f}° rounded to {info.rotation}°")
-        if info.interlaced:
-            self.notices.append("interlaced: both fields are in each frame (--deinterlace to separate them)")
+        if info.interlaced and not self._options.deinterlace:
+            self.notices.append("interlaced: both fields are in each frame (--deinterlace rebuilds them)")
         if info.video_streams > 1:
-            self.notices.append(f"{info.video_streams} video streams, reading #{self._options.stream}")
+            self.notices.append(
+                f"{info.video_streams} video streams, reading {self._options.stream} (--stream)"
+            )
 
-    def _colour_of(self, frame: VideoFrame) -> colours.Colour:
-        tags = colours.Tags.of(frame).either(colours.Tags.of(self._stream.codec_context))
-        return colours.resolve(tags, frame.format, frame.height, self._options.assume_matrix)
-
-    def _decode(self) -> Iterator[VideoFrame]:
-        """Every frame the decoder gives, in display order."""
-        try:
-            for packet in self._container.demux(self._stream):
-                for frame in packet.decode():
-                    self._decoded += 1
-                    self._concealed += frame.is_corrupt
-                    yield frame
-        except FFmpegError as e:
-            self._broken(f"frame {self._decoded} cannot be decoded ({reason(e)})", e)
-        if missing := missing_bytes(self._path):
-            self._broken(f"frame {self._decoded}: the file ends {missing:,} bytes early", None)
-
-    def _broken(self, what: str, cause: Exception | None) -> None:
-        if not self._options.allow_truncated:
-            raise BadVideo(f"{self._path}: {what}", _BROKEN) from cause
-        self.notices.append(f"{what}; {self._decoded} frames kept")
+    def _colour_of(self, frame: VideoFrame) -> Colour:
+        key = (Tags.of(frame), frame.format.name)
+        if key not in self._colours:
+            tags = key[0].either(Tags.of(self._stream.codec_context))
+            self._colours[key] = colours.resolve(
+                tags, frame.format, frame.height, self._options.assume_matrix
+            )
+        return self._colours[key]
 
     def frames(self) -> Iterator[Frame]:
         """The frames in order, each once; see video_source.VideoSource."""
-        asked = islice(self._within(self._timed()), self._options.frames)
-        for picture, tick, duration in asked:
-            yield Frame(self._orientation.apply(self._reader(picture, self._colour)), tick, duration)
-        self._note_repairs()
-
-    def _within(self, timed: Iterator[Timed]) -> Iterator[Timed]:
-        """Those with start <= pts < end."""
-        base, options = self._timeline.time_base, self._options
-        for picture, tick, duration in timed:
-            if options.end is not None and tick * base >= options.end:
-                return
-            if options.start is None or tick * base >= options.start:
-                yield picture, tick, duration
+        for picture, tick, duration in select(self._timed(), self._timeline.time_base, self._options):
+            yield Frame(self._delivered(picture), tick, duration)
+        self.notices += self._pictures.notices() + self._timeline.notices()
 
     def _timed(self) -> Iterator[Timed]:
         """Every picture with its tick and duration, one picture behind the decoder."""
         waiting: tuple[VideoFrame, int] | None = None  # shown until the next frame comes
         own = previous_own = None
-        for picture in self._all():
+        for picture in self._progressive():
             tick = self._timeline.place(picture.pts, picture.dts)
             if waiting is not None:
                 yield *waiting, tick - waiting[1]
@@ -120,24 +156,29 @@ class LibavSource:
         if waiting is not None:
             yield *waiting, self._timeline.final_duration(own, previous_own)
 
-    def _all(self) -> Iterator[VideoFrame]:
-        yield self._first
-        yield from self._pictures
+    def _progressive(self) -> Iterator[VideoFrame]:
+        if self._options.deinterlace:
+            return deinterlaced(self._decoding_all, self._stream.time_base)
+        return self._decoding_all
 
-    def _note_repairs(self) -> None:
-        line = self._timeline
-        for count, what in (
-            (line.guessed, "without a timestamp, placed by frame rate"),
-            (line.moved, "whose timestamp did not advance, placed one tick after the frame before"),
-            (line.leaps, "where the clock leaps back, time continued"),
-            (self._concealed, "that the decoder marks as damaged"),
-        ):
-            if count:
-                self.notices.append(f"{count} frames {what}")
+    def _delivered(self, picture: VideoFrame) -> object:
+        """RGB [height, width, 3] of a picture, as `info` promises it."""
+        framing, size = self._framing, self._orientation.size(picture.width, picture.height)
+        if size != self._displayed:
+            if self._options.size is None:
+                was, now = ("x".join(map(str, s)) for s in (self._displayed, size))
+                raise BadVideo(
+                    f"{self._path}: the picture changes from {was} to {now} on the way",
+                    "use --size to scale all",
+                )
+            framing = Framing.plan(size, Fraction(1), self._options)
+        sited = picture if self._siting is None else self._siting(picture)
+        rgb = self._reader(sited, self._colour_of(picture))
+        return framing.apply(self._orientation.apply(rgb))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._pictures.close()
+        self._decoding.close()
         self._container.close()

@@ -65,6 +65,15 @@ class Timeline:
         self.moved += 1
         return self._last + 1
 
+    def notices(self) -> list[str]:
+        """What had to be done to the timestamps."""
+        done = (
+            (self.guessed, "frames without a timestamp, placed by decoding order and frame rate"),
+            (self.moved, "frames whose time did not advance, placed one tick after the frame before"),
+            (self.leaps, "leaps back of the clock, time continued across them"),
+        )
+        return [f"{count} {what}" for count, what in done if count]
+
     def final_duration(self, own: int, previous_own: int | None) -> int:
         """Ticks the last frame lasts.
 

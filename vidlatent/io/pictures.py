@@ -1,0 +1,104 @@
+"""From packets to pictures: decoding one stream, and saying where it breaks."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from av import VideoFrame
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.filter import Graph
+from av.video.stream import VideoStream
+
+from vidlatent.errors import BadVideo
+from vidlatent.io.ffmpeg import reason
+from vidlatent.io.integrity import missing_bytes
+
+# Recordings that may begin in the middle of a group of pictures, as cut from a broadcast.
+_STARTS_ANYWHERE = {"mpegts", "mpeg", "mpegvideo", "h264", "hevc"}
+_HINT = "use --allow-truncated to keep the frames before it"
+
+
+class Pictures:
+    """Every frame a decoder gives, in display order; `count`ed, with those it `concealed` damage in."""
+
+    def __init__(self, path: str, container: InputContainer, stream: VideoStream, keep_torn: bool) -> None:
+        self._path = path
+        self._container = container
+        self._stream = stream
+        self._keep_torn = keep_torn
+        self.count = self.concealed = self.skipped = 0
+        self.torn: str | None = None  # what ended it early
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        try:
+            for packet in self._container.demux(self._stream):
+                for frame in self._frames(packet):
+                    self.count += 1
+                    self.concealed += frame.is_corrupt
+                    yield frame
+        except FFmpegError as e:
+            self._break(f"frame {self.count} cannot be decoded ({reason(e)})", e)
+            return
+        if missing := missing_bytes(self._path):
+            self._break(f"frame {self.count}: the file ends {missing:,} bytes too early", None)
+
+    def _frames(self, packet: object) -> list[VideoFrame]:
+        try:
+            return packet.decode()
+        except FFmpegError:
+            if self.count or self._container.format.name not in _STARTS_ANYWHERE:
+                raise
+            self.skipped += 1
+            return []
+
+    def _break(self, what: str, cause: Exception | None) -> None:
+        if not self._keep_torn:
+            raise BadVideo(f"{self._path}: {what}", _HINT) from cause
+        self.torn = what
+
+    def notices(self) -> list[str]:
+        """What went wrong without stopping."""
+        found = []
+        if self.torn:
+            found.append(f"{self.torn}; {self.count} frames kept")
+        if self.skipped:
+            found.append(f"{self.skipped} packets before the first whole picture dropped")
+        if self.concealed:
+            found.append(f"{self.concealed} frames that the decoder marks as damaged")
+        return found
+
+
+def deinterlaced(pictures: Iterator[VideoFrame], time_base: Fraction) -> Iterator[VideoFrame]:
+    """The same frames at the same times, one field of interlaced ones rebuilt from the other."""
+    graph: Graph | None = None
+    for picture in pictures:
+        graph = graph or _bwdif(picture, time_base)
+        graph.vpush(picture)
+        yield from _pulled(graph, time_base)
+    if graph is not None:
+        graph.vpush(None)
+        yield from _pulled(graph, time_base)
+
+
+def _bwdif(like: VideoFrame, time_base: Fraction) -> Graph:
+    graph = Graph()
+    source = graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=time_base)
+    filtered, sink = graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")
+    source.link_to(filtered)
+    filtered.link_to(sink)
+    graph.configure()
+    return graph
+
+
+def _pulled(graph: Graph, time_base: Fraction) -> Iterator[VideoFrame]:
+    from av.error import BlockingIOError, EOFError
+
+    while True:
+        try:
+            frame = graph.vpull()
+        except (BlockingIOError, EOFError):
+            return
+        if frame.pts is not None and frame.time_base:
+            frame.pts = round(frame.pts * frame.time_base / time_base)  # the filter counts in halves
+            frame.duration = round((frame.duration or 0) * frame.time_base / time_base)
+        yield frame
