@@ -18,7 +18,7 @@ FORMAT_VERSION = (1, 0)
 CONTAINER_KEYS = ("format", "format_version", "time_base", "block_bytes", "checksum")
 MAX_PIXELS = 1 << 28  # of one padded frame: 16384 × 16384
 MAX_TIME_BASE = (1 << 31) - 1  # numerator and denominator: what video containers can say
-MAX_PTS = 1 << 62  # differences of two of them fit int64
+MAX_PTS = (1 << 62) - 1  # the difference of two of them fits int64
 LATENT_DTYPES = ("F32", "F16", "BF16")
 
 
@@ -72,7 +72,7 @@ def check_clock(clock: FrameClock) -> None:
     js.integer(clock.time_base.numerator, "time_base numerator", 1, MAX_TIME_BASE)
     js.integer(clock.time_base.denominator, "time_base denominator", 1, MAX_TIME_BASE)
     if len(pts) and not -MAX_PTS <= pts.min() <= pts.max() <= MAX_PTS:
-        raise ValueError(f"pts: expected at most 2^62 ticks from zero, got {pts.min()} to {pts.max()}")
+        raise ValueError(f"pts: expected less than 2^62 ticks from zero, got {pts.min()} to {pts.max()}")
     backwards = np.flatnonzero(np.diff(pts) < 0)
     if len(backwards):
         i = int(backwards[0])
