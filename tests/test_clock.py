@@ -79,3 +79,13 @@ def test_a_tick_must_last_some_time(time_base: Fraction):
 def test_durations_are_all_known_or_none():
     with pytest.raises(ValueError, match="expected 3 durations or none, got 2"):
         clock(0, 1, 2, durations=[1, 1])
+
+
+def test_a_frame_lasts_as_it_says_or_until_the_next():
+    known, unknown = clock(0, 3, 7, durations=[2, 0, 9]), clock(0, 3, 7)
+    assert [known.duration_of(i) for i in range(3)] == [2, 4, 9]
+    assert [unknown.duration_of(i) for i in range(3)] == [3, 4, 4]
+
+
+def test_the_end_is_when_the_last_frame_ends():
+    assert clock(10, 13, durations=[3, 2]).end == Fraction(15, 10)

@@ -193,6 +193,13 @@ def test_a_folder_without_the_right_to_write_is_refused(tmp_path: Path, monkeypa
         Replacement(tmp_path / "out")
 
 
+def test_a_target_that_became_a_folder_meanwhile_is_said_to_be_one(tmp_path: Path):
+    path = tmp_path / "out"
+    with pytest.raises(UsageError, match="out: cannot be written"), replace_on_close(path):
+        path.mkdir()
+    assert os.listdir(tmp_path) == ["out"]
+
+
 @pytest.mark.parametrize("target", ["folder", "pipe"])
 def test_only_regular_files_are_replaced(tmp_path: Path, target: str):
     """Renaming onto /dev/null or a pipe would destroy it for everybody."""

@@ -311,6 +311,17 @@ def test_a_file_cut_anywhere_is_refused(honest: Path):
             open_latent(honest)
 
 
+def test_checksums_that_leave_out_what_follows_them_are_refused(honest: Path):
+    """Audio behind the checksums would never be verified."""
+
+    def swap(header: dict) -> None:
+        header["audio"]["data_offsets"], header["checksums"]["data_offsets"] = [1584, 1589], [1552, 1584]
+
+    rewrite(honest, swap)
+    with pytest.raises(BadLatentFile, match="checksums: expected to be the last tensor, got 'audio'"):
+        open_latent(honest)
+
+
 def test_a_cut_file_says_how_many_latents_are_left(honest: Path):
     whole = honest.read_bytes()
     latents_at = len(whole) - 1557 - 32

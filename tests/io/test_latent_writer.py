@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 
 from vidlatent.clock import FrameClock
-from vidlatent.errors import BadInput, OutOfResources, UsageError
+from vidlatent.errors import BadInput, BadLatentFile, OutOfResources, UsageError
 from vidlatent.files import partial_path
 from vidlatent.grid import Grid
 from vidlatent.io.latent_file import LatentWriter, open_latent
@@ -222,6 +222,30 @@ def test_a_second_writer_of_one_file_is_refused_and_the_first_unharmed(tmp_path:
         writer.close(CLOCK, header=known(17))
     with open_latent(path) as reader:
         reader.verify()
+
+
+def test_a_writer_that_cannot_begin_lets_go_of_the_file(tmp_path: Path):
+    path, in_the_way = tmp_path / "clip.latent", tmp_path / ".clip.latent.logvar.partial"
+    in_the_way.mkdir()
+    with pytest.raises(UsageError, match=r"\.clip\.latent\.logvar\.partial: cannot be written"):
+        writer_at(path)
+    in_the_way.rmdir()
+    with writer_at(path) as writer:
+        writer.append(LATENTS)
+        writer.close(CLOCK, header=known(17))
+    assert path.exists()
+
+
+def test_what_is_not_in_the_file_is_not_read_from_it(tmp_path: Path):
+    with writer_at(tmp_path / "clip.latent") as writer:
+        writer.append(LATENTS)
+        writer.close(CLOCK, header=known(17))
+    with open_latent(tmp_path / "clip.latent") as reader:
+        with pytest.raises(BadLatentFile, match=r"clip\.latent: holds no logvar") as e:
+            reader.read_logvar(0, 1)
+        assert "--posterior full" in e.value.hint
+        with pytest.raises(ValueError, match="latent frames 3 to 6 of 5"):
+            reader.read(3, 6)
 
 
 def test_what_is_open_goes_on_being_what_it_was_while_it_is_replaced(tmp_path: Path):

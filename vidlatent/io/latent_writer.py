@@ -46,13 +46,15 @@ class LatentWriter:
         self._digests = BlockDigests()
         self._room = _room_for(header)
         self._logvar_path = partial_path(path.with_name(f"{path.name}.logvar"))
+        self._logvar: BinaryIO | None = None
         self._open: list[BinaryIO] = []
         self._target = Replacement(path)
         try:
-            with naming_disk_errors(path):
+            with naming_disk_errors(path), naming_disk_errors(self._logvar_path):
                 self._logvar_path.unlink(missing_ok=True)  # of a run that was killed
                 self._file = self._create(self._target.partial)
-                self._logvar = self._create(self._logvar_path) if with_logvar else None
+                if with_logvar:
+                    self._logvar = self._create(self._logvar_path)
                 self._file.write(bytes(LENGTH.size + self._room))
         except BaseException:
             self.discard()
@@ -179,7 +181,8 @@ class LatentWriter:
         for file in self._open:
             with suppress(OSError):  # a full disk refuses the last bytes again; nobody wants them now
                 file.close()
-        self._logvar_path.unlink(missing_ok=True)
+        if self._logvar is not None:
+            self._logvar_path.unlink(missing_ok=True)
 
 
 def _room_for(header: LatentHeader) -> int:
