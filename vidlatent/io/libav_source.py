@@ -11,7 +11,7 @@ from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideData
 from av.video.stream import VideoStream
 
-from vidlatent.errors import BadVideo
+from vidlatent.errors import BadVideo, UsageError
 from vidlatent.io import colour as colours
 from vidlatent.io.colour import Colour, Tags
 from vidlatent.io.ffmpeg import naming_errors, open_input, use_threads
@@ -139,8 +139,12 @@ class LibavSource:
 
     def frames(self) -> Iterator[Frame]:
         """The frames in order, each once; see video_source.VideoSource."""
+        empty = True
         for picture, tick, duration in select(self._timed(), self._timeline.time_base, self._options):
             yield Frame(self._delivered(picture), tick, duration)
+            empty = False
+        if empty:
+            raise UsageError(f"{self._path}: no frame lies in the span asked for", "see --start, --end, --frames")
         self.notices += self._pictures.notices() + self._timeline.notices()
 
     def _timed(self) -> Iterator[Timed]:

@@ -62,7 +62,7 @@ class Rate:
 def select(
     timed: Iterable[tuple[T, int, int]], base: Fraction, options: ReadOptions
 ) -> Iterator[tuple[T, int, int]]:
-    """The part of `timed` (frame, pts, duration in `base`) that `options` ask for, at the rate they ask for."""
+    """The part of `timed` (frame, pts, duration in `base`) that `options` ask for, at the rate they ask."""
     asked = _within(timed, base, options)
     if options.fps is not None:
         asked = Rate(options.fps).hold(asked, base)
