@@ -78,7 +78,7 @@ class LatentWriter:
         """
         self._header = header or self._header
         try:
-            check_clock(clock)
+            self._check_clock(clock)
             check_sizes(self._header, self._frames, *self._shape)
             with naming_disk_errors(self._path):
                 self._finish(clock, audio)
@@ -98,6 +98,12 @@ class LatentWriter:
     def __exit__(self, *_: object) -> None:
         if not self._target.done:
             self.discard()
+
+    def _check_clock(self, clock: FrameClock) -> None:
+        try:
+            check_clock(clock)
+        except ValueError as e:  # times come from the source as they are: its fault, not ours
+            raise BadInput(f"{self._path}: {e}", "repair the source's timestamps, and encode it again") from e
 
     def _finish(self, clock: FrameClock, audio: Path | None) -> None:
         shape = (self._frames, *self._shape)
