@@ -3,7 +3,8 @@
 raw      n 64-bit words of PCG64(seed).random_raw; seed = first 8 bytes, big endian, of sha256("<case>/<key>")
 uniform  u = (raw >> 40) * 2**-24 * 2 - 1, float32 in [-1, 1), C order
 weight   float32: u * float32(gain) + float32(offset); gain and offset follow from the key, see gain_offset
-video    keys "input/<name>" (lattice) and "input/<name>/noise"; u8 by integer arithmetic, float32(u8) / 127.5 - 1
+video    keys "input/<name>" (lattice) and "input/<name>/noise"; u8 by integer arithmetic,
+         float32(u8) / 127.5 - 1
 STREAM   all that is written into a residual stream, and conv1 of each block, is about 2**-6, so norms see
          variances of 1e-5 to 1e-3 and a wrong norm epsilon shows.
 """
@@ -11,6 +12,7 @@ STREAM   all that is written into a residual stream, and conv1 of each block, is
 import hashlib
 import math
 import re
+
 import numpy as np
 
 STREAM = 2.0**-6
@@ -40,7 +42,7 @@ def gain_offset(key, shape):
         return (0.1, 0.0) if bias else (0.2, 1.0)
     gain = 0.1 if bias else 1.75 / math.sqrt(math.prod(shape[1:]))  # fan-in: all axes but the first
     gain *= 1.5 if QK.search(key) and not bias else 16.0 if OUTOF.search(key) else 1.0
-    return gain * (STREAM if INTO.search(key) or bias and ALONG.search(key) else 1.0), 0.0
+    return gain * (STREAM if INTO.search(key) or (bias and ALONG.search(key)) else 1.0), 0.0
 
 
 def weight(case, key, shape):
@@ -49,7 +51,7 @@ def weight(case, key, shape):
 
 
 def video(case, name, shape):
-    """B,C,T,H,W: lattice of random bytes every 8 px, bilinear, gliding 1 px down and 2 px right per frame, plus noise."""
+    """B,C,T,H,W: bilinear lattice of random bytes, gliding 1 px down and 2 px right per frame, plus noise."""
     B, C, T, H, W = shape
     gy, gx = (H + T - 2) // 8 + 2, (W + 2 * T - 3) // 8 + 2
     g = (raw(case, "input/" + name, B * C * gy * gx) >> np.uint64(56)).astype(np.int64).reshape(B, C, gy, gx)

@@ -92,9 +92,13 @@ class GroupNorm(nn.Module):
         """Normalise [B, C, T, H, W]."""
         return self._write(x, empty_clip(x, *x.shape[2:]), lambda rows: rows)
 
-    def silu(self, x: Tensor, front: int = 0) -> Tensor:
-        """Normalise, apply x·sigmoid(x), repeat the first frame `front` times: [B, C, front + T, H, W]."""
-        out = empty_clip(x, front + x.shape[2], *x.shape[3:])
+    def silu(self, x: Tensor, front: int = 0, out: Tensor | None = None) -> Tensor:
+        """Normalise, apply x·sigmoid(x), repeat the first frame `front` times: [B, C, front + T, H, W].
+
+        `out` is a clip of that shape to write over, `x` itself if there is no front.
+        """
+        if out is None:
+            out = empty_clip(x, front + x.shape[2], *x.shape[3:])
         self.silu_into(x, out[:, :, front:])
         if front:
             out[:, :, :front] = out[:, :, front : front + 1]
@@ -118,23 +122,30 @@ class GroupNorm(nn.Module):
 
     def _affine(self, sample: Tensor) -> tuple[Tensor, Tensor]:
         """Per channel, scale and shift [C] float32 that normalise the sample and apply weight and bias."""
-        blocks = [block.flatten(0, -2).T[None, :, :, None] for block in _blocks(sample)]  # [1, C, rows, 1]
-        counts = torch.tensor([b.shape[2] for b in blocks], dtype=torch.float64, device=sample.device)[
-            :, None
-        ]
-        # The moments that batch norms take are many times faster here than torch.var_mean.
-        moments = [torch.batch_norm_update_stats(b.float(), None, None, 0.0) for b in blocks]
-        mean, var = (torch.stack(m).double() for m in zip(*moments, strict=True))  # [blocks, C]
-        weights = counts / counts.sum()
-        center = self._over_groups((mean * weights).sum(0))
-        spread = self._over_groups(((var + (mean - center) ** 2) * weights).sum(0))
-        scale = self.weight.double() / (spread + self.eps).sqrt()
-        return scale.float(), (self.bias.double() - center * scale).float()
+        var, mean = _moments(sample)
+        center = self._over_groups(mean)
+        spread = self._over_groups(var + (mean - center) ** 2)
+        scale = self.weight / (spread + self.eps).sqrt()
+        return scale.float(), (self.bias - center * scale).float()
 
     def _over_groups(self, channels: Tensor) -> Tensor:
         """Replace each channel's value [C] by the mean of its group."""
         mean = channels.unflatten(0, (self.groups, -1)).mean(1, keepdim=True)
         return mean.expand(-1, len(channels) // self.groups).flatten()
+
+
+def _moments(sample: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance and mean [C] of each channel of a sample [T, H, W, C]."""
+    if sample.device.type != "cpu":
+        return torch.var_mean(sample.float(), dim=(0, 1, 2), correction=0)
+    blocks = [block.flatten(0, -2).T[None, :, :, None] for block in _blocks(sample)]  # [1, C, rows, 1]
+    share = torch.tensor([[b.shape[2]] for b in blocks], dtype=torch.float64)
+    share /= share.sum()
+    # The moments that batch norms take are ten times faster here than torch.var_mean.
+    parts = [torch.batch_norm_update_stats(b.float(), None, None, 0.0) for b in blocks]
+    means, variances = (torch.stack(part).double() for part in zip(*parts, strict=True))  # [blocks, C]
+    mean = (share * means).sum(0)
+    return (share * (variances + (means - mean) ** 2)).sum(0), mean
 
 
 def _blocks(sample: Tensor) -> list[Tensor]:
@@ -167,9 +178,20 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T, H, W] → [B, C', T, H, W]."""
-        h = self.conv1.ready(self.norm1.silu(x, self.conv1.front))
-        h = self.conv2.ready(self.norm2.silu(h, self.conv2.front))
+        front = self.conv1.front
+        room = self.norm1.silu(x, front)
+        h = self.conv1.ready(room)
+        room = self._room(room, h)  # fresh memory costs as much as a pass over it
+        h = self.norm2.silu(h, front, room)
+        del room
+        h = self.conv2.ready(h)
         return h.add_(self.nin_shortcut(x))
+
+    @staticmethod
+    def _room(before: Tensor, h: Tensor) -> Tensor | None:
+        """What the second norm may write over: its own input, else the first one's output if that fits."""
+        same_frames, same_width = before.shape[2] == h.shape[2], before.shape[1] == h.shape[1]
+        return h if same_frames else before if same_width else None
 
 
 class Attention(nn.Module):

@@ -5,9 +5,10 @@ statistics over all frames of a call, so a clip cannot be continued: every call 
 and how a long clip is cut into calls is part of its latents.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -74,6 +75,11 @@ class OdConfig:
                     f"config: {name} names {len(modules)} modules for {len(self.hidden_size_mult)} levels",
                     "give one module (or an empty name) per level",
                 )
+        if self.encoder_spatial_downsample[-1] or self.encoder_temporal_downsample[-1]:
+            raise BadWeights(
+                "config: a downsampler is named at the last level, which the authors' code builds but skips",
+                "leave the last name of the encoder's downsamplers empty",
+            )
         return self
 
     @property
@@ -185,7 +191,7 @@ def pick(table: Mapping[str, Builder], name: str) -> Builder:
 
 
 class Level(nn.Module):
-    """One resolution: residual blocks, each with its attention where there is one, then the samplers."""
+    """The layers of one resolution, by the authors' names."""
 
     def __init__(
         self, blocks: list[nn.Module], attention: list[nn.Module], samplers: Mapping[str, nn.Module | None]
@@ -196,27 +202,25 @@ class Level(nn.Module):
         for name in self._samplers:
             self.add_module(name, samplers[name])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, T, H, W] → [B, C', T', H', W']."""
+    def layers(self) -> Iterator[nn.Module]:
+        """Residual blocks, each followed by its attention where there is one; then the samplers."""
         for i, block in enumerate(self.block):
-            x = block(x)
+            yield block
             if self.attn:
-                x = self.attn[i](x)
-        for name in self._samplers:
-            x = self.get_submodule(name)(x)
-        return x
+                yield self.attn[i]
+        yield from map(self.get_submodule, self._samplers)
 
 
 class Middle(nn.Module):
-    """Residual block, attention, residual block at the coarsest resolution."""
+    """The layers at the coarsest resolution: residual block, attention, residual block."""
 
     def __init__(self, block: Builder, attention: Builder, width: int) -> None:
         super().__init__()
         self.block_1, self.attn_1, self.block_2 = block(width, width), attention(width), block(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, t, h, w] → the same shape."""
-        return self.block_2(self.attn_1(self.block_1(x)))
+    def layers(self) -> Iterator[nn.Module]:
+        """In order."""
+        return iter((self.block_1, self.attn_1, self.block_2))
 
 
 class Encoder(nn.Module):
@@ -246,9 +250,9 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, 3, T, H, W] → [B, 2·z, t, h, w]."""
         x = self.conv_in(x)
-        for level in self.down:
-            x = level(x)
-        return self.conv_out.ready(self.norm_out.silu(self.mid(x), self.conv_out.front))
+        for layer in chain(*(level.layers() for level in self.down), self.mid.layers()):
+            x = layer(x)  # one flat loop: nothing else holds on to a clip that is done with
+        return self.conv_out.ready(self.norm_out.silu(x, self.conv_out.front))
 
 
 class Decoder(nn.Module):
@@ -278,9 +282,9 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, z, t, h, w] → [B, 3, T, H, W]."""
-        x = self.mid(self.conv_in(x))
-        for level in reversed(self.up):
-            x = level(x)
+        x = self.conv_in(x)
+        for layer in chain(self.mid.layers(), *(level.layers() for level in reversed(self.up))):
+            x = layer(x)
         return self.conv_out.ready(self.norm_out.silu(x, self.conv_out.front))
 
 
@@ -367,7 +371,7 @@ def spec_of(config: Mapping[str, object], name: str = "od-vae", **facts) -> Mode
         name=name,
         family="od_vae",
         grid=grid,
-        channels=c.embed_dim,
+        channels=c.embed_dim if c.use_quant_layer else c.z_channels,
         plan=Plan(TimeRule(frames, overlap=1), TimeRule(latents, overlap=1)),
         scale=(SCALE,),
         config=dict(config),
