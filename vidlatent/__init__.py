@@ -19,6 +19,7 @@ _HOMES = {
     "open_video": "vidlatent.io.video_source",
     "ReadOptions": "vidlatent.io.video_source",
     "open_latent": "vidlatent.io.latent_file",
+    "Posterior": "vidlatent.models.base",
     "VidlatentError": "vidlatent.errors",
 }
 __all__ = ["__version__", *_HOMES]

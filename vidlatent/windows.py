@@ -140,3 +140,15 @@ def cut(
         seen += 1
     if seen:
         yield replace(window, stop=seen), held[window.start - base :], True
+
+
+def even_tiles(tile: int, overlap: float, space: int) -> tuple[Tiling, Tiling]:
+    """Tilings of pixels and of latents whose strides agree, for models without a rule of their own.
+
+    The overlap is rounded to whole latents.
+    """
+    size = tile // space
+    blend = min(round(size * overlap), size - 1)
+    step = size - blend
+    encode = Tiling(size * space, step * space, blend, step)
+    return encode, Tiling(size, step, blend * space, step * space)

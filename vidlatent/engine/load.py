@@ -26,7 +26,8 @@ def load_model(
     runtime = Runtime.choose(device, dtype)
     found = registry.resolve_weights(model, weights, Path(config) if config else None)
     family = registry.family(found.spec.family)
-    network, sha256 = load_network(
-        family, found.spec, found.weights, runtime.device, runtime.dtype, found.sha256
-    )
+    if found.weights is None:
+        return Model(family.build(found.spec), runtime)
+    where = (runtime.device, runtime.dtype)
+    network, sha256 = load_network(family, found.spec, found.weights, *where, found.sha256)
     return Model(network, runtime, sha256)

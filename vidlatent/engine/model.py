@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from vidlatent.engine.runtime import Runtime
 from vidlatent.engine.stream import stream
 from vidlatent.errors import BadInput
 from vidlatent.models.base import ModelSpec, Posterior, VideoVAE
-from vidlatent.models.causal import TimeState
 from vidlatent.windows import Plan
 
 
@@ -75,28 +73,19 @@ class Model:
         are padded. Trailing frames that fill no latent give none: see `fitted`.
         """
         plan = plan or self.spec.plan
-        grid = self.spec.grid
-        rule, tiles = plan.encode_time, plan.encode_tiles
-        return stream(
-            partial(self._run, self.network.encode), frames, self._join_frames, rule, tiles, grid.latents
-        )
+        cuts = (plan.encode_time, plan.encode_tiles, self.spec.grid.latents)
+        return stream(self.network.encode, frames, self._join_frames, *cuts)
 
     def decode_stream(self, latents: Iterable[Tensor], plan: Plan | None = None) -> Iterator[Tensor]:
         """Pixels [B, 3, T, H, W] in float32, not clamped, for each window of latents [B, C, h, w]."""
         plan = plan or self.spec.plan
-        rule, tiles = plan.decode_time, plan.decode_tiles
-        run = partial(self._run, self.network.decode)
-        return stream(run, latents, self._join_latents, rule, tiles, self.spec.grid.frames)
+        cuts = (plan.decode_time, plan.decode_tiles, self.spec.grid.frames)
+        return stream(self.network.decode, latents, self._join_latents, *cuts)
 
-    def _run(self, apply, x: Tensor, state: TimeState) -> Tensor:
-        with torch.inference_mode():
-            return apply(x, state).float()
-
-    def _join_frames(self, frames: list) -> Tensor:
-        where = (self.spec.grid, self.runtime.device, self.runtime.dtype)
+    def _join_frames(self, frames: list[np.ndarray] | list[Tensor]) -> Tensor:
         if isinstance(frames[0], Tensor):
             return pixels.pad_to_grid(self._join_latents(frames), self.spec.grid)
-        return pixels.to_model(frames, *where)
+        return pixels.to_model(frames, self.spec.grid, self.runtime.device, self.runtime.dtype)
 
     def _join_latents(self, latents: list[Tensor]) -> Tensor:
         joined = torch.stack(latents, dim=2).to(self.runtime.device, self.runtime.dtype)

@@ -24,10 +24,11 @@ class TileStates:
         return state
 
 
+@torch.inference_mode()
 def through_tiles(apply: Apply, x: Tensor, tiling: Tiling | None, states: TileStates, more: bool) -> Tensor:
-    """`apply` to [B, C, T, H, W] whole, or to each of its tiles, blended where they overlap."""
+    """`apply` to [B, C, T, H, W] whole, or to each of its tiles, blended in float32 where they overlap."""
     if tiling is None:
-        return apply(x, states.at(0, 0, more))
+        return apply(x, states.at(0, 0, more)).float()
     rows = []
     for i, (top, bottom) in enumerate(tiling.spans(x.shape[-2])):
         row = []

@@ -51,6 +51,8 @@ def whereabouts(spec: ModelSpec) -> str:
     """Where the weights stand."""
     if spec.name in registry.BUNDLED:
         return "bundled"
+    if spec.weightless:
+        return "none needed"
     if spec.hub is None:
         return "give a file"
     return "here" if hub.read_pin(spec.hub) else "to pull"

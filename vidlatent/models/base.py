@@ -51,6 +51,7 @@ class ModelSpec:
     hub: Hub | None = None
     tiles: TileRule | None = None  # None: frames go through whole
     tile_overlap: float = 0.125  # fraction of a tile, unless told otherwise
+    weightless: bool = False  # nothing to load
 
     @property
     def exact(self) -> bool:

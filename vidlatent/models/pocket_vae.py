@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from vidlatent.grid import Grid
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState
-from vidlatent.windows import Plan, TimeRule
+from vidlatent.windows import Plan, TimeRule, even_tiles
 
 GRID = Grid(time=4, space=8)
 PATCH = 4  # pixels folded into channels at once
@@ -169,6 +169,7 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
         scale=tuple(config.get("scale", (1.0,))),
         shift=tuple(config.get("shift", (0.0,))),
         licence="Apache-2.0",
+        tiles=lambda tile, overlap: even_tiles(tile, overlap, GRID.space),
         summary="our own small model, bundled: streaming-exact, for laptops, previews and tests",
         config={"_class_name": "PocketVAE", **config, **asdict(shape)},
     )

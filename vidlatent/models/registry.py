@@ -13,7 +13,7 @@ from vidlatent.files import asset
 from vidlatent.models import hub
 from vidlatent.models.base import Family, Hub, ModelSpec
 
-FAMILY_MODULES = ("pocket_vae", "od_vae")
+FAMILY_MODULES = ("pocket_vae", "od_vae", "cv_vae", "wf_vae", "image_vae", "toy_vae")
 BUNDLED = ("pocket",)  # models that come with the package, each a folder of its assets
 DEFAULT = "pocket"
 USUAL_NAMES = ("diffusion_pytorch_model.safetensors", "model.safetensors", "weights.safetensors")
@@ -24,7 +24,7 @@ class Resolved:
     """What a name, folder or file turned out to be: the model's facts and the file of its weights."""
 
     spec: ModelSpec
-    weights: Path
+    weights: Path | None  # None: a model that has none
     sha256: str | None = None  # what the file must hash to, where that is known
 
 
@@ -144,6 +144,8 @@ def _unknown(source: str) -> UsageError:
 def _named(spec: ModelSpec, config: Path | None) -> Resolved:
     if config is not None:
         raise UsageError(f"{spec.name}: a model with a name has its own config", "leave --config out")
+    if spec.weightless:
+        return Resolved(spec, None)
     if spec.name in BUNDLED:
         return resolve(asset(spec.name))
     if spec.hub is None:

@@ -1,0 +1,101 @@
+"""Windows and tiles: integers that must cover a clip exactly once."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vidlatent.grid import Grid
+from vidlatent.windows import Tiling, TimeRule, cut, even_tiles
+
+GRID = Grid(time=4, space=8)
+
+
+def kept_latents(rule: TimeRule, total: int) -> list[int]:
+    """The absolute number of every latent frame that is kept, in order."""
+    kept = []
+    for window in rule.windows(GRID.latents, total):
+        count = GRID.latents(window.stop - window.start)
+        assert window.start % GRID.time == 0 or rule.exact
+        first = window.start // GRID.time
+        kept += range(first + window.drop, first + count)
+    return kept
+
+
+def kept_frames(rule: TimeRule, total: int) -> list[int]:
+    """The absolute number of every decoded frame that is kept, in order."""
+    kept = []
+    for window in rule.windows(GRID.frames, total):
+        first = window.start * GRID.time
+        kept += range(first + window.drop, first + GRID.frames(window.stop - window.start))
+    return kept
+
+
+LENGTHS = range(1, 201)
+few = settings(max_examples=20, deadline=None)
+
+
+@few
+@given(hops=st.integers(1, 16))
+def test_encode_windows_keep_every_latent_once(hops):
+    for total in LENGTHS:
+        assert kept_latents(TimeRule(4 * hops, 1), total) == list(range(GRID.latents(total)))
+
+
+@few
+@given(stride=st.integers(1, 40), overlap=st.integers(1, 4))
+def test_decode_windows_keep_every_frame_once(stride, overlap):
+    for total in LENGTHS:
+        assert kept_frames(TimeRule(stride, overlap), total) == list(range(GRID.frames(total)))
+
+
+@given(total=st.integers(1, 300), stride=st.integers(1, 40))
+def test_exact_windows_read_every_input_once(total, stride):
+    read = [n for w in TimeRule(stride).windows(GRID.latents, total) for n in range(w.start, w.stop)]
+    assert read == list(range(total))
+
+
+@given(total=st.integers(1, 300), stride=st.integers(0, 40), overlap=st.integers(0, 4))
+def test_cutting_a_stream_equals_cutting_with_the_total_known(total, stride, overlap):
+    rule = TimeRule(stride, overlap)
+    known = list(rule.windows(GRID.latents, total))
+    streamed = list(cut(iter(range(total)), rule, GRID.latents))
+    assert [window for window, _, _ in streamed] == known
+    assert [held for _, held, _ in streamed] == [list(range(w.start, w.stop)) for w in known]
+    assert [last for *_, last in streamed] == [False] * (len(known) - 1) + [True]
+
+
+def test_windows_of_the_worked_example_in_the_reference():
+    """93 frames in windows of 29: 8 + 7 + 7 + 2 latents (Open-Sora-Plan v1.2.0)."""
+    spans = [(w.start, w.stop) for w in TimeRule(28, 1).windows(GRID.latents, 93)]
+    assert spans == [(0, 29), (28, 57), (56, 85), (84, 93)]
+
+
+def test_a_lone_last_frame_makes_no_window_of_its_own():
+    assert len(list(TimeRule(16, 1).windows(GRID.latents, 33))) == 2
+
+
+def test_an_undivided_rule_needs_the_total():
+    with pytest.raises(ValueError, match="needs the total"):
+        list(TimeRule(0).windows(GRID.latents))
+
+
+def test_slivers_start_at_every_step_below_the_side():
+    assert Tiling(40, 24, 2, 3, slivers=True).spans(40) == [(0, 40), (24, 40)]
+    assert Tiling(40, 24, 2, 3).spans(40) == [(0, 40)]
+
+
+@given(st.integers(2, 40), st.floats(0, 0.9), st.integers(1, 400))
+def test_even_tiles_cover_a_side_exactly_once(size, overlap, side):
+    encode, decode = even_tiles(8 * size, overlap, 8)
+    assert encode.step == 8 * encode.keep and decode.keep == 8 * decode.step
+    spans = encode.spans(8 * side)
+    ends = [start + encode.step for start, _ in spans[:-1]] + [8 * side]
+    assert [start for start, _ in spans] == [0, *ends[:-1]]
+    assert all(a[1] >= b[0] for a, b in pairwise(spans))
+
+
+def test_a_tile_that_does_not_advance_is_refused():
+    with pytest.raises(ValueError, match="advance"):
+        Tiling(8, 0, 0, 1)
