@@ -44,8 +44,7 @@ def command(  # noqa: PLR0913  every flag is a parameter
     as_json: o.JsonOption = False,
 ) -> int:
     """Decode .latent files into videos with the source's own times, size, colour and sound."""
-    from vidlatent.io.video_sink import SinkOptions
-    from vidlatent.jobs.decode import DecodeOptions, ModelChoice, PlanWishes
+    from vidlatent.jobs.decode import DecodeOptions, ModelChoice, PlanWishes, SinkOptions
 
     wishes = DecodeOptions(
         start=o.seconds(start, "--from"),

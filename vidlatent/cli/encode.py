@@ -59,9 +59,7 @@ def command(  # noqa: PLR0913  every flag is a parameter
     as_json: o.JsonOption = False,
 ) -> int:
     """Encode videos into .latent files."""
-    from vidlatent.engine.load import load_model
-    from vidlatent.io.video_source import ReadOptions
-    from vidlatent.jobs.encode import EncodeOptions
+    from vidlatent.jobs.encode import EncodeOptions, ReadOptions, load_model
 
     read = ReadOptions(
         start=o.seconds(start, "--start"),
