@@ -136,6 +136,11 @@ def known_matrix(name: str) -> str:
     return alias
 
 
+def convertible(matrix: str) -> bool:
+    """Whether pixels of this matrix can be turned into RGB here."""
+    return matrix == "gbr" or matrix in _SWSCALE
+
+
 def code(table: dict[int, str], name: str) -> int:
     """The H.273 code point of `name` in one of the tables here."""
     return next((value for value, known in table.items() if known == name), UNSPECIFIED)

@@ -132,9 +132,14 @@ class LibavSource:
         key = (Tags.of(frame), frame.format.name)
         if key not in self._colours:
             tags = key[0].either(Tags.of(self._stream.codec_context))
-            self._colours[key] = colours.resolve(
-                tags, frame.format, frame.height, self._options.assume_matrix
-            )
+            lines, override = frame.height, self._options.assume_matrix
+            colour = colours.resolve(tags, frame.format, lines, override)
+            if not colours.convertible(colour.matrix):
+                raise BadVideo(
+                    f"{self._path}: colour matrix {colour.matrix} cannot be converted exactly",
+                    "use --assume-matrix to read it as another",
+                )
+            self._colours[key] = colour
         return self._colours[key]
 
     def frames(self) -> Iterator[Frame]:
@@ -144,7 +149,7 @@ class LibavSource:
             yield Frame(self._delivered(picture), tick, duration)
             empty = False
         if empty:
-            raise UsageError(f"{self._path}: no frame lies in the span asked for", "see --start, --end, --frames")
+            raise UsageError(f"{self._path}: no frame in the span asked for", "see --start --end --frames")
         self.notices += self._pictures.notices() + self._timeline.notices()
 
     def _timed(self) -> Iterator[Timed]:

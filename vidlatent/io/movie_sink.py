@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Self
@@ -17,30 +17,44 @@ from av.video.stream import VideoStream
 from vidlatent.errors import UsageError, VidlatentError
 from vidlatent.files import replace_on_close
 from vidlatent.io.audio import AudioFeed
-from vidlatent.io.colour import YuvWriter, output_colour, stamp
+from vidlatent.io.colour import YuvWriter
+from vidlatent.io.encoders import choose, configure
 from vidlatent.io.ffmpeg import reason
+from vidlatent.io.resample import resize, square_size
 from vidlatent.io.sink_options import SinkOptions
 from vidlatent.io.video_info import Picture
-
-_FALLBACK_RATE = Fraction(25)
 
 
 @dataclass(frozen=True)
 class _Format:
-    """A container and what it is written with unless asked otherwise."""
+    """A container: its libav name, and the codecs it is written with unless asked otherwise."""
 
     name: str
-    codec: str
-    crf: float
+    codec: str = "libx264"
+    deep_codec: str = "libx264"
+
+    def codec_for(self, picture: Picture) -> str:
+        """The default encoder for a picture."""
+        return self.deep_codec if picture.bit_depth > 8 else self.codec
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Settings of the muxer."""
+        if self.name in ("mp4", "mov"):
+            return {"movflags": "+faststart"}
+        # Sound may start before zero; without this everything, pictures too, would be moved.
+        return {"avoid_negative_ts": "disabled"}
 
 
 FORMATS = {
-    ".mp4": _Format("mp4", "libx264", 18),
-    ".m4v": _Format("mp4", "libx264", 18),
-    ".mov": _Format("mov", "libx264", 18),
-    ".mkv": _Format("matroska", "libx264", 18),
-    ".webm": _Format("webm", "libvpx-vp9", 24),
+    ".mp4": _Format("mp4"),
+    ".m4v": _Format("mp4"),
+    ".mov": _Format("mov"),
+    ".mkv": _Format("matroska"),
+    ".webm": _Format("webm", "libvpx-vp9", "libsvtav1"),
 }
+# Matroska's own aspect field is out of PyAV's reach, so there it must be told by the bitstream.
+_TELL_ASPECT = ("libx264", "libx265", "mpeg4", "mpeg2video")
 
 
 class MovieSink:
@@ -50,12 +64,12 @@ class MovieSink:
         self, path: Path, picture: Picture, audio: Path | None, options: SinkOptions, origin: Fraction
     ) -> None:
         self._path = path
+        self._given = (picture.height, picture.width, 3)
         self._picture = picture
         self._audio = audio
         self._options = options
         self._origin = origin
         self._format = FORMATS[path.suffix.lower()]
-        self._colour = output_colour(picture.colour)
         self._durations: dict[int, int] = {}
         self._origin_ticks: int | None = None
         self._feed: AudioFeed | None = None
@@ -80,61 +94,62 @@ class MovieSink:
             raise VidlatentError(f"{self._path}: cannot be written ({reason(e)})") from e
 
     def _open(self, partial: Path) -> OutputContainer:
-        options = {"movflags": "+faststart", "movie_timescale": str(self._timescale)}
-        container = av.open(
-            str(partial),
-            "w",
-            format=self._format.name,
-            container_options=options if self._format.name in ("mp4", "mov") else {},
-        )
+        options = self._format.options
+        if self._format.name in ("mp4", "mov"):  # edit lists as exact as the frames' own times
+            options["movie_timescale"] = str(self._picture.time_base.denominator)
+        container = av.open(str(partial), "w", format=self._format.name, container_options=options)
         container.metadata.update({k: v for k, v in self._picture.tags.items() if k != "language"})
+        container.set_chapters(self._chapters())
         return container
 
-    @property
-    def _timescale(self) -> int:
-        """Ticks per second of the film: with it, edit lists are as exact as the frames' own times."""
-        return self._picture.time_base.denominator
+    def _chapters(self) -> list[dict]:
+        base = Fraction(1, 1000)
+        return [
+            {
+                "id": number,
+                "start": round(c.start / base),
+                "end": round(c.end / base),
+                "time_base": base,
+                "metadata": {"title": c.title},
+            }
+            for number, c in enumerate(self._picture.chapters)
+        ]
+
+    def _square(self, codec: str) -> Picture:
+        """The picture, in square pixels where that was asked or the file cannot tell their aspect."""
+        picture = self._picture
+        told = self._format.name in ("mp4", "mov") or codec in _TELL_ASPECT
+        if picture.sar == 1 or (told and not self._options.square_pixels):
+            return picture
+        size = square_size(picture.width, picture.height, picture.sar)
+        if not self._options.square_pixels:
+            self.notices.append(
+                f"{codec} in {self._format.name} cannot tell pixels of {picture.sar}: "
+                f"scaled to square ones, {size[0]}x{size[1]}"
+            )
+        return replace(picture, width=size[0], height=size[1], sar=Fraction(1))
 
     def _add_video(self) -> VideoStream:
-        picture, options = self._picture, self._options
-        codec = options.codec or self._format.codec
-        rate = (picture.rate or _FALLBACK_RATE).limit_denominator(1_000_000)
+        codec = self._options.codec or self._format.codec_for(self._picture)
+        picture = self._picture = self._square(codec)
+        encoding = choose(codec, picture, self._options)
+        self.notices += encoding.notices
         try:
-            stream = self._container.add_stream(codec, rate, options=self._encoder_options(codec))
-        except (FFmpegError, ValueError) as e:
-            raise UsageError(
-                f"{self._path}: cannot hold {codec} ({reason(e)})", "choose another --codec"
-            ) from e
-        stream.width, stream.height = picture.width, picture.height
-        stream.pix_fmt = options.pix_fmt or self._pix_fmt()
-        stream.codec_context.time_base = picture.time_base
+            stream = self._container.add_stream(codec)
+        except ValueError as e:
+            raise UsageError(f"{self._path}: this kind of file cannot hold {codec}", "try .mkv") from e
+        configure(stream.codec_context, encoding, picture)
         stream.time_base = picture.time_base
-        stream.codec_context.sample_aspect_ratio = picture.sar
-        stamp(stream.codec_context, self._colour)
-        self._to_yuv = YuvWriter(stream.pix_fmt, self._colour)
+        if "language" in picture.tags:
+            stream.metadata["language"] = picture.tags["language"]
+        self._to_yuv = YuvWriter(encoding.pix_fmt, encoding.colour)
         return stream
-
-    def _encoder_options(self, codec: str) -> dict[str, str]:
-        crf = self._options.crf if self._options.crf is not None else self._format.crf
-        options = {"crf": f"{crf:g}"}
-        if self._options.preset:
-            options["preset"] = self._options.preset
-        if codec == "libvpx-vp9":
-            options |= {"b": "0", "row-mt": "1"}
-        return options
-
-    def _pix_fmt(self) -> str:
-        """4:2:0, but full chroma where a side is odd, since H.264 cannot crop half a chroma sample."""
-        odd = self._picture.width % 2 or self._picture.height % 2
-        if odd:
-            self.notices.append("odd size: written as 4:4:4, since 4:2:0 H.264 must be even")
-        return ("yuv444p" if odd else "yuv420p") + ("10le" if self._picture.bit_depth > 8 else "")
 
     def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
         """Add a frame; see video_sink.VideoSink."""
-        expected = (self._picture.height, self._picture.width, 3)
-        if rgb.shape != expected:
-            raise ValueError(f"frame of shape {rgb.shape} for a picture of {expected}")
+        if rgb.shape != self._given:
+            raise ValueError(f"frame of shape {rgb.shape} for a picture of {self._given}")
+        rgb = resize(rgb, (self._picture.width, self._picture.height))
         if self._origin_ticks is None:
             self._start(pts)
         tick = pts - self._origin_ticks
@@ -152,6 +167,7 @@ class MovieSink:
         if self._audio is not None:
             self._feed = AudioFeed(self._audio, self._container, -self._origin_ticks * base)
             self._stack.callback(self._feed.close)
+            self.notices += self._feed.notices
 
     def _mux(self, packets: list[Packet]) -> None:
         for packet in packets:

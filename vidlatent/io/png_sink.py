@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from fractions import Fraction
 from pathlib import Path
 from typing import Self
 
@@ -68,7 +69,7 @@ def png(rgb: np.ndarray) -> bytes:
     encoder = CodecContext.create("png", "w")
     encoder.height, encoder.width = rgb.shape[:2]
     encoder.pix_fmt = "rgb24" if rgb.dtype == np.uint8 else "rgb48be"
-    encoder.time_base = "1/25"
+    encoder.time_base = Fraction(1, 25)
     frame = VideoFrame.from_ndarray(
         np.ascontiguousarray(rgb), "rgb24" if rgb.dtype == np.uint8 else "rgb48le"
     )

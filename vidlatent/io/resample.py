@@ -150,6 +150,11 @@ def _pad(box: tuple[int, int, int, int], sar: Fraction, size: tuple[int, int]) -
 _FIT = {"stretch": _stretch, "crop": _cover, "pad": _pad}
 
 
+def square_size(width: int, height: int, sar: Fraction) -> tuple[int, int]:
+    """The size in square pixels that displays alike, neither side smaller than before."""
+    return (round(width * sar), height) if sar >= 1 else (width, round(height / sar))
+
+
 def resize(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """RGB [H, W, 3] scaled to `size` (width, height), antialiased.
 

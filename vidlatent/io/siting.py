@@ -2,8 +2,8 @@
 
 libav frames carry it and libswscale obeys, but takes an untold place for the middle, while by the standards
 of every video codec in use (and in players) untold means left, on the even luma columns: a quarter of a
-chroma sample, dozens of levels on a hard coloured edge. PyAV neither shows nor sets the field, so a pass-through
-filter sets it, and libswscale itself is asked whether it is set.
+chroma sample, dozens of levels on a hard coloured edge. PyAV neither shows nor sets the field, so a
+pass-through filter sets it, and libswscale itself is asked whether it is set.
 """
 
 import numpy as np
