@@ -175,7 +175,8 @@ class RgbReader:
                 np.add(plane, plane >> bits, out=out[..., channel])
             else:
                 out[..., channel] = plane
-        return out
+        limited_grey = frame.format.name.startswith("gray") and colour.range == "tv"
+        return _stretched(out) if limited_grey else out
 
 
 def _plane(frame: VideoFrame, index: int, deep: bool) -> np.ndarray:
@@ -185,6 +186,13 @@ def _plane(frame: VideoFrame, index: int, deep: bool) -> np.ndarray:
     return values.reshape(plane.height, -1)[:, : plane.width]
 
 
+def _stretched(grey: np.ndarray) -> np.ndarray:
+    """Limited-range grey over the full range: libswscale takes all grey for full."""
+    top = np.iinfo(grey.dtype).max
+    full = (grey.astype(np.float32) * (255 / top) - 16) * (top / 219)
+    return np.clip(full + 0.5, 0, top).astype(grey.dtype)
+
+
 def _white_bits(frame: VideoFrame, colour: Colour) -> int:
     """Shift that repairs libswscale's 16-bit white.
 
@@ -192,7 +200,8 @@ def _white_bits(frame: VideoFrame, colour: Colour) -> int:
     misses 65535 by a factor 1 + 2^-n (n = 8 for limited range); v + (v >> n) undoes that exactly. 16 means
     that nothing is to be done.
     """
-    return bit_depth(frame.format) if is_rgb(frame.format) or colour.range == "pc" else 8
+    whole = is_rgb(frame.format) or frame.format.name.startswith("gray") or colour.range == "pc"
+    return bit_depth(frame.format) if whole else 8
 
 
 class YuvWriter:
