@@ -32,10 +32,13 @@ def main() -> None:
     sys.exit(run())
 
 
-def run() -> int:
-    """Run one command; every error of ours, and the user's own interruption, ends here."""
+def run(words: list[str] | None = None) -> int:
+    """Run one command (without words, this process's own) and return its exit code.
+
+    Every error of ours, and the user's own interruption, ends here.
+    """
     try:
-        return app(standalone_mode=False) or 0
+        return app(words, standalone_mode=False) or 0
     except VidlatentError as e:
         complain(e)
         return e.exit_code

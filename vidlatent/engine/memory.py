@@ -89,7 +89,9 @@ def window_bytes(model: Model, plan: Plan, size: tuple[int, int], encode: bool) 
     rule = plan.encode_time if encode else plan.decode_time
     length, channels = rule.longest or 1, 3 if encode else spec.channels
     with FakeTensorMode(), torch.inference_mode():
-        network = type(model.network)(spec).to(model.runtime.dtype)
+        network = type(model.network)(spec)
+        state = {k: torch.empty_like(v, dtype=model.runtime.dtype) for k, v in network.state_dict().items()}
+        network.load_state_dict(state, assign=True)
         x = torch.empty(1, channels, length, *area, dtype=model.runtime.dtype)
         x = x.contiguous(memory_format=torch.channels_last_3d)
         with LiveBytes() as meter:

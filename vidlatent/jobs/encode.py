@@ -14,10 +14,11 @@ from vidlatent.clock import FrameClock
 from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import settle
 from vidlatent.engine.model import Model
+from vidlatent.errors import UsageError
 from vidlatent.files import partial_path, refuse_existing, sha256_file
 from vidlatent.io.audio import copy_audio
 from vidlatent.io.latent_file import LatentWriter
-from vidlatent.io.latent_header import LatentHeader, Pad, Source
+from vidlatent.io.latent_header import POSTERIORS, LatentHeader, Pad, Source
 from vidlatent.io.video_source import Frame, ReadOptions, VideoSource, open_video
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.models.base import Posterior
@@ -45,6 +46,11 @@ class EncodeOptions:
     audio: bool = True
     max_memory: int | None = None
     force: bool = False
+
+    def __post_init__(self) -> None:
+        for flag, value, known in (("posterior", self.posterior, POSTERIORS), ("store", self.store, STORED)):
+            if value is not None and value not in known:
+                raise UsageError(f"--{flag} {value}: unknown", f"one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
