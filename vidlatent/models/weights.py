@@ -128,6 +128,8 @@ def match(network: nn.Module, names: Mapping[str, str | None], path: Path) -> di
 
 def place(tensor: Tensor, want: Tensor, device: torch.device | str, dtype: torch.dtype, label: str) -> Tensor:
     """A copy of a file's tensor to compute with; raises BadWeights unless it fits, and is finite."""
+    if want.dim() == 2 < tensor.dim() and tensor.shape[2:].numel() == 1:
+        tensor = tensor.flatten(1)  # a 1×1 convolution is a matrix, and older files hold attention so
     if tensor.shape != want.shape:
         raise BadWeights(
             f"{label}: shape {list(tensor.shape)}, expected {list(want.shape)}",

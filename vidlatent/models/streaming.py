@@ -1,0 +1,162 @@
+"""Layers for networks that stream: what they need of the past of a clip is in the `TimeState` they are given.
+
+A call may bring any number of frames, even none, and gives the frames that are known by then.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vidlatent.models.causal import TimeState
+from vidlatent.models.layers import CausalConv3d, FrameConv2d, as_clip, as_frames, frame_attention
+
+
+class ChannelNorm(nn.Module):
+    """Norm over the channels of each position by itself."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise [B, C, T, H, W]."""
+        return self.norm(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
+
+    def silu(self, x: Tensor) -> Tensor:
+        """Normalise and apply x·sigmoid(x)."""
+        return F.silu(self(x), inplace=True)
+
+
+class Still(FrameConv2d):
+    """2-D convolution of every frame, in a list of layers that take the state."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, 1, 1)
+
+    def forward(self, x: Tensor, state: TimeState) -> Tensor:
+        """[B, C, T, H, W] → [B, C', T, H, W]."""
+        return super().forward(x) if x.shape[2] else nothing(self, x)
+
+
+class ResBlock(nn.Module):
+    """Norm, SiLU and convolution, twice, added to the input."""
+
+    def __init__(self, conv: type[CausalConv3d | FrameConv2d], inputs: int, outputs: int, norm: type) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = norm(inputs), norm(outputs)
+        self.conv1, self.conv2 = conv(inputs, outputs, 3, 1, 1), conv(outputs, outputs, 3, 1, 1)
+        self.nin_shortcut = None if inputs == outputs else conv(inputs, outputs, 1, 1, 0)
+
+    def forward(self, x: Tensor, state: TimeState) -> Tensor:
+        """[B, C, T, H, W] → [B, C', T, H, W]."""
+        h = convolve(self.conv1, self.norm1.silu(x), state)
+        h = convolve(self.conv2, self.norm2.silu(h), state)
+        return h.add_(x if self.nin_shortcut is None else convolve(self.nin_shortcut, x, state))
+
+
+class Attention(nn.Module):
+    """Attention over the positions of each frame, one head, added to the input."""
+
+    def __init__(self, channels: int, norm: type) -> None:
+        super().__init__()
+        self.norm = norm(channels)
+        self.q, self.k, self.v, self.proj_out = (CausalConv3d(channels, channels, 1, 1, 0) for _ in range(4))
+
+    def forward(self, x: Tensor, state: TimeState) -> Tensor:
+        """[B, C, T, H, W] → the same."""
+        if not x.shape[2]:
+            return x
+        h = self.norm(x)
+        mixed = frame_attention(*(as_frames(layer(h)) for layer in (self.q, self.k, self.v)))
+        return self.proj_out(as_clip(mixed, len(x))).add_(x)
+
+
+class Down(nn.Module):
+    """Halve the frame, and the frame rate if 3-D, by a strided convolution with zeros right and below."""
+
+    def __init__(self, conv: CausalConv3d | FrameConv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor, state: TimeState) -> Tensor:
+        """[B, C, T, H, W] → [B, C, T', H/2, W/2], rounded down."""
+        return convolve(self.conv, F.pad(x, (0, 1, 0, 1)), state)
+
+
+class Up(nn.Module):
+    """Double the frame by nearest neighbours, then convolve each."""
+
+    def __init__(self, conv: FrameConv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor, state: TimeState) -> Tensor:
+        """[B, C, T, H, W] → [B, C, T, 2H, 2W]."""
+        return convolve(self.conv, x, state, enlarge="nearest")
+
+
+class TimeUp(nn.Module):
+    """Double the frame and the frame rate by interpolation, then convolve.
+
+    The first frame of the clip is not doubled. Linearly, each of the others becomes two: 3/4 of
+    itself and 1/4 of the one before, then 1/4 of the one after; so while the clip goes on, the
+    second of the last pair waits for the next call.
+    """
+
+    def __init__(self, conv: CausalConv3d, linear: bool) -> None:
+        super().__init__()
+        self.conv, self.linear = conv, linear
+
+    def forward(self, x: Tensor, state: TimeState) -> Tensor:
+        """[B, C, T, H, W] → [B, C, T', 2H, 2W]; all calls for T frames together give 2T-1."""
+        frames = []
+        if x.shape[2] and state.begins(self):
+            frames, x = [x[:, :, :1]], x[:, :, 1:]
+        frames += self._linear(x, state) if self.linear else [x.repeat_interleave(2, dim=2)]
+        x = torch.cat(frames, dim=2)  # small still: what the convolution needs in front is enlarged again
+        return convolve(self.conv, x, state, enlarge="bilinear")
+
+    def _linear(self, x: Tensor, state: TimeState) -> list[Tensor]:
+        """Both frames of each pair, as far as they are known."""
+        past = state.recall(self)
+        known = x if past is None else torch.cat([past, x], dim=2)
+        if not known.shape[2]:
+            return []
+        state.remember(self, known[:, :, -1:])
+        before, after = known[:, :, :-1], known[:, :, 1:]
+        pairs = torch.stack([before.lerp(after, 0.25), before.lerp(after, 0.75)], dim=3).flatten(2, 3)
+        first = [known[:, :, :1]] if past is None else []
+        last = [] if state.more else [known[:, :, -1:]]
+        return [*first, pairs, *last]
+
+
+def convolve(conv: CausalConv3d | FrameConv2d, x: Tensor, state: TimeState, enlarge: str = "") -> Tensor:
+    """Convolve a clip [B, C, T, H, W] that `state` continues, its frames first enlarged if so asked.
+
+    A causal convolution keeps there what it needs later; what is too little for an output gives none.
+    """
+    kernel = conv.front + 1
+    if kernel > 1 and x.shape[2]:
+        x = state.extend(conv, x, kernel, conv.conv.stride[0])
+    if x.shape[2] < kernel:
+        return nothing(conv, x, zoom=2 if enlarge else 1)
+    if enlarge:
+        x = as_clip(F.interpolate(as_frames(x), scale_factor=2.0, mode=enlarge), len(x))
+    return conv.ready(x)
+
+
+def nothing(conv: CausalConv3d | FrameConv2d, x: Tensor, zoom: int = 1) -> Tensor:
+    """What `conv` makes of no frames, their sides times `zoom` before: [B, C', 0, H', W']."""
+    plain = conv.conv if isinstance(conv, CausalConv3d) else conv
+    geometry = zip(x.shape[3:], plain.kernel_size[-2:], plain.stride[-2:], plain.padding[-2:], strict=True)
+    sides = [(side * zoom + 2 * pad - kernel) // stride + 1 for side, kernel, stride, pad in geometry]
+    return x.new_empty(len(x), plain.out_channels, 0, *sides)
+
+
+def run(layers: Iterable[nn.Module], x: Tensor, state: TimeState) -> Tensor:
+    """One layer after the other."""
+    for layer in layers:
+        x = layer(x, state)
+    return x
