@@ -156,14 +156,20 @@ class LibavSource:
         """Every picture with its tick and duration, one picture behind the decoder."""
         waiting: tuple[VideoFrame, int] | None = None  # shown until the next frame comes
         own = previous_own = None
-        for picture in self._progressive():
-            tick = self._timeline.place(picture.pts, picture.dts)
-            if waiting is not None:
-                yield *waiting, tick - waiting[1]
-            waiting = picture, tick
-            own, previous_own = picture.duration or 0, own
+        broken: BadVideo | None = None
+        try:
+            for picture in self._progressive():
+                tick = self._timeline.place(picture.pts, picture.dts)
+                if waiting is not None:
+                    yield *waiting, tick - waiting[1]
+                waiting = picture, tick
+                own, previous_own = picture.duration or 0, own
+        except BadVideo as e:  # raised once every frame before the damage was delivered
+            broken = e
         if waiting is not None:
             yield *waiting, self._timeline.final_duration(own, previous_own)
+        if broken is not None:
+            raise broken
 
     def _progressive(self) -> Iterator[VideoFrame]:
         if self._options.deinterlace:
