@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_BLOCK_BYTES = 1 << 20  # what two passes over the same rows can keep in a core's cache
+_BLOCK_BYTES = 1 << 20  # what several passes over the same rows can keep in a core's cache
 
 
 def empty_clip(like: Tensor, frames: int, height: int, width: int) -> Tensor:
@@ -136,21 +136,35 @@ class GroupNorm(nn.Module):
 
 def _moments(sample: Tensor) -> tuple[Tensor, Tensor]:
     """Variance and mean [C] of each channel of a sample [T, H, W, C]."""
-    if sample.device.type != "cpu":
+    if _is_whole(sample):
         return torch.var_mean(sample.float(), dim=(0, 1, 2), correction=0)
-    blocks = [block.flatten(0, -2).T[None, :, :, None] for block in _blocks(sample)]  # [1, C, rows, 1]
-    share = torch.tensor([[b.shape[2]] for b in blocks], dtype=torch.float64)
+    blocks = [block.flatten(0, -2) for block in _blocks(sample)]
+    share = torch.tensor([[len(rows)] for rows in blocks], dtype=torch.float64)
     share /= share.sum()
-    # The moments that batch norms take are ten times faster here than torch.var_mean.
-    parts = [torch.batch_norm_update_stats(b.float(), None, None, 0.0) for b in blocks]
-    means, variances = (torch.stack(part).double() for part in zip(*parts, strict=True))  # [blocks, C]
+    parts = [_block_moments(rows.float()) for rows in blocks]
+    variances, means = (torch.stack(part).double() for part in zip(*parts, strict=True))  # [blocks, C]
     mean = (share * means).sum(0)
     return (share * (variances + (means - mean) ** 2)).sum(0), mean
 
 
+def _block_moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance and mean [C] of each column of [rows, C].
+
+    In two passes over a block that stays in the cache: several times faster than torch.var_mean, and
+    without the drift of a running sum where a column is constant.
+    """
+    mean = rows.mean(0)
+    return (rows - mean).square_().mean(0), mean
+
+
+def _is_whole(sample: Tensor) -> bool:
+    """Whether blocks are of no use: on a GPU, and while a trace counts bytes, where each only costs time."""
+    return sample.device.type != "cpu" or type(sample) is not Tensor
+
+
 def _blocks(sample: Tensor) -> list[Tensor]:
     """Views of a sample [T, H, W, C], together all of it; on a CPU each is small enough for its cache."""
-    if sample.device.type != "cpu":
+    if _is_whole(sample):
         return [sample]
     row_bytes = sample.shape[2] * sample.shape[3] * sample.element_size()
     n = max(1, _BLOCK_BYTES // row_bytes)
