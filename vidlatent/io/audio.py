@@ -19,8 +19,10 @@ from av.container import InputContainer, OutputContainer
 from vidlatent.files import replace_on_close
 from vidlatent.io.audio_lane import CopyLane, Lane, copy_of, lane_for
 from vidlatent.io.ffmpeg import STDIN, naming_errors, open_input
+from vidlatent.io.timeline import Timeline
 
 SHIFT = "VIDLATENT_SHIFT"  # seconds added to all times, as "num/den"
+_DROP = "use --audio drop to leave it out"
 _PRIMING_S = Fraction(1)  # more than any codec's run-in, which starts before a track's start_time
 
 
@@ -36,14 +38,15 @@ def copy_audio(
         first = next(packets, None)
         if first is None:
             return 0
-        with replace_on_close(target_mka) as partial:
-            return _write(partial, tracks, first, packets)
+        damaged = naming_errors(str(source), "its sound cannot be copied", _DROP)
+        with replace_on_close(target_mka) as partial, damaged:
+            return _write(partial, tracks, chain([first], packets), _shift(first, tracks))
 
 
 def _packets(source: Path, container: InputContainer, tracks: list[AudioStream]) -> Iterator[Packet]:
     if not tracks:
         return
-    with naming_errors(str(source), "its sound cannot be read", "use --audio drop to leave it out"):
+    with naming_errors(str(source), "its sound cannot be read", _DROP):
         for packet in container.demux(tracks):
             if packet.size and packet.dts is not None:
                 yield packet
@@ -60,16 +63,25 @@ def _stamp(packet: Packet) -> int:
     return packet.pts if packet.pts is not None else packet.dts
 
 
-def _write(partial: Path, tracks: list[AudioStream], first: Packet, rest: Iterator[Packet]) -> int:
+def _shift(first: Packet, tracks: list[AudioStream]) -> Fraction:
+    """Seconds that bring every track above zero."""
     starts = [s.start_time * s.time_base for s in tracks if s.start_time is not None]
-    shift = _PRIMING_S - min(Fraction(0), _stamp(first) * first.time_base, *starts)
+    return _PRIMING_S - min(Fraction(0), _stamp(first) * first.time_base, *starts)
+
+
+def _write(partial: Path, tracks: list[AudioStream], packets: Iterator[Packet], shift: Fraction) -> int:
+    """Packets in order, on clocks that only move forward, as muxers demand."""
+    clocks = {track.index: Timeline(track.time_base, None) for track in tracks}
     count = 0
     with av.open(str(partial), "w", format="matroska", options={"fflags": "+bitexact"}) as target:
         target.metadata[SHIFT] = str(shift)
         copies = {track.index: copy_of(target, track) for track in tracks}
-        for packet in chain([first], rest):
-            ticks = round(shift / packet.time_base)
-            packet.pts, packet.dts = _stamp(packet) + ticks, packet.dts + ticks
+        for packet in packets:
+            clock, length = clocks[packet.stream.index], (packet.duration or 0) * packet.time_base
+            at = clock.place(_stamp(packet)) + round(shift / clock.time_base)
+            packet.time_base = clock.time_base
+            packet.pts = packet.dts = at
+            packet.duration = round(length / clock.time_base)
             packet.stream = copies[packet.stream.index]
             target.mux(packet)
             count += 1

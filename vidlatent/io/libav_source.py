@@ -19,7 +19,7 @@ from vidlatent.io.orientation import Orientation, odd_angle
 from vidlatent.io.pictures import Pictures, deinterlaced
 from vidlatent.io.probe import describe, pick_stream
 from vidlatent.io.resample import Framing, Rate, select
-from vidlatent.io.siting import LeftSiting, is_untold
+from vidlatent.io.siting import is_untold, left_siting
 from vidlatent.io.timeline import Timeline
 from vidlatent.io.video_info import Frame, ReadOptions
 
@@ -60,7 +60,7 @@ class LibavSource:
         matrix = first.side_data.get(SideData.DISPLAYMATRIX)
         self._orientation = Orientation.of_matrix(bytes(matrix)) if matrix else Orientation()
         self._colours: dict[tuple[Tags, str], Colour] = {}
-        self._siting = LeftSiting() if is_untold(first, self._stream.codec_context.name) else None
+        self._siting = left_siting() if is_untold(first, self._stream.codec_context.name) else None
         info = describe(
             self._path,
             self._container,
@@ -78,7 +78,7 @@ class LibavSource:
         if self._options.fps is not None:
             fps = self._options.fps
             self.info = replace(self.info, time_base=Rate(fps).time_base, average_rate=fps)
-        self._reader = colours.RgbReader(info.deep)
+        self._reader = colours.RgbReader(info.deep, self._orientation)
         self._note_assumptions(first, bytes(matrix) if matrix else None)
 
     def _first_picture(self) -> VideoFrame:
@@ -189,7 +189,7 @@ class LibavSource:
             framing = Framing.plan(size, Fraction(1), self._options)
         sited = picture if self._siting is None else self._siting(picture)
         rgb = self._reader(sited, self._colour_of(picture))
-        return framing.apply(self._orientation.apply(rgb))
+        return framing.apply(rgb)
 
     def __enter__(self) -> Self:
         return self

@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 from vidlatent.errors import BadVideo
 from vidlatent.io.ffmpeg import reason
 from vidlatent.io.integrity import missing_bytes
+from vidlatent.io.passes import chain
 
 # Recordings that may begin in the middle of a group of pictures, as cut from a broadcast.
 _STARTS_ANYWHERE = {"mpegts", "mpeg", "mpegvideo", "h264", "hevc"}
@@ -72,22 +73,13 @@ def deinterlaced(pictures: Iterator[VideoFrame], time_base: Fraction) -> Iterato
     """The same frames at the same times, one field of interlaced ones rebuilt from the other."""
     graph: Graph | None = None
     for picture in pictures:
-        graph = graph or _bwdif(picture, time_base)
+        shape = (picture.width, picture.height, picture.format.name)
+        graph = graph or chain(shape, [("bwdif", "mode=send_frame:deint=interlaced")], str(time_base))
         graph.vpush(picture)
         yield from _pulled(graph, time_base)
     if graph is not None:
         graph.vpush(None)
         yield from _pulled(graph, time_base)
-
-
-def _bwdif(like: VideoFrame, time_base: Fraction) -> Graph:
-    graph = Graph()
-    source = graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=time_base)
-    filtered, sink = graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")
-    source.link_to(filtered)
-    filtered.link_to(sink)
-    graph.configure()
-    return graph
 
 
 def _pulled(graph: Graph, time_base: Fraction) -> Iterator[VideoFrame]:

@@ -8,42 +8,17 @@ pass-through filter sets it, and libswscale itself is asked whether it is set.
 
 import numpy as np
 from av import VideoFrame
-from av.filter import Graph
 from av.video.reformatter import Interpolation
+
+from vidlatent.io.passes import Pass
 
 # Formats that mean the middle by leaving it untold.
 _CENTRED = {"mjpeg", "mpeg1video", "webp", "rawvideo", "wrapped_avframe", "jpeg2000", "av1_still"}
 
 
-class LeftSiting:
+def left_siting() -> Pass:
     """Marks frames as having their chroma on the left. Nothing is copied."""
-
-    def __init__(self) -> None:
-        self._graph: Graph | None = None
-        self._shape: tuple | None = None
-
-    def __call__(self, frame: VideoFrame) -> VideoFrame:
-        """The same picture, marked."""
-        shape = (frame.width, frame.height, frame.format.name)
-        if shape != self._shape:
-            self._graph, self._shape = _marking(*shape), shape
-        assert self._graph is not None
-        self._graph.vpush(frame)
-        marked = self._graph.vpull()
-        marked.pts, marked.duration = frame.pts, frame.duration
-        return marked
-
-
-def _marking(width: int, height: int, pix_fmt: str) -> Graph:
-    graph = Graph()
-    source = graph.add(
-        "buffer", video_size=f"{width}x{height}", pix_fmt=pix_fmt, time_base="1/1", pixel_aspect="1/1"
-    )
-    mark, sink = graph.add("setparams", "chroma_location=left"), graph.add("buffersink")
-    source.link_to(mark)
-    mark.link_to(sink)
-    graph.configure()
-    return graph
+    return Pass("setparams", "chroma_location=left")
 
 
 def is_untold(frame: VideoFrame, codec: str) -> bool:
@@ -59,7 +34,7 @@ def is_untold(frame: VideoFrame, codec: str) -> bool:
         rows = np.zeros((plane.height, plane.line_size), np.uint8)
         rows[:, : plane.width] = values
         plane.update(rows.tobytes())
-    as_is, left = (_red(picture) for picture in (probe, LeftSiting()(probe)))
+    as_is, left = (_red(picture) for picture in (probe, left_siting()(probe)))
     return not np.array_equal(as_is, left)
 
 
