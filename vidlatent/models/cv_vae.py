@@ -115,9 +115,11 @@ def complete(config: Mapping[str, object]) -> dict[str, object]:
         "act_fn": ("silu", "swish"),
         "encoder_attn_type": (*ATTENTIONS, "none"),
         "decoder_attn_type": (*ATTENTIONS, "none"),
-        "time_n_compress": (grid.time,),
-        "spatial_n_compress": (grid.space,),
     }
+    if full["en_de_n_frames_a_time"]:  # these two are only read where clips and frames are cut
+        supported["time_n_compress"] = (grid.time,)
+    if full["tile_spatial_size"]:
+        supported["spatial_n_compress"] = (grid.space,)
     for key, good in supported.items():
         if full.get(key, good[0]) not in good:
             raise BadWeights(

@@ -3,7 +3,7 @@
 A call may bring any number of frames, even none, and gives the frames that are known by then.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from vidlatent.models.causal import TimeState
 from vidlatent.models.layers import CausalConv3d, FrameConv2d, as_clip, as_frames, frame_attention
+
+Norm = Callable[[int], nn.Module]  # of so many channels
 
 
 class ChannelNorm(nn.Module):
@@ -43,7 +45,7 @@ class Still(FrameConv2d):
 class ResBlock(nn.Module):
     """Norm, SiLU and convolution, twice, added to the input."""
 
-    def __init__(self, conv: type[CausalConv3d | FrameConv2d], inputs: int, outputs: int, norm: type) -> None:
+    def __init__(self, conv: type[CausalConv3d | FrameConv2d], inputs: int, outputs: int, norm: Norm) -> None:
         super().__init__()
         self.norm1, self.norm2 = norm(inputs), norm(outputs)
         self.conv1, self.conv2 = conv(inputs, outputs, 3, 1, 1), conv(outputs, outputs, 3, 1, 1)
@@ -59,7 +61,7 @@ class ResBlock(nn.Module):
 class Attention(nn.Module):
     """Attention over the positions of each frame, one head, added to the input."""
 
-    def __init__(self, channels: int, norm: type) -> None:
+    def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
         self.norm = norm(channels)
         self.q, self.k, self.v, self.proj_out = (CausalConv3d(channels, channels, 1, 1, 0) for _ in range(4))

@@ -6,7 +6,7 @@ the frames linearly, which looks one latent ahead; what it owes comes with the n
 of it with the last. As in Open-Sora-Plan v1.3 and the authors' own repository.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
@@ -72,9 +72,14 @@ class WfConfig:
         return self.norm_type == "layernorm"
 
     @property
-    def norm(self) -> type[ChannelNorm | GroupNorm]:
+    def norm(self) -> Callable[[int], nn.Module]:
         """The norm of every block."""
         return ChannelNorm if self.streams else GroupNorm
+
+    @property
+    def frame_norm(self) -> Callable[[int], nn.Module]:
+        """The norm of the blocks that see frames one by one."""
+        return ChannelNorm if self.streams else partial(GroupNorm, per_frame=True)
 
 
 SUPPORTED = {
@@ -110,7 +115,7 @@ class Encoder(nn.Module):
         self.down1 = nn.ModuleList(
             [
                 Still(BANDS3, width),
-                *(ResBlock(FrameConv2d, width, width, norm) for _ in blocks),
+                *(ResBlock(FrameConv2d, width, width, c.frame_norm) for _ in blocks),
                 Down(FrameConv2d(width, width, 3, 2, 0)),
             ]
         )
@@ -221,7 +226,9 @@ class WfVae(nn.Module):
         return self.decoder(latents, state)
 
 
-def _middle(inputs: int, width: int, outputs: int, attended: bool, norm: type) -> nn.ModuleList:
+def _middle(
+    inputs: int, width: int, outputs: int, attended: bool, norm: Callable[[int], nn.Module]
+) -> nn.ModuleList:
     """Residual block, attention if there is one, residual block."""
     first, last = ResBlock(CausalConv3d, inputs, width, norm), ResBlock(CausalConv3d, width, outputs, norm)
     return nn.ModuleList([first, *([Attention(width, norm)] if attended else []), last])
