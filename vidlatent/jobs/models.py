@@ -55,7 +55,7 @@ def whereabouts(spec: ModelSpec) -> str:
         return "none needed"
     if spec.hub is None:
         return "give a file"
-    return "here" if hub.read_pin(spec.hub) else "to pull"
+    return "here" if hub.here(spec.hub) else "to pull"
 
 
 def shown(name: str) -> dict[str, Any]:

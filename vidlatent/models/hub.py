@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vidlatent.errors import BadWeights
-from vidlatent.files import sha256_file
+from vidlatent.files import replace_on_close, sha256_file
 from vidlatent.models.base import Hub
 
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -68,6 +68,16 @@ def fetch(hub: Hub) -> Fetched:
     return Fetched(weights, config, pin.sha256)
 
 
+def here(hub: Hub) -> bool:
+    """Whether a model's weights were fetched, and still lie in the cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    pin = read_pin(hub)
+    return pin is not None and isinstance(
+        try_to_load_from_cache(hub.repo, hub.file, revision=pin.revision), str
+    )
+
+
 def checked(hub: Hub, weights: Path) -> str:
     """The sha256 of fresh weights; raises BadWeights, and forgets them, if the hub or we expect another."""
     blob = weights.resolve()
@@ -93,7 +103,8 @@ def write_pin(hub: Hub, pin: Pin) -> None:
     """Record a download."""
     path = _pin_path(hub)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(pin)))
+    with replace_on_close(path) as partial:
+        partial.write_text(json.dumps(asdict(pin)))
 
 
 @contextmanager

@@ -98,17 +98,25 @@ def state_of(checkpoint: object, path: Path) -> Mapping[str, Tensor]:
     The moving average of the weights where there is one, as the authors prefer; else `state_dict`,
     or the generator in it; else the checkpoint itself.
     """
-    if not isinstance(checkpoint, Mapping):
-        raise BadWeights(f"{path}: holds a {type(checkpoint).__name__}, expected named tensors", _SAFE)
-    if checkpoint.get("ema_state_dict"):
-        state = {key.replace("module.", ""): value for key, value in checkpoint["ema_state_dict"].items()}
+    state = _names(checkpoint, "file", path)
+    if state.get("ema_state_dict"):
+        average = _names(state["ema_state_dict"], "ema_state_dict", path)
+        state = {key.replace("module.", ""): value for key, value in average.items()}
     else:
-        state = checkpoint.get("state_dict", checkpoint)
-        state = state.get("gen_model", state)
+        for part in ("state_dict", "gen_model"):
+            state = _names(state.get(part, state), part, path)
     strange = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if strange:
         raise BadWeights(f"{path}: {quoted(strange)} should be tensors, and are not", _SAFE)
     return state
+
+
+def _names(value: object, part: str, path: Path) -> Mapping[str, object]:
+    """`value`, known to map names to something; `part` says which part of the checkpoint it is."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        kind = type(value).__name__
+        raise BadWeights(f"{path}: its {part} is a {kind}, expected tensors by name", _SAFE)
+    return value
 
 
 def match(network: nn.Module, names: Mapping[str, str | None], path: Path) -> dict[str, tuple[str, Tensor]]:

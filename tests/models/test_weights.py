@@ -1,0 +1,221 @@
+"""Weights: every layout loads, every fault is named, and nothing in a checkpoint is ever run."""
+
+import hashlib
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from vidlatent.errors import BadWeights
+from vidlatent.grid import Grid
+from vidlatent.models.base import Family, ModelSpec
+from vidlatent.models.weights import load_network
+from vidlatent.windows import Plan, TimeRule
+
+SPEC = ModelSpec("small", "small", Grid(1, 1), 2, Plan(TimeRule(1), TimeRule(1)))
+
+
+class Small(nn.Module):
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(2, 4, 3)
+        self.norm = nn.GroupNorm(2, 4)
+
+
+FAMILY = Family(
+    name="small",
+    class_names=("Small",),
+    specs=(SPEC,),
+    spec_of=lambda config: SPEC,
+    build=Small,
+    rename=lambda key: None if key.startswith("loss.") else key,
+)
+
+
+@pytest.fixture
+def state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return Small(SPEC).state_dict()
+
+
+def load(path, **options) -> nn.Module:
+    return load_network(FAMILY, SPEC, path, **options)[0]
+
+
+def assert_holds(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    loaded = network.state_dict()
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+def test_safetensors_load_and_their_hash_is_given(tmp_path, state):
+    path = tmp_path / "w.safetensors"
+    save_file(state, path)
+    network, sha256 = load_network(FAMILY, SPEC, path)
+    assert_holds(network, state)
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_safetensors_under_the_name_of_a_checkpoint_are_recognised(tmp_path, state):
+    save_file(state, tmp_path / "w.ckpt")
+    assert_holds(load(tmp_path / "w.ckpt"), state)
+
+
+def other(state):
+    return {key: value + 1 for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"state_dict": {"gen_model": state, "dics_model": other(state)}},
+        lambda state: {
+            "ema_state_dict": {f"module.{key}": value for key, value in state.items()},
+            "state_dict": {"gen_model": other(state)},
+            "optimizer_state": [{"lr": 1e-5}],
+        },
+        lambda state: {"ema_state_dict": {}, "state_dict": {"gen_model": state}},
+    ],
+    ids=["flat", "state_dict", "gen_model", "ema", "empty ema"],
+)
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "pickle"])
+def test_checkpoints_load_in_every_layout(tmp_path, state, layout, zipped):
+    path = tmp_path / "checkpoint.ckpt"
+    torch.save(layout(state), path, _use_new_zipfile_serialization=zipped)
+    assert_holds(load(path), state)
+
+
+def test_leftovers_of_training_are_dropped_unread(tmp_path, state):
+    broken = {"loss.logvar": torch.tensor([float("nan")])}
+    save_file(state | broken, tmp_path / "w.safetensors")
+    assert_holds(load(tmp_path / "w.safetensors"), state)
+
+
+def test_weights_are_cast_and_laid_out_for_convolution(tmp_path, state):
+    save_file(state, tmp_path / "w.safetensors")
+    weight = load(tmp_path / "w.safetensors", dtype=torch.bfloat16).conv.weight
+    assert weight.dtype == torch.bfloat16
+    assert weight.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_loaded_weights_do_not_depend_on_the_file_any_more(tmp_path, state):
+    path = tmp_path / "w.safetensors"
+    save_file(state, path)
+    network = load(path)
+    with path.open("r+b") as file:  # in place, as mapped memory would notice
+        file.seek(-64, 2)
+        file.write(bytes(64))
+    assert_holds(network, state)
+
+
+def saved(path, state, **changes):
+    save_file({key: value for key, value in (state | changes).items() if value is not None}, path)
+    return path
+
+
+def test_missing_and_unknown_keys_are_quoted(tmp_path, state):
+    extra = {f"down.{i}.weight": torch.zeros(1) for i in range(5)}
+    path = saved(tmp_path / "w.safetensors", state, **{"norm.bias": None}, **extra)
+    with pytest.raises(
+        BadWeights,
+        match=r"w\.safetensors: missing 1 key \(norm\.bias\); not of this network 5 keys "
+        r"\(down\.0\.weight, down\.1\.weight, down\.2\.weight …\)\nhint: .*config\.json",
+    ):
+        load(path)
+
+
+def test_a_wrong_shape_is_quoted_with_the_one_expected(tmp_path, state):
+    path = saved(tmp_path / "w.safetensors", state, **{"norm.weight": torch.ones(6)})
+    with pytest.raises(BadWeights, match=r"norm\.weight: shape \[6\], expected \[4\]"):
+        load(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, state, value):
+    path = saved(tmp_path / "w.safetensors", state, **{"norm.bias": torch.full((4,), value)})
+    with pytest.raises(BadWeights, match=r"norm\.bias: NaN or infinity"):
+        load(path)
+
+
+def test_weights_too_large_for_the_dtype_are_refused(tmp_path, state):
+    path = saved(tmp_path / "w.safetensors", state, **{"norm.bias": torch.full((4,), 1e6)})
+    with pytest.raises(BadWeights, match=r"norm\.bias: too large for torch\.float16"):
+        load(path, dtype=torch.float16)
+
+
+def test_a_file_that_is_not_the_expected_one_is_refused(tmp_path, state):
+    path = saved(tmp_path / "w.safetensors", state)
+    with pytest.raises(BadWeights, match=r"sha256 [0-9a-f]{64}, expected 0000"):
+        load(path, sha256="0000")
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, -100])
+def test_torn_safetensors_are_named(tmp_path, state, kept):
+    path = saved(tmp_path / "w.safetensors", state)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(BadWeights, match=r"w\.safetensors: torn or not safetensors"):
+        load(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "pickle"])
+@pytest.mark.parametrize("kept", [0, 100, -100])
+def test_torn_checkpoints_are_named(tmp_path, state, kept, zipped):
+    path = tmp_path / "w.ckpt"
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(BadWeights, match=r"w\.ckpt: "):
+        load(path)
+
+
+class Trap:
+    """Unpickling this writes a file."""
+
+    def __init__(self, target) -> None:
+        self.target = str(target)
+
+    def __reduce__(self):
+        return open, (self.target, "w")
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "pickle"])
+def test_a_checkpoint_that_wants_to_run_something_is_refused_and_does_not(tmp_path, state, zipped):
+    path, sprung = tmp_path / "w.ckpt", tmp_path / "sprung"
+    torch.save({"state_dict": state, "hook": Trap(sprung)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(BadWeights, match=r"holds more than tensors, and is not opened"):
+        load(path)
+    assert not sprung.exists()
+
+
+def test_a_bare_pickle_is_refused_and_not_run(tmp_path):
+    path, sprung = tmp_path / "w.pt", tmp_path / "sprung"
+    path.write_bytes(pickle.dumps(Trap(sprung), protocol=2))
+    with pytest.raises(BadWeights, match=r"w\.pt: "):
+        load(path)
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ([1, 2], "its file is a list, expected tensors by name"),
+        ({"state_dict": {"conv.weight": 3}}, r"1 key \(conv\.weight\) should be tensors"),
+        ({"ema_state_dict": 7}, "its ema_state_dict is a int"),
+        ({"state_dict": [1]}, "its state_dict is a list"),
+        ({1: torch.zeros(1)}, "its file is a dict, expected tensors by name"),
+    ],
+)
+def test_checkpoints_of_anything_else_are_refused(tmp_path, held, message):
+    torch.save(held, tmp_path / "w.ckpt")
+    with pytest.raises(BadWeights, match=message):
+        load(tmp_path / "w.ckpt")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(BadWeights, match=r"none\.safetensors: no such file"):
+        load(tmp_path / "none.safetensors")
