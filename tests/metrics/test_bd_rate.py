@@ -77,3 +77,14 @@ def test_curves_that_cannot_be_compared_are_refused(anchor, test, message):
 def test_the_original_polynomial_needs_four_points():
     with pytest.raises(BadInput, match=r"BD-rate \(cubic\) needs 4 points"):
         bd_rate(README[0][:3], README[1], "cubic")
+
+
+def test_a_single_point_is_compared_with_the_curve_at_that_point():
+    anchor = [(1, 30.0), (10, 40.0), (100, 50.0)]
+    assert bd_rate(anchor, [(20, 40.0)]) == pytest.approx(100)
+    assert bd_quality(anchor, [(10, 41.5)]) == pytest.approx(1.5)
+
+
+def test_a_single_point_beyond_the_curve_is_not_guessed():
+    with pytest.raises(BadInput, match="the curves share no quality: 30 to 40 and 41 to 41"):
+        bd_rate([(1, 30.0), (10, 40.0)], [(20, 41.0)])

@@ -2,7 +2,8 @@
 
 Both integrate the gap between two rate–quality curves over what they share, in log10 of the rate. `pchip`
 (monotone piecewise cubics, as in the JCT-VC and JVET spreadsheets) never overshoots and is the default;
-`cubic` is the single third-order polynomial of the original paper.
+`cubic` is the single third-order polynomial of the original paper. A `test` of one point is the limit of a
+curve that shrinks to it: the gap at that point.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,19 +21,24 @@ _LEAST = {"pchip": 2, "cubic": 4}
 
 def bd_rate(anchor: Curve, test: Curve, method: Method = "pchip") -> float:
     """Mean change of rate at equal quality, in percent: -20 means `test` needs a fifth less than `anchor`."""
-    gap = _mean_gap([_points(curve, method)[:, ::-1] for curve in (anchor, test)], method, "quality")
+    gap = _mean_gap(*(points[:, ::-1] for points in _pair(anchor, test, method)), method, "quality")
     return (10**gap - 1) * 100
 
 
 def bd_quality(anchor: Curve, test: Curve, method: Method = "pchip") -> float:
     """Mean change of quality at equal rate, in the metric's unit (BD-PSNR where quality is PSNR)."""
-    return _mean_gap([_points(curve, method) for curve in (anchor, test)], method, "rate")
+    return _mean_gap(*_pair(anchor, test, method), method, "rate")
 
 
-def _points(curve: Curve, method: Method) -> np.ndarray:
+def _pair(anchor: Curve, test: Curve, method: Method) -> tuple[np.ndarray, np.ndarray]:
+    """Both curves as points; only the second may be a single one."""
+    return _points(anchor, method), _points(test, method, single=True)
+
+
+def _points(curve: Curve, method: Method, single: bool = False) -> np.ndarray:
     """[n, 2] log10 rate and quality, rising in both; raises where a curve is none."""
     points = np.array(sorted(curve), dtype=np.float64).reshape(-1, 2)
-    if len(points) < _LEAST[method]:
+    if len(points) < _LEAST[method] and not (single and len(points) == 1):
         raise BadInput(
             f"BD-rate ({method}) needs {_LEAST[method]} points per curve, got {len(points)}",
             "measure more rates",
@@ -48,30 +54,31 @@ def _points(curve: Curve, method: Method) -> np.ndarray:
     return points
 
 
-def _mean_gap(curves: list[np.ndarray], method: Method, axis: str) -> float:
-    """Mean of second less first curve ([n, 2]: abscissa, value) over the abscissas that both cover."""
-    low = max(curve[0, 0] for curve in curves)
-    high = min(curve[-1, 0] for curve in curves)
-    if low >= high:
-        spans = [f"{curve[0, 0]:.4g} to {curve[-1, 0]:.4g}" for curve in curves]
+def _mean_gap(anchor: np.ndarray, test: np.ndarray, method: Method, axis: str) -> float:
+    """Mean of `test` less `anchor` ([n, 2]: abscissa, value) over the abscissas that both cover."""
+    low, high = max(anchor[0, 0], test[0, 0]), min(anchor[-1, 0], test[-1, 0])
+    if low > high or (low == high and len(test) > 1):
+        spans = [f"{curve[0, 0]:.4g} to {curve[-1, 0]:.4g}" for curve in (anchor, test)]
         raise BadInput(f"the curves share no {axis}: {spans[0]} and {spans[1]}", "measure rates that overlap")
-    first, second = (_integral(curve, method, low, high) for curve in curves)
-    return (second - first) / (high - low)
+    if len(test) == 1:
+        return float(test[0, 1] - _function(anchor, method)(test[:, 0])[0])
+    first, second = (_integral(curve, method, low, high) for curve in (anchor, test))
+    return float((second - first) / (high - low))
 
 
 def _integral(curve: np.ndarray, method: Method, low: float, high: float) -> float:
     """Exact: every piece is a cubic, and Simpson's rule is exact for those."""
-    x, y = curve.T
-    function = _pchip(x, y) if method == "pchip" else _polynomial(x, y)
+    x, function = curve[:, 0], _function(curve, method)
     inner = x[(x > low) & (x < high)]
     knots = np.array([low, *inner, high])
     a, b = knots[:-1], knots[1:]
     return float(((b - a) / 6 * (function(a) + 4 * function((a + b) / 2) + function(b))).sum())
 
 
-def _polynomial(x: np.ndarray, y: np.ndarray) -> Function:
-    """The third-order polynomial nearest to the points."""
-    return np.polynomial.Polynomial.fit(x, y, 3)
+def _function(curve: np.ndarray, method: Method) -> Function:
+    """The curve through the points, or (cubic) the third-order polynomial nearest to them."""
+    x, y = curve.T
+    return _pchip(x, y) if method == "pchip" else np.polynomial.Polynomial.fit(x, y, 3)
 
 
 def _pchip(x: np.ndarray, y: np.ndarray) -> Function:

@@ -1,0 +1,7 @@
+"""The metrics in words, for whoever asks before anything heavy is loaded."""
+
+from vidlatent.metrics.table import METRICS
+
+METRIC_HELP = "Metrics and what each needs:\n\n" + "\n\n".join(
+    f"{name}: {offer.summary}. Needs {offer.file or offer.needs}." for name, offer in METRICS.items()
+)

@@ -1,0 +1,92 @@
+"""Pairs of frames into scores: all the metrics of one comparison, fed together."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from vidlatent.metrics.base import Better, Metric
+
+BATCH_FRAMES = 8  # pairs handed to the metrics at once
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a metric's number means, and how it was made."""
+
+    unit: str
+    better: Better
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one comparison: the clip in a few numbers, and each of its frames.
+
+    `per_frame[i]` belongs to frame `first + i`.
+    """
+
+    values: Mapping[str, float]
+    per_frame: tuple[float, ...] = field(default=(), repr=False)
+    first: int = 0
+
+    @property
+    def mean(self) -> float:
+        """The headline."""
+        return self.values["mean"]
+
+
+class Scoreboard:
+    """Feeds pairs of frames to metrics, a few at a time, on the device where they are to be computed.
+
+    Metrics of `sets` see the same frames, but their score is not this comparison's.
+    """
+
+    def __init__(
+        self, metrics: Sequence[Metric], device: torch.device | str = "cpu", sets: Sequence[Metric] = ()
+    ) -> None:
+        self._metrics = list(metrics)
+        self._sets = list(sets)
+        self._device = torch.device(device)
+        self._held: list[tuple[np.ndarray, np.ndarray]] = []
+        self.frames = 0
+
+    def update(self, reference: np.ndarray, distorted: np.ndarray) -> None:
+        """Take one pair, each [H, W, 3] uint8 or uint16."""
+        self._held.append(same_depth(reference, distorted))
+        self.frames += 1
+        if len(self._held) == BATCH_FRAMES:
+            self._flush()
+
+    def scores(self) -> dict[str, Score]:
+        """What every metric says; ends the measuring."""
+        self._flush()
+        return {metric.name: self._score(metric) for metric in self._metrics}
+
+    def _score(self, metric: Metric) -> Score:
+        values = metric.result()
+        per_frame = metric.per_frame()
+        first = self.frames - len(per_frame) if len(per_frame) else 0
+        return Score(values, tuple(per_frame.tolist()), first)
+
+    def _flush(self) -> None:
+        if not self._held:
+            return
+        sides = (torch.from_numpy(np.stack(side)).to(self._device) for side in zip(*self._held, strict=True))
+        reference, distorted = sides
+        self._held.clear()
+        for metric in (*self._metrics, *self._sets):
+            metric.update(reference, distorted)
+
+
+def definitions(metrics: Iterable[Metric]) -> dict[str, Definition]:
+    """What the numbers of these metrics mean."""
+    return {m.name: Definition(m.unit, m.better, m.protocol) for m in metrics}
+
+
+def same_depth(reference: np.ndarray, distorted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both [H, W, 3] frames in the depth of the deeper one; 8 bits widen exactly: 255 · 257 = 65535."""
+    if reference.dtype == distorted.dtype:
+        return reference, distorted
+    return tuple(f if f.dtype == np.uint16 else f.astype(np.uint16) * 257 for f in (reference, distorted))

@@ -1,0 +1,80 @@
+"""What a reader of a report wants to see of a clip: its worst frames, and a strip of one row through time."""
+
+import heapq
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vidlatent.engine.pixels import FULL_SCALE
+
+WORST = 3
+AMPLIFY = 8  # times the difference, around mid-grey
+STRIP_FRAMES = 512  # a longer clip's strip shows every 2nd, 4th … frame
+
+
+@dataclass(frozen=True, order=True)
+class WorstFrame:
+    """A pair of frames [H, W, 3] uint8; ordered by how bad it is."""
+
+    error: float  # mean squared, in levels
+    index: int
+    reference: np.ndarray = field(compare=False, repr=False)
+    distorted: np.ndarray = field(compare=False, repr=False)
+
+    @property
+    def difference(self) -> np.ndarray:
+        """Distorted less reference, amplified, around mid-grey: [H, W, 3] uint8."""
+        gap = self.distorted.astype(np.int16) - self.reference
+        return np.clip(128 + AMPLIFY * gap, 0, 255).astype(np.uint8)
+
+
+class Witness:
+    """Keeps the worst frames and the middle row of every frame, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._worst: list[WorstFrame] = []
+        self._rows: list[tuple[np.ndarray, np.ndarray]] = []
+        self._step = 1
+        self._frames = 0
+
+    def update(self, reference: np.ndarray, distorted: np.ndarray) -> None:
+        """See one pair, each [H, W, 3]."""
+        r, d = eight_bits(reference), eight_bits(distorted)
+        error = float(np.square(d.astype(np.float32) - r).mean())
+        entry = WorstFrame(error, self._frames, r, d)
+        heapq.heappush(self._worst, entry)
+        if len(self._worst) > WORST:
+            heapq.heappop(self._worst)
+        if self._frames % self._step == 0:
+            self._keep_row(r, d)
+        self._frames += 1
+
+    def worst(self) -> list[WorstFrame]:
+        """The worst frames, worst first."""
+        return sorted(self._worst, reverse=True)
+
+    @property
+    def error(self) -> float:
+        """Mean squared error of the worst frame, in levels."""
+        return max((frame.error for frame in self._worst), default=0.0)
+
+    def strip(self) -> tuple[np.ndarray, np.ndarray]:
+        """The middle row of reference and distorted frames over time, each [W, frames, 3] uint8."""
+        sides = zip(*self._rows, strict=True)
+        reference, distorted = (np.stack(side, axis=1) for side in sides)
+        return reference, distorted
+
+    def _keep_row(self, reference: np.ndarray, distorted: np.ndarray) -> None:
+        middle = reference.shape[0] // 2
+        self._rows.append((reference[middle].copy(), distorted[middle].copy()))
+        if len(self._rows) == STRIP_FRAMES:
+            self._rows = self._rows[::2]
+            self._step *= 2
+
+
+def eight_bits(frame: np.ndarray) -> np.ndarray:
+    """Frame [H, W, 3] of any depth for the eye: uint8, rounded."""
+    if frame.dtype == np.uint8:
+        return frame
+    scale = FULL_SCALE[frame.dtype] // FULL_SCALE[np.dtype(np.uint8)]
+    return ((frame.astype(np.uint32) + scale // 2) // scale).astype(np.uint8)
