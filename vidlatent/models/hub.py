@@ -135,7 +135,7 @@ def _revision(hub: Hub) -> str:
 
 
 def _pin_path(hub: Hub) -> Path:
-    from huggingface_hub import cached_assets_path
+    from huggingface_hub import constants
 
     name = f"{hub.repo}/{hub.file}@{hub.revision}".replace("/", "--")
-    return Path(cached_assets_path("vidlatent", "pins")) / f"{name}.json"
+    return Path(constants.HF_ASSETS_CACHE) / "vidlatent" / "pins" / f"{name}.json"
