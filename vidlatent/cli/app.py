@@ -5,7 +5,8 @@ import sys
 
 import typer
 
-from vidlatent.cli import decode, encode, inspect, models
+from vidlatent.allocator import map_large_blocks
+from vidlatent.cli import bench, cache, compare, decode, encode, inspect, models
 from vidlatent.cli.console import complain
 from vidlatent.errors import OutOfResources, VidlatentError
 
@@ -23,11 +24,15 @@ app = typer.Typer(
 app.command("encode", epilog="Example: vidlatent encode in.mp4 -o in.latent")(encode.command)
 app.command("decode", epilog="Example: vidlatent decode in.latent -o out.mp4")(decode.command)
 app.command("inspect", epilog="Example: vidlatent inspect in.latent --verify")(inspect.command)
+app.command("bench", epilog=bench.EPILOG)(bench.command)
+app.command("compare", epilog=compare.EPILOG)(compare.command)
+app.add_typer(cache.app, name="cache")
 app.add_typer(models.app, name="models")
 
 
 def main() -> None:
     """Run the command line of this process and leave with its exit code."""
+    map_large_blocks()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     sys.exit(run())
 

@@ -1,0 +1,74 @@
+"""Rows and journals: what was written is read, whatever happened to the writer."""
+
+import json
+from dataclasses import asdict
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vidlatent.jobs.cache.journal import Journal, records, torn
+from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, Manifest, Row
+from vidlatent.jobs.cache.store import Store
+
+rows_of_anything = st.builds(
+    Row,
+    source=st.text(min_size=1),
+    status=st.sampled_from([DONE, FAILED]),
+    key=st.text("0123456789abcdef", max_size=64),
+    span=st.tuples(*[st.none() | st.text()] * 2, st.none() | st.integers(1)),
+    shape=st.lists(st.integers(1), min_size=4, max_size=4).map(tuple),
+    error=st.none() | st.text(),
+    notices=st.lists(st.text()).map(tuple),
+    facts=st.dictionaries(st.text(), st.integers() | st.text() | st.none()),
+)
+
+
+@settings(deadline=None)
+@given(rows_of_anything)
+def test_a_row_survives_its_line(row):
+    assert Row.parse(json.loads(json.dumps(asdict(row)))) == row
+
+
+def test_file_names_that_are_no_text_survive(tmp_path):
+    name = b"/clips/\xff\xfe.mp4".decode("utf-8", "surrogateescape")
+    journal = Journal(tmp_path)
+    journal.append({"source": name})
+    assert [record["source"] for record in records(tmp_path)] == [name]
+
+
+@settings(deadline=None)
+@given(data=st.binary(min_size=1, max_size=40), cut=st.integers(1, 30))
+def test_torn_lines_are_left_out_and_counted(tmp_path_factory, data, cut):
+    folder = tmp_path_factory.mktemp("journal")
+    line = json.dumps({"n": 1, "text": "x" * 30}).encode()
+    (folder / "a.jsonl").write_bytes(line + b"\n" + line[:-cut])
+    Journal(folder).append({"n": 2})
+    assert sorted(record["n"] for record in records(folder)) == [1, 2]
+    assert torn(folder) == 1
+
+
+def test_rows_of_several_writers_are_one_manifest(tmp_path):
+    store = Store.create(tmp_path / "cache")
+    first, second = Manifest(store), Manifest(store)
+    first.add(Row("a", FAILED, key="1", error="boom"))
+    second.add(Row("b", DONE, key="2"))
+    assert [(row.source, row.status) for row in Manifest(store).rows()] == [("a", FAILED), ("b", DONE)]
+
+
+def test_a_later_attempt_counts_whatever_the_clocks_say(tmp_path, monkeypatch):
+    store = Store.create(tmp_path / "cache")
+    monkeypatch.setattr("vidlatent.jobs.cache.manifest.time.time", lambda: 2e9)
+    Manifest(store).add(Row("a", FAILED, key="1", error="boom"))
+    monkeypatch.setattr("vidlatent.jobs.cache.manifest.time.time", lambda: 1e9)
+    Manifest(store).add(Row("a", DONE, key="1"))
+    merged = Manifest(store)
+    assert merged.of_key("1").status == DONE and [row.status for row in merged.rows()] == [DONE]
+    Manifest(store).add(Row("a", DAMAGED, key="1", error="bit rot"))
+    assert Manifest(store).of_key("1").status == DAMAGED
+
+
+def test_what_is_known_is_not_written_again(tmp_path):
+    store = Store.create(tmp_path / "cache")
+    for _ in range(3):
+        Manifest(store).add(Row("a", DONE, key="1", bytes=7))
+    assert len(list(records(store.manifest))) == 1

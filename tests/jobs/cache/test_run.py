@@ -1,0 +1,313 @@
+"""A whole run: every file accounted for, nothing made twice, nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from vidlatent.engine.load import load_model
+from vidlatent.errors import OutOfResources, UsageError
+from vidlatent.io.latent_file import open_latent
+from vidlatent.jobs.cache.claims import Claim
+from vidlatent.jobs.cache.plan import Shard
+from vidlatent.jobs.cache.run import RunOptions, run
+from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.workers import Readers, RemoteVideo, Worker
+from vidlatent.jobs.encode import EncodeOptions, encode
+
+
+@pytest.fixture
+def mixed(tmp_path, clips) -> Path:
+    """Good clips, duplicates, same names, and everything that is wrong with real folders."""
+    folder = tmp_path / "videos"
+    clips.write_clip(folder / "a/clip.avi", 1)
+    clips.write_clip(folder / "b/clip.avi", 2, frames=7)
+    clips.write_clip(folder / "b/copy of a.avi", 1)
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("no video at all")
+    (folder / "clip.txt").write_text("a caption")
+    whole = clips.write_clip(folder / "torn.avi", 3).read_bytes()
+    (folder / "torn.avi").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def test_every_file_is_accounted_for(tmp_path, mixed, clips):
+    tally = clips.cache(mixed, tmp_path / "cache")
+    found = {str(Path(row.source).relative_to(mixed)): row for row in clips.rows(tmp_path / "cache")}
+    assert {name: row.status for name, row in found.items()} == {
+        **dict.fromkeys(("a/clip.avi", "b/clip.avi", "b/copy of a.avi"), "done"),
+        **dict.fromkeys(("empty.mp4", "text.mp4", "torn.avi"), "failed"),
+        "clip.txt": "skipped",
+    }
+    assert (tally.done, tally.reused, tally.failed, tally.skipped) == (2, 1, 3, 1)
+    assert "empty file" in found["empty.mp4"].error
+    assert "cannot be decoded" in found["torn.avi"].error and "--allow-truncated" in found["torn.avi"].error
+    assert found["a/clip.avi"].key == found["b/copy of a.avi"].key != found["b/clip.avi"].key
+    assert found["a/clip.avi"].shape == (3, 768, 4, 4) and found["b/clip.avi"].frames == 7
+    left = {p.suffix for p in (tmp_path / "cache").rglob("*") if p.is_file()}
+    assert left == {".latent", ".json", ".jsonl"}
+
+
+def test_an_entry_holds_what_encode_makes_of_the_clip(tmp_path, clips):
+    source = clips.write_clip(tmp_path / "videos/clip.avi", 1, frames=11)
+    clips.cache(source.parent, tmp_path / "cache", frames=10)
+    model = load_model("toy", "cpu")
+    encode(source, tmp_path / "x.latent", model, EncodeOptions(clips.recipe(frames=10).read, model.spec.plan))
+    (row,) = clips.rows(tmp_path / "cache")
+    with (
+        open_latent(Store(tmp_path / "cache").entry(row.key)) as entry,
+        open_latent(tmp_path / "x.latent") as own,
+    ):
+        assert torch.equal(entry.read(0, entry.frames), own.read(0, own.frames))
+        assert entry.clock == own.clock and entry.header.pad == own.header.pad
+        assert entry.header.source.sha256 == own.header.source.sha256 == row.source_sha256
+        assert entry.header.extra == {"cache_key": row.key}
+
+
+def test_a_second_run_does_nothing(tmp_path, mixed, clips):
+    root = tmp_path / "cache"
+    clips.cache(mixed, root)
+    before = written(root)
+    tally = clips.cache(mixed, root)
+    assert (tally.done, tally.reused, tally.failed) == (0, 3, 3)
+    assert written(root) == before
+
+
+def written(root: Path) -> dict[Path, tuple[int, bytes]]:
+    """Entries and rows, and when they were written."""
+    files = (p for name in ("objects", "manifest") for p in (root / name).rglob("*") if p.is_file())
+    return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
+
+
+def test_renamed_and_moved_clips_are_made_once(tmp_path, clips):
+    folder = clips.write_clips(tmp_path / "videos", 2)
+    clips.cache(folder, tmp_path / "cache")
+    (folder / "clip0.avi").rename(folder / "another name.avi")
+    folder.rename(tmp_path / "moved")
+    tally = clips.cache(tmp_path / "moved", tmp_path / "cache")
+    assert (tally.done, tally.reused) == (0, 2)
+    assert len(clips.objects(tmp_path / "cache")) == 2
+
+
+def test_a_changed_clip_of_the_same_name_size_and_time_is_made_again_with_rehash(tmp_path, clips):
+    clip = clips.write_clip(tmp_path / "videos/clip.avi", 1)
+    os.utime(clip, (1e9, 1e9))
+    clips.cache(clip.parent, tmp_path / "cache")
+    clips.write_clip(clip, 2)
+    os.utime(clip, (1e9, 1e9))
+    assert clips.cache(clip.parent, tmp_path / "cache").reused == 1  # what the fast path cannot see
+    assert clips.cache(clip.parent, tmp_path / "cache", replace(clips.ONE, rehash=True)).done == 1
+
+
+def test_a_clip_changed_a_moment_ago_is_not_taken_for_known(tmp_path, clips):
+    clip = clips.write_clip(tmp_path / "videos/clip.avi", 1)
+    clips.cache(clip.parent, tmp_path / "cache")
+    when = clip.stat().st_mtime_ns
+    clips.write_clip(clip, 2)
+    os.utime(clip, ns=(when, when))
+    assert clips.cache(clip.parent, tmp_path / "cache").done == 1
+
+
+def test_failures_stay_until_they_are_to_be_retried(tmp_path, clips):
+    torn = clips.write_clip(tmp_path / "videos/torn.avi", 1)
+    torn.write_bytes(torn.read_bytes()[:-5000])
+    root = tmp_path / "cache"
+    assert clips.cache(torn.parent, root).seconds > 0
+    assert clips.cache(torn.parent, root).seconds == 0
+    assert clips.cache(torn.parent, root, replace(clips.ONE, retry_failed=True)).seconds > 0
+    assert [row.attempt for row in clips.rows(root)] == [1]
+
+
+@pytest.mark.parametrize("harm", ["removed", "cut"])
+def test_an_entry_that_is_gone_or_cut_is_made_again_byte_for_byte(tmp_path, clips, harm):
+    folder, root = clips.write_clips(tmp_path / "videos", 2), tmp_path / "cache"
+    clips.cache(folder, root)
+    before = clips.objects(root)
+    victim = root / next(iter(before))
+    victim.unlink() if harm == "removed" else victim.write_bytes(victim.read_bytes()[:-1])
+    assert clips.cache(folder, root).done == 1
+    assert clips.objects(root) == before
+
+
+def test_an_entry_published_just_before_a_crash_is_taken_over(tmp_path, clips):
+    folder, root = clips.write_clips(tmp_path / "videos", 2), tmp_path / "cache"
+    clips.cache(folder, root)
+    truth = clips.truth(root)
+    for journal in (root / "manifest").iterdir():
+        journal.unlink()
+    tally = clips.cache(folder, root)
+    assert (tally.done, tally.reused) == (0, 2)
+    assert clips.truth(root) == truth
+
+
+def test_three_shards_together_are_one_run(tmp_path, mixed, clips):
+    clips.cache(mixed, tmp_path / "whole")
+    for index in range(3):
+        clips.cache(mixed, tmp_path / "parts", RunOptions(workers=1, shard=Shard(index, 3)))
+    assert clips.objects(tmp_path / "parts") == clips.objects(tmp_path / "whole")
+    assert clips.truth(tmp_path / "parts") == clips.truth(tmp_path / "whole")
+
+
+def test_clips_of_a_tar_are_those_of_the_folder(tmp_path, clips):
+    folder = clips.write_clips(tmp_path / "videos", 2)
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        tar.add(folder, "videos")
+    clips.cache(folder, tmp_path / "folder")
+    clips.cache(tmp_path / "s.tar", tmp_path / "tar")
+    assert clips.objects(tmp_path / "tar") == clips.objects(tmp_path / "folder")
+
+
+def test_a_long_video_becomes_clips_that_join_to_the_whole(tmp_path, clips):
+    clip = clips.write_clip(tmp_path / "videos/clip.avi", 1, frames=20)
+    root = tmp_path / "cache"
+    recipe = replace(clips.recipe(), chunk_s=0.32)
+    model = load_model("toy", "cpu")
+    from fractions import Fraction
+
+    run([str(clip)], root, model, replace(recipe, chunk_s=Fraction("0.32")), clips.ONE)
+    found = sorted(clips.rows(root), key=lambda row: Fraction(row.span[0] or 0))
+    assert [row.frames for row in found] == [8, 8, 4]
+    parts = [model.decode(_latents(root, row)) for row in found]
+    encode(clip, tmp_path / "x.latent", model)
+    with open_latent(tmp_path / "x.latent") as own:
+        whole = model.decode(own.read(0, own.frames).transpose(0, 1)[None])
+    joined = torch.cat([p[:, :, : row.frames] for p, row in zip(parts, found, strict=True)], dim=2)
+    assert torch.equal(joined, whole[:, :, :20])
+
+
+def _latents(root: Path, row) -> torch.Tensor:
+    with open_latent(Store(root).entry(row.key)) as entry:
+        return entry.read(0, entry.frames).transpose(0, 1)[None]
+
+
+def test_a_codec_that_crashes_is_a_failed_row_and_not_the_end(tmp_path, clips, monkeypatch):
+    folder = clips.write_clips(tmp_path / "videos", 3)
+    opened = RemoteVideo.__enter__
+
+    def shot(video: RemoteVideo) -> RemoteVideo:
+        if "clip1" in str(video._question.path):
+            os.kill(video._worker.pid, signal.SIGSEGV)
+            video._worker._process.wait()
+            video._frames.get, rest = (lambda: None), video._frames.get
+            video._frames.get = lambda: _skip_frames(rest)
+        return opened(video)
+
+    monkeypatch.setattr(RemoteVideo, "__enter__", shot)
+    clips.write_clip(folder / "clip1.avi", 1, frames=400, size=(128, 128))  # more than a pipe holds
+    tally = clips.cache(folder, tmp_path / "cache")
+    assert (tally.done, tally.failed) == (2, 1)
+    (failed,) = [row for row in clips.rows(tmp_path / "cache") if row.status == "failed"]
+    assert "clip1.avi: the process that read it died (SIGSEGV)" in failed.error
+
+
+def _skip_frames(get):
+    """What ends the clip: the frames before it are of no interest."""
+    while not isinstance(item := get(), BaseException):
+        pass
+    return item
+
+
+def test_a_worker_that_died_is_replaced(tmp_path, clips):
+    clip = clips.write_clip(tmp_path / "clip.avi", 1)
+    from vidlatent.jobs.cache.survey import Look
+
+    with Readers(1) as readers:
+        ((_, first),) = readers.looks([clip], Look)
+        readers._workers[0]._process.kill()
+        readers._workers[0]._process.wait()
+        ((_, second),) = readers.looks([clip], Look)
+    assert first == second and first.sha256
+
+
+def test_waiting_frames_are_bounded_in_bytes(tmp_path, clips):
+    clip = clips.write_clip(tmp_path / "clip.avi", 1, frames=60, size=(64, 64))
+    frame_bytes = 64 * 64 * 3
+    from vidlatent.io.video_source import ReadOptions
+    from vidlatent.jobs.cache.messages import Read
+
+    with Readers(1, 5 * frame_bytes) as readers:
+        for _, video in readers.videos([clip], lambda path: Read(path, None, ReadOptions())):
+            with video:
+                deadline = time.monotonic() + 20
+                while video._frames._queue.qsize() < 5 and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                time.sleep(0.2)
+                assert video._frames._queue.qsize() == 5
+                assert sum(1 for _ in video.frames()) == 60
+
+
+def test_a_clip_that_another_process_is_making_is_waited_for(tmp_path, clips):
+    folder, root = clips.write_clips(tmp_path / "videos", 2), tmp_path / "cache"
+    clips.cache(folder, tmp_path / "other")
+    key = clips.rows(tmp_path / "other")[0].key
+    claim = Claim.take(Store.create(root).claims / key)
+    threading.Timer(3, claim.release).start()
+    began = time.monotonic()
+    tally = clips.cache(folder, root)
+    assert tally.done == 2 and time.monotonic() - began > 2
+    assert clips.objects(root) == clips.objects(tmp_path / "other")
+
+
+def test_two_processes_share_the_work(tmp_path, clips):
+    folder, root = clips.write_clips(tmp_path / "videos", 6), tmp_path / "cache"
+    clips.cache(folder, tmp_path / "alone")
+    command = [sys.executable, "-m", "vidlatent", "cache", folder, "-o", root, "-m", "toy", "--workers", "1"]
+    both = [subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE) for _ in range(2)]
+    import json
+
+    tallies = [json.loads(process.communicate(timeout=120)[0]) for process in both]
+    assert sum(tally["done"] for tally in tallies) == 6
+    assert [tally["done"] + tally["reused"] for tally in tallies] == [6, 6]
+    assert clips.objects(root) == clips.objects(tmp_path / "alone")
+
+
+def test_sigterm_finishes_the_clip_and_says_so(tmp_path, clips):
+    folder, root = clips.write_clips(tmp_path / "videos", 2), tmp_path / "cache"
+
+    class Terminator:
+        def update(self, tally):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    tally = run([str(folder)], root, load_model("toy", "cpu"), clips.recipe(), clips.ONE, Terminator())
+    assert tally.stopped and tally.done == 1 and signal.getsignal(signal.SIGTERM) == before
+    assert clips.cache(folder, root).done == 1
+    assert not list((root / "claims").iterdir())
+
+
+def test_a_window_that_does_not_fit_is_a_failed_row(tmp_path, clips, monkeypatch):
+    folder = clips.write_clips(tmp_path / "videos", 1)
+    monkeypatch.setattr("vidlatent.jobs.cache.budget.window_bytes", lambda *_, **__: 1 << 50)
+    clips.cache(folder, tmp_path / "cache", replace(clips.ONE, max_memory=64 << 30))
+    (row,) = clips.rows(tmp_path / "cache")
+    assert row.status == "failed" and "--max-memory leaves" in row.error
+
+
+def test_a_limit_below_the_processes_themselves_is_refused(tmp_path, clips):
+    with pytest.raises(OutOfResources, match="--max-memory"):
+        clips.cache(clips.write_clips(tmp_path / "videos", 1), tmp_path / "cache", RunOptions(1, 1 << 20))
+
+
+def test_a_folder_with_other_things_is_no_place_for_a_cache(tmp_path, clips):
+    folder = clips.write_clips(tmp_path / "videos", 1)
+    with pytest.raises(UsageError, match=r"holds other things \(clip0\.avi\)"):
+        clips.cache(folder, folder)
+
+
+def test_a_worker_ends_with_its_parent(tmp_path, clips):
+    worker = Worker()
+    clip = clips.write_clip(tmp_path / "clip.avi", 1)
+    from vidlatent.jobs.cache.survey import Look
+
+    list(worker.ask(Look(clip)))
+    worker._process.stdin.close()
+    assert worker._process.wait(timeout=20) == 0
+    worker.kill()

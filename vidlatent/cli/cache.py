@@ -1,0 +1,234 @@
+"""`vidlatent cache`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from vidlatent.cli import options as o
+from vidlatent.cli.console import print_json, say
+
+
+class RunByDefault(TyperGroup):
+    """`cache SRC -o DIR` is `cache run SRC -o DIR`; a source named like a command is given as ./NAME."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Put in the verb that was left out."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=RunByDefault,
+    help="Cache the latents of whole datasets: `cache SRC… -o DIR` makes what is not there yet.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+Root = Annotated[Path, typer.Argument(help="Folder of the cache.")]
+
+
+@app.command(
+    epilog="Example: vidlatent cache run clips/ -o cache/ --frames 81 --bucket 832x480 --bucket 480x832"
+)
+def run(  # noqa: PLR0913  every flag is a parameter
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Folders, videos, globs, tables (.csv .tsv .jsonl .parquet), WebDataset tars."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the cache.")],
+    model: o.ModelOption = None,
+    weights: o.WeightsOption = None,
+    config: o.ConfigOption = None,
+    device: o.DeviceOption = None,
+    dtype: o.DtypeOption = None,
+    posterior: Annotated[
+        str, typer.Option("--posterior", help="mode, sample, or full (mean and logvar).")
+    ] = "mode",
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise, with --posterior sample.")] = 0,
+    store: Annotated[
+        str | None, typer.Option("--store", help="fp32, bf16 or fp16 on disk.  [default: as computed]")
+    ] = None,
+    size: Annotated[str | None, typer.Option("--size", help="Resize to WxH pixels.")] = None,
+    bucket: Annotated[
+        list[str] | None,
+        typer.Option("--bucket", help="Cut and resize to the WxH of these nearest in shape; repeatable."),
+    ] = None,
+    crop: Annotated[str | None, typer.Option("--crop", help="Cut out LEFT,TOP,WIDTH,HEIGHT first.")] = None,
+    fit: Annotated[
+        str, typer.Option("--fit", help="With --size: stretch, crop or pad where the aspect differs.")
+    ] = "stretch",
+    fps: Annotated[str | None, typer.Option("--fps", help="Resample in time, frames per second.")] = None,
+    start: Annotated[str | None, typer.Option("--start", help="First time to encode, in seconds.")] = None,
+    end: Annotated[str | None, typer.Option("--end", help="Time to stop before, in seconds.")] = None,
+    frames: Annotated[int | None, typer.Option("--frames", min=1, help="At most so many frames.")] = None,
+    chunk: Annotated[
+        str | None, typer.Option("--chunk", help="Cut long videos into clips of so many seconds.")
+    ] = None,
+    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make full frames of fields.")] = False,
+    tonemap: Annotated[bool, typer.Option("--tonemap", help="Map HDR (PQ, HLG) to SDR.")] = False,
+    allow_truncated: Annotated[
+        bool, typer.Option("--allow-truncated", help="Keep what decodes of a broken video.")
+    ] = False,
+    window: Annotated[
+        int | None, typer.Option("--window", help="Frames encoded at once; 0: all.  [default: the model's]")
+    ] = None,
+    tile: o.TileOption = None,
+    overlap: o.OverlapOption = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Reading processes.  [default: cores - 1]")
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option("--max-memory", help="Keep all processes within this much, e.g. 8G.")
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", help="Part I/N of the clips.  [default: as torchrun or SLURM say, else all]"),
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed clips again.")] = False,
+    max_failures: Annotated[
+        int, typer.Option("--max-failures", min=0, help="Exit with 1 where more clips failed.")
+    ] = 0,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Hash all sources, also those that look unchanged.")
+    ] = False,
+    plan_only: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done.")] = False,
+    as_json: o.JsonOption = False,
+) -> int:
+    """Make the latents of every clip that are not in the cache yet."""
+    from vidlatent.jobs.cache.plan import device_from, shard_from
+    from vidlatent.jobs.cache.recipe import Recipe
+    from vidlatent.jobs.cache.run import RunOptions
+    from vidlatent.jobs.encode import ReadOptions, load_model
+
+    read = ReadOptions(
+        start=o.seconds(start, "--start"),
+        end=o.seconds(end, "--end"),
+        frames=frames,
+        fps=o.rate(fps),
+        size=o.integers(size, "--size", 2, "640x360"),
+        crop=o.integers(crop, "--crop", 4, "0,0,640,480"),
+        fit=fit,
+        deinterlace=deinterlace,
+        tonemap=tonemap,
+        allow_truncated=allow_truncated,
+    )
+    options = RunOptions(workers, o.nbytes(max_memory), shard_from(shard), retry_failed, rehash)
+    ready = load_model(model or "pocket", device or device_from(), dtype, weights, config)
+    recipe = Recipe(
+        plan=ready.plan(window, None, tile, overlap),
+        read=read,
+        posterior=posterior,
+        seed=seed,
+        store=store,
+        buckets=tuple(o.integers(text, "--bucket", 2, "832x480") for text in bucket or ()),
+        chunk_s=o.seconds(chunk, "--chunk"),
+    )
+    job = (sources, output, ready, recipe, options)
+    return show_plan(*job, as_json) if plan_only else show_run(*job, max_failures, as_json)
+
+
+def show_plan(sources, output, model, recipe, options, as_json: bool) -> int:
+    """What a run would do."""
+    from vidlatent.cli.tables import show_facts
+    from vidlatent.jobs.cache.estimate import dry_run
+
+    facts = asdict(dry_run(sources, output, model, recipe, options))
+    print_json(facts) if as_json else show_facts(facts)
+    return 0
+
+
+def show_run(sources, output, model, recipe, options, max_failures: int, as_json: bool) -> int:  # noqa: PLR0913
+    """Run, and say what came of it."""
+    from vidlatent.cli.app import TERMINATED
+    from vidlatent.cli.cache_progress import ClipLines, line
+    from vidlatent.jobs.cache.run import run as run_cache
+
+    progress = ClipLines()
+    try:
+        tally = run_cache(sources, output, model, recipe, options, progress)
+    finally:
+        progress.close()
+    say(f"{output}: {line(tally)}")
+    say(f"{tally.done} made, {tally.reused} there already, {tally.skipped} no videos, {tally.failed} failed")
+    if tally.failed:
+        say(f"see what failed with `vidlatent cache status {output}`")
+    if as_json:
+        print_json(tally.facts())
+    if tally.stopped:
+        say("stopped as asked; the same command goes on where this ended")
+        return TERMINATED
+    return 1 if tally.failed > max_failures else 0
+
+
+@app.command(epilog="Example: vidlatent cache status cache/ --json")
+def status(root: Root, as_json: o.JsonOption = False) -> int:
+    """Show what a cache holds, and what failed."""
+    from vidlatent.cli.tables import show_facts
+    from vidlatent.jobs.cache.status import status as status_of
+
+    facts = status_of(root)
+    if as_json:
+        print_json(facts)
+        return 0
+    failures = facts.pop("failures")
+    show_facts(facts)
+    for failure in failures:
+        say(f"failed: {failure['error'] or failure['source']}")
+    return 0
+
+
+@app.command(epilog="Example: vidlatent cache verify cache/ --decode 8")
+def verify(  # noqa: PLR0913  every flag is a parameter
+    root: Root,
+    decode: Annotated[
+        int, typer.Option("--decode", min=0, help="Also decode so many entries and compare with the source.")
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Chooses the entries to decode.")] = 0,
+    weights: o.WeightsOption = None,
+    config: o.ConfigOption = None,
+    device: o.DeviceOption = None,
+    as_json: o.JsonOption = False,
+) -> int:
+    """Check every checksum; bad entries are made again by the next run."""
+    from vidlatent.jobs.cache.verify import replays
+    from vidlatent.jobs.cache.verify import verify as findings_of
+    from vidlatent.jobs.decode import ModelChoice
+
+    findings = list(findings_of(root))
+    bad = [asdict(finding) for finding in findings if finding is not None]
+    for finding in bad:
+        say(f"damaged: {finding['what']} (of {finding['source']})")
+    choice = ModelChoice(device=device, weights=weights, config=config)
+    decoded = [asdict(replay) for replay in replays(root, decode, seed, choice)]
+    for replay in decoded:
+        say(f"{replay['source']}: {replay['frames']} frames, PSNR {replay['psnr']:.2f} dB")
+    say(f"{root}: {len(findings)} entries checked, {len(bad)} damaged, {len(decoded)} decoded")
+    if as_json:
+        print_json({"checked": len(findings), "damaged": bad, "decoded": decoded})
+    return 1 if bad else 0
+
+
+@app.command(epilog="Example: vidlatent cache gc cache/ --superseded")
+def gc(
+    root: Root,
+    superseded: Annotated[
+        bool, typer.Option("--superseded", help="Also entries of sources that were changed and cached again.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> int:
+    """List what is of no more use in a cache, ask, and remove it."""
+    from vidlatent.jobs.cache.gc import garbage, remove
+
+    items = garbage(root, superseded)
+    for item in items:
+        say(f"{item.path}: {item.why}, {item.bytes / 1e6:.2f} MB")
+    if not items:
+        say(f"{root}: nothing to remove")
+        return 0
+    if not yes:
+        typer.confirm(f"Remove {len(items)} files?", default=False, abort=True, err=True)
+    say(f"{remove(root, items) / 1e6:.2f} MB freed")
+    return 0

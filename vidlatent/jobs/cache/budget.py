@@ -1,0 +1,56 @@
+"""`--max-memory` for a cache run: what frames may wait in, and which clips are too large to try."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from vidlatent.engine.memory import resident_bytes, window_bytes
+from vidlatent.engine.model import Model
+from vidlatent.errors import BadInput, OutOfResources
+from vidlatent.windows import Plan
+
+QUEUE_BYTES = 512 << 20  # where nobody sets a limit: 430 frames of 480p
+QUEUE_SHARE = 4  # of what a limit leaves, a part of this goes to waiting frames
+WORKER_BYTES = 150 << 20  # of a process that decodes 1080p on one thread
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes for waiting frames (`queue`) and for one window of the network (`window`; None: no limit)."""
+
+    queue: int
+    window: int | None
+
+    @classmethod
+    def within(cls, limit: int | None, processes: int) -> "Memory":
+        """Share out `limit` bytes, all processes counted; raises OutOfResources where nothing is left."""
+        if limit is None:
+            return cls(QUEUE_BYTES, None)
+        fixed = resident_bytes() + processes * WORKER_BYTES
+        left = limit - fixed
+        if left <= 0:
+            raise OutOfResources(
+                f"--max-memory {limit / 1e9:.2f} GB: the model and {processes} reading processes "
+                f"take {fixed / 1e9:.2f} GB",
+                "raise it, or lower --workers",
+            )
+        return cls(left // QUEUE_SHARE, left - left // QUEUE_SHARE)
+
+    def refuse_too_large(self, model: Model, plan: Plan, size: tuple[int, int], name: str) -> None:
+        """Raise BadInput where a window of frames of `size` (height, width) takes more than there is.
+
+        The plan is part of every key, so nothing is cut smaller here: the user decides.
+        """
+        if self.window is None or model.runtime.device.type != "cpu":
+            return
+        need = _window_bytes(model, plan, size)
+        if need > self.window:
+            raise BadInput(
+                f"{name}: {model.spec.name} needs {need / 1e9:.2f} GB for {size[1]}x{size[0]}, "
+                f"--max-memory leaves {self.window / 1e9:.2f} GB",
+                "raise --max-memory, or give --tile or --size",
+            )
+
+
+@lru_cache(maxsize=256)
+def _window_bytes(model: Model, plan: Plan, size: tuple[int, int]) -> int:
+    return window_bytes(model, plan, size, encode=True)

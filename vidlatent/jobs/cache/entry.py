@@ -1,0 +1,103 @@
+"""Making one entry, and reading its facts back."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vidlatent.engine.model import Model
+from vidlatent.files import sha256_file
+from vidlatent.io.latent_file import open_latent
+from vidlatent.io.video_source import ReadOptions, VideoSource
+from vidlatent.jobs.cache.key import read_facts
+from vidlatent.jobs.cache.manifest import DONE, FAILED, Row
+from vidlatent.jobs.cache.recipe import Recipe
+from vidlatent.jobs.cache.scan import Clip
+from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.encode import Tally, append_all, finished, header_for, open_writer
+from vidlatent.jobs.progress import SILENT
+
+
+@dataclass(frozen=True)
+class Task:
+    """One entry to make: a clip, or a part of one, and the recipe that is left to follow.
+
+    `error` says why there is no point in trying; `recipe_id` is that of the run.
+    """
+
+    clip: Clip
+    recipe: Recipe
+    recipe_id: str
+    key: str = ""
+    source_sha256: str = ""
+    error: str | None = None
+
+    @property
+    def read(self) -> ReadOptions:
+        """What to read of the clip."""
+        return self.recipe.read
+
+    def row(self, status: str, **facts: object) -> Row:
+        """A row about this clip."""
+        read = self.read
+        start, end = (None if t is None else str(t) for t in (read.start, read.end))
+        return Row(
+            source=self.clip.name,
+            recipe=self.recipe_id,
+            span=(start, end, read.frames),
+            status=status,
+            key=self.key,
+            source_sha256=self.source_sha256,
+            read=read_facts(read),
+            facts=dict(self.clip.facts),
+            **facts,  # type: ignore[arg-type]
+        )
+
+    def failed(self, error: object, seconds: float = 0.0) -> Row:
+        """The row of a clip of which nothing came."""
+        return self.row(FAILED, error=str(error), seconds=round(seconds, 3))
+
+    def like(self, row: Row) -> Row:
+        """What became of the same bytes and recipe, said of this clip."""
+        mine = self.row(row.status)
+        keep = ("source", "recipe", "span", "read", "facts", "source_sha256")
+        return replace(row, **{name: getattr(mine, name) for name in keep})
+
+
+def make_entry(video: VideoSource, task: Task, target: Path, model: Model) -> None:
+    """Encode an open video into its entry: a pure function of the key, so no file name is in it."""
+    options = task.recipe.options()
+    header = header_for(video, task.source_sha256, model, options)
+    header = replace(header, extra={"cache_key": task.key})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open_writer(target, header, video, model, options) as writer:
+        tally = Tally(SILENT)
+        frames = model.fitted(tally.watch(video.frames()))
+        append_all(writer, model.encode_stream(frames, options.plan), options)
+        clock = tally.clock(video.info.time_base)
+        header = finished(header, task.source_sha256, clock, model)
+        source = replace(header.source, sha256=task.source_sha256)
+        writer.close(clock, None, replace(header, source=source))
+
+
+def done_row(task: Task, path: Path, seconds: float = 0.0, notices: tuple[str, ...] = ()) -> Row:
+    """The row of a finished entry, its facts read from the file itself."""
+    with open_latent(path) as latents:
+        source = latents.header.source
+        return task.row(
+            DONE,
+            shape=latents.shape,
+            dtype=latents.dtype,
+            frames=source.frames,
+            width=source.width,
+            height=source.height,
+            bytes=path.stat().st_size,
+            checksum=sha256_file(path),
+            seconds=round(seconds, 3),
+            notices=notices,
+            model=latents.header.model,
+        )
+
+
+def present(store: Store, row: Row) -> bool:
+    """Whether a finished entry is still there, as long as it was."""
+    path = store.entry(row.key)
+    return row.status == DONE and path.is_file() and path.stat().st_size == row.bytes

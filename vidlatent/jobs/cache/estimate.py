@@ -1,0 +1,139 @@
+"""`--dry-run`: what a run would do, before it does anything."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vidlatent.engine.model import Model
+from vidlatent.io.latent_layout import ITEM_BYTES
+from vidlatent.jobs.cache.entry import Task, present
+from vidlatent.jobs.cache.index import Index
+from vidlatent.jobs.cache.key import ModelIdentity
+from vidlatent.jobs.cache.manifest import FAILED, Manifest
+from vidlatent.jobs.cache.plan import Planner
+from vidlatent.jobs.cache.probe import Probe
+from vidlatent.jobs.cache.recipe import Recipe
+from vidlatent.jobs.cache.run import RunOptions, default_workers
+from vidlatent.jobs.cache.scan import scan
+from vidlatent.jobs.cache.scout import Survey
+from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.workers import Readers
+from vidlatent.jobs.encode import STORED
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is to be expected of a run; sizes and times are from headers, which may lie a little.
+
+    `seconds` is the network's time alone, measured on one window of the commonest size.
+    """
+
+    files: int
+    clips: int
+    skipped: int
+    cached: int
+    failed_before: int
+    unreadable: int
+    to_do: int
+    video_hours: float
+    frames: int
+    bytes: int
+    seconds: float
+
+
+def dry_run(
+    sources: Iterable[str], root: Path, model: Model, recipe: Recipe, options: RunOptions
+) -> Estimate:
+    """Look at every clip, and add up; the folder `root` need not exist, and is not made."""
+    clips = list(scan(sources, root))
+    planner, store = Planner(recipe, ModelIdentity.of(model)), Store(root)
+    with Readers(default_workers(options)) as scouts, closing(Index(store, not options.rehash)) as index:
+        survey = Survey(recipe, scouts, index, remembering=False)
+        chosen = survey.share(clips, options.shard)
+        found = list(survey.found(clip for clip in chosen if not clip.sidecar))
+    tasks = list(planner.tasks(found))
+    probes = {clip.name: seen.probe for clip, seen in found}
+    return added_up(len(chosen), sum(clip.sidecar for clip in chosen), tasks, probes, store, model)
+
+
+def added_up(
+    files: int, skipped: int, tasks: list[Task], probes: dict, store: Store, model: Model
+) -> Estimate:
+    """The table of a dry run."""
+    states = Counter()
+    todo: dict[str, tuple[int, float, tuple[int, int], Task]] = {}
+    manifest = Manifest(store)
+    for task in tasks:
+        known = manifest.of_key(task.key) if task.key else None
+        if task.error is not None:
+            states["unreadable"] += 1
+        elif known is not None and present(store, known):
+            states["cached"] += 1
+        elif known is not None and known.status == FAILED:
+            states["failed"] += 1
+        else:
+            frames, hours, size = expected(task, probes[task.clip.name])
+            todo.setdefault(task.key, (frames, hours, size, task))
+    work = list(todo.values())
+    return Estimate(
+        files=files,
+        clips=len(tasks),
+        skipped=skipped,
+        cached=states["cached"],
+        failed_before=states["failed"],
+        unreadable=states["unreadable"],
+        to_do=len(work),
+        video_hours=round(sum(item[1] for item in work), 4),
+        frames=sum(item[0] for item in work),
+        bytes=sum(entry_bytes(frames, size, task, model) for frames, _, size, task in work),
+        seconds=round(model_seconds([(frames, size) for frames, _, size, _ in work], model, work), 1),
+    )
+
+
+def expected(task: Task, probe: Probe) -> tuple[int, float, tuple[int, int]]:
+    """Frames, hours and (height, width) that reading a clip is expected to give."""
+    read = task.read
+    length = probe.duration_s
+    if length is not None:
+        begin = probe.first_s or 0
+        start, end = read.start, read.end
+        stop = begin + length if end is None else min(end, begin + length)
+        length = max(stop - (begin if start is None else max(start, begin)), 0)
+    rate = read.fps or probe.rate
+    frames = round(length * rate) if length is not None and rate else (probe.frames or 1)
+    frames = max(1, min(frames, read.frames or frames))
+    width, height = read.size or (read.crop[2:] if read.crop else (probe.width, probe.height))
+    return frames, float((frames / rate) if rate else 0) / 3600, (height, width)
+
+
+def entry_bytes(frames: int, size: tuple[int, int], task: Task, model: Model) -> int:
+    """Size of the latents of a clip, roughly of the file."""
+    grid, recipe = model.spec.grid, task.recipe
+    t = grid.latents(frames + grid.missing_frames(frames))
+    h, w = (-(-side // grid.space) for side in size)
+    item = ITEM_BYTES[STORED[recipe.store or model.runtime.dtype_name]]
+    return t * h * w * model.spec.channels * item * (2 if recipe.posterior == "full" else 1)
+
+
+def model_seconds(clips: list[tuple[int, tuple[int, int]]], model: Model, work: list) -> float:
+    """Seconds of the network for clips of (frames, size), from one window of the commonest size."""
+    if not clips:
+        return 0.0
+    size = Counter(size for _, size in clips).most_common(1)[0][0]
+    plan = work[0][3].recipe.plan
+    count = plan.encode_time.longest or 17
+    frames = [np.zeros((*size, 3), np.uint8)] * count
+    times = []
+    for _ in range(2):  # the first one warms up
+        model.runtime.synchronise()
+        began = time.perf_counter()
+        for _ in model.encode_stream(iter(frames), plan):
+            model.runtime.synchronise()
+        times.append(time.perf_counter() - began)
+    per_pixel = times[-1] / (count * size[0] * size[1])
+    return per_pixel * sum(frames * height * width for frames, (height, width) in clips)

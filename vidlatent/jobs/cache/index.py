@@ -1,0 +1,76 @@
+"""What is known of source files that have not changed: a million hashes need not be taken twice.
+
+A file is taken for unchanged where its path, size and modification time are the same; `--rehash` trusts
+none of that. A file changed within the last moments may change again within the same tick of the clock, so
+such a one is not remembered (the trick is git's).
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from fractions import Fraction
+
+from vidlatent.jobs.cache.journal import Journal, records
+from vidlatent.jobs.cache.key import plain
+from vidlatent.jobs.cache.probe import Probe
+from vidlatent.jobs.cache.scan import Clip
+from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.survey import Look, Seen
+
+SETTLED_S = 2.0
+_FRACTIONS = ("sar", "duration_s", "rate", "first_s")
+
+
+class Index:
+    """Hashes and probes of files, and the journal of this process; with `trusting` False it knows nothing."""
+
+    def __init__(self, store: Store, trusting: bool = True) -> None:
+        self._journal = Journal(store.index)
+        self._known = {_name(r): r for r in records(store.index)} if trusting else {}
+
+    def recall(self, clip: Clip, ask: Look) -> Seen | None:
+        """What was seen of a file that has not changed since; None where that does not answer `ask`."""
+        found = self._known.get((clip.name, ask.stream))
+        if found is None or _state(clip) != (found["size"], found["mtime_ns"]):
+            return None
+        probe = _probe(found["probe"])
+        if (ask.hashed and not found["sha256"]) or (ask.timed and probe.first_s is None):
+            return None
+        return Seen(found["sha256"], probe)
+
+    def learn(self, clip: Clip, ask: Look, seen: Seen) -> None:
+        """Remember what was seen of a file, if it has been at rest for a while."""
+        state = _state(clip)
+        if seen.probe is None or state is None or time.time() - state[1] / 1e9 < SETTLED_S:
+            return
+        record = {
+            "source": clip.name,
+            "stream": ask.stream,
+            "size": state[0],
+            "mtime_ns": state[1],
+            "sha256": seen.sha256,
+            "probe": plain(vars(seen.probe)),
+        }
+        self._known[_name(record)] = record
+        self._journal.append(record)
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
+
+
+def _name(record: Mapping) -> tuple[str, int]:
+    return record["source"], record["stream"]
+
+
+def _state(clip: Clip) -> tuple[int, int] | None:
+    """Size and modification time of the file, or of the tar it is in; None for a folder of images."""
+    try:
+        found = os.stat(clip.path)
+    except OSError:
+        return None
+    return (found.st_size, found.st_mtime_ns) if not clip.path.is_dir() else None
+
+
+def _probe(facts: Mapping) -> Probe:
+    return Probe(**{k: Fraction(v) if k in _FRACTIONS and v is not None else v for k, v in facts.items()})

@@ -1,0 +1,119 @@
+"""The key of an entry: everything that can change the latents, and nothing else.
+
+sha256 over canonical JSON of the source's bytes (as their sha256), the recipe, the weights and the number
+below. Options left at their default are left out, so an option that a later version brings changes no key
+that exists. File names, times, worker counts and memory limits are not in it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from vidlatent.engine.model import Model
+from vidlatent.io.video_source import ReadOptions
+from vidlatent.jobs.cache.recipe import Recipe
+
+# Raised by hand when reading, padding or encoding gives other latents than before for the same recipe.
+# Not the version of the package: a release that changes no latent must not cost a week of encoding.
+CODE_VERSION = 1
+
+_NO_MATTER = ("threads",)  # of ReadOptions: changes speed only
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What of a model decides over its latents and the facts beside them, as plain JSON values."""
+
+    facts: Mapping[str, object]
+
+    @classmethod
+    def of(cls, model: Model) -> "ModelIdentity":
+        """The identity of a loaded model, the kind of device included, as it decides how sums round."""
+        spec = model.spec
+        return cls(
+            {
+                "name": spec.name,
+                "config": dict(spec.config),
+                "grid": plain(spec.grid),
+                "channels": spec.channels,
+                "scale": list(spec.scale),
+                "shift": list(spec.shift),
+                "weights_sha256": model.weights_sha256,
+                "compute_dtype": model.runtime.dtype_name,
+                "device_kind": model.runtime.device.type,
+            }
+        )
+
+
+def entry_key(source_sha256: str, recipe: Recipe, model: ModelIdentity) -> str:
+    """The key of what `model` makes of these source bytes by this recipe, 64 hexadecimal digits."""
+    said = described(replace(recipe, chunk_s=None), model) | {
+        "source": source_sha256
+    }  # chunks are spans by now
+    return hashlib.sha256(canonical(said).encode()).hexdigest()
+
+
+def recipe_id(recipe: Recipe, model: ModelIdentity) -> str:
+    """A name for what a whole run asks for, 16 hexadecimal digits: the recipe before any clip is seen."""
+    return hashlib.sha256(canonical(described(recipe, model)).encode()).hexdigest()[:16]
+
+
+def described(recipe: Recipe, model: ModelIdentity) -> dict[str, object]:
+    """A recipe and its model in full, as plain JSON values."""
+    facts = recipe_facts(recipe)
+    if recipe.chunk_s is not None:
+        facts["chunk_s"] = plain(recipe.chunk_s)
+    return {"code": CODE_VERSION, "recipe": facts, "model": plain(model.facts)}
+
+
+def recipe_facts(recipe: Recipe) -> dict[str, object]:
+    """A recipe as plain JSON values, without what cannot matter."""
+    facts: dict[str, object] = {
+        "read": read_facts(recipe.read),
+        "posterior": recipe.posterior,
+        "plan": plain(recipe.plan),
+    }
+    if recipe.posterior == "sample":  # otherwise nothing is drawn
+        facts["seed"] = recipe.seed
+    if recipe.store is not None:
+        facts["store"] = recipe.store
+    if recipe.buckets and recipe.read.size is None:  # else the bucket has become the size
+        facts["buckets"] = plain(sorted(recipe.buckets))
+    return facts
+
+
+def read_facts(read: ReadOptions) -> dict[str, object]:
+    """What differs from a plain read of everything, as plain JSON values."""
+    changed = {name: value for name, value in plain(read).items() if name not in _NO_MATTER}
+    if "size" not in changed:  # nothing is fitted into anything
+        changed.pop("fit", None)
+    return changed
+
+
+def read_options(facts: Mapping[str, object]) -> ReadOptions:
+    """The inverse of `read_facts`."""
+    times = {name: Fraction(str(facts[name])) for name in ("start", "end", "fps") if name in facts}
+    tuples = {name: tuple(facts[name]) for name in ("size", "crop") if name in facts}  # type: ignore[arg-type]
+    return ReadOptions(**{**facts, **times, **tuples})  # type: ignore[arg-type]
+
+
+def canonical(value: object) -> str:
+    """JSON with one spelling for one value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def plain(value: Any) -> Any:
+    """Fractions, tuples, mappings and dataclasses as JSON knows them; fields at their default left out."""
+    if is_dataclass(value):
+        changed = (f for f in fields(value) if f.default is MISSING or getattr(value, f.name) != f.default)
+        return {f.name: plain(getattr(value, f.name)) for f in changed}
+    if isinstance(value, Fraction):
+        return f"{value.numerator}/{value.denominator}"
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value

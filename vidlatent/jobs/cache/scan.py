@@ -1,0 +1,165 @@
+"""What is to be cached: folders, globs, tables and WebDataset tars become a stream of clips."""
+
+import os
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from glob import glob, has_magic
+from pathlib import Path
+
+from vidlatent.errors import BadInput, UsageError
+from vidlatent.jobs.cache.tables import TABLES, read_table
+
+# Lie beside videos in data sets and are none: accounted for, not tried.
+SIDECARS = {
+    *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".md", ".yaml", ".yml", ".toml", ".xml"),
+    *(".srt", ".vtt", ".ass", ".npy", ".npz", ".pt", ".pth", ".safetensors", ".latent", ".py", ".log"),
+    *(".wav", ".mp3", ".flac", ".aac", ".m4a", ".ogg", ".opus", ".sha256", ".md5"),
+}
+TARS = (".tar",)
+PATH_COLUMNS = ("path", "video_path", "video", "file_name", "filename", "file")
+MEMBER = "::"  # between a tar and the name of a file in it
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One video to cache. `member` is (offset, bytes) inside the tar at `path`; None: the file itself.
+
+    `start`, `end` (seconds) and `frames` go before those of the recipe; `facts` are carried along.
+    """
+
+    path: Path
+    name: str
+    member: tuple[int, int] | None = None
+    start: Fraction | None = None
+    end: Fraction | None = None
+    frames: int | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def sidecar(self) -> bool:
+        """Whether the name alone says that it is no video."""
+        return Path(self.name).suffix.lower() in SIDECARS
+
+
+def scan(sources: Iterable[str], cache: Path) -> Iterator[Clip]:
+    """Every file of every source once, in a fixed order; what lies in the `cache` itself is left out."""
+    seen: set[tuple] = set()
+    for source in sources:
+        for clip in _of(source, cache.absolute()):
+            identity = (clip.name, clip.start, clip.end, clip.frames)
+            if identity not in seen:
+                seen.add(identity)
+                yield clip
+
+
+def _of(source: str, cache: Path) -> Iterator[Clip]:
+    path = Path(source)
+    if path.is_dir():
+        yield from _files(_walk(path, cache))
+    elif path.suffix.lower() in TABLES and path.exists():
+        yield from table(path)
+    elif path.exists():
+        yield from _files([path])
+    elif has_magic(source):
+        found = sorted(Path(p) for p in glob(source, recursive=True) if Path(p).is_file())
+        if not found:
+            raise UsageError(f"{source}: matches no file", "quote the pattern, and check it with ls")
+        yield from _files(found)
+    else:
+        raise UsageError(f"{source}: no such file or folder", "name a folder, a glob, a table or tars")
+
+
+def _walk(folder: Path, cache: Path) -> Iterator[Path]:
+    """Files below a folder, sorted, hidden ones left out."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.absolute() == cache:
+            continue
+        if path.is_dir():
+            yield from _walk(path, cache)
+        else:
+            yield path
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Clip]:
+    for path in paths:
+        if path.suffix.lower() in TARS:
+            yield from tar(path)
+        else:
+            yield Clip(path, os.path.abspath(path))
+
+
+def tar(path: Path) -> Iterator[Clip]:
+    """The videos of a WebDataset tar, each with the texts of its sample: `a.mp4` with `a.txt`, `a.json`."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            members = [m for m in archive if m.isfile()]
+            texts = {m.name: archive.extractfile(m).read() for m in members if _is_text(m)}
+    except (tarfile.TarError, OSError, EOFError) as e:
+        raise BadInput(
+            f"{path}: not a tar that can be read to its end ({e})", "compressed tars are not read"
+        ) from e
+    for member in members:
+        key, suffix = _sample(member.name)
+        if f".{suffix}" in SIDECARS:
+            continue
+        facts = {
+            ext: texts[name].decode(errors="replace").strip()
+            for ext in ("txt", "json")
+            if (name := f"{key}.{ext}") in texts
+        }
+        name = f"{os.path.abspath(path)}{MEMBER}{member.name}"
+        yield Clip(path, name, (member.offset_data, member.size), facts=facts)
+
+
+def _is_text(member: tarfile.TarInfo) -> bool:
+    return member.name.endswith((".txt", ".json")) and member.size < 1 << 20
+
+
+def _sample(name: str) -> tuple[str, str]:
+    """A member's sample and what it is of it: WebDataset splits at the first dot of the base name."""
+    folder, slash, base = name.rpartition("/")
+    stem, _, suffix = base.partition(".")
+    return f"{folder}{slash}{stem}", suffix.rpartition(".")[2].lower()
+
+
+def table(path: Path) -> Iterator[Clip]:
+    """The clips of a CSV, TSV, JSONL or parquet table; relative paths start at the table's folder."""
+    for number, row in enumerate(read_table(path), start=1):
+        column = next((c for c in PATH_COLUMNS if row.get(c)), None)
+        if column is None:
+            raise BadInput(
+                f"{path}: row {number} has no path (columns: {', '.join(map(str, row))})",
+                f"name the column one of {', '.join(PATH_COLUMNS)}",
+            )
+        video = path.parent / str(row[column])
+        yield Clip(
+            video,
+            os.path.abspath(video),
+            start=_seconds(row, "start", path, number),
+            end=_seconds(row, "end", path, number),
+            frames=_count(row, path, number),
+            facts={k: v for k, v in row.items() if k not in (column, "start", "end", "frames")},
+        )
+
+
+def _seconds(row: Mapping[str, object], name: str, path: Path, number: int) -> Fraction | None:
+    if row.get(name) in (None, ""):
+        return None
+    try:
+        return Fraction(str(row[name]))
+    except ValueError as e:
+        raise BadInput(f"{path}: row {number}: {name} {row[name]!r} is not a number of seconds") from e
+
+
+def _count(row: Mapping[str, object], path: Path, number: int) -> int | None:
+    if row.get("frames") in (None, ""):
+        return None
+    try:
+        frames = int(str(row["frames"]))
+    except ValueError:
+        frames = 0
+    if frames < 1:
+        raise BadInput(f"{path}: row {number}: frames {row['frames']!r} is not a number of frames")
+    return frames

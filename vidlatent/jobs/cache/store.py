@@ -1,0 +1,87 @@
+"""Where things lie in a cache folder."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidlatent.errors import BadInput, UsageError
+from vidlatent.files import naming_disk_errors
+
+MARKER = "cache.json"
+FORMAT = "vidlatent-cache"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Store:
+    """The layout of a cache: see docs/cache.md."""
+
+    root: Path
+
+    @classmethod
+    def create(cls, root: Path) -> "Store":
+        """The cache at `root`, made where there is none; a folder that holds anything else is refused."""
+        if (root / MARKER).exists():
+            return cls.open(root)
+        with naming_disk_errors(root):
+            root.mkdir(parents=True, exist_ok=True)
+            strangers = [p.name for p in root.iterdir() if p.name != MARKER and not p.name.startswith(".")]
+            if strangers and not (root / MARKER).exists():
+                raise UsageError(
+                    f"{root}: holds other things ({strangers[0]}), and is no cache", "name a new folder"
+                )
+            store = cls(root)
+            store.note(root / MARKER, json.dumps({"format": FORMAT, "version": VERSION}))
+        return store
+
+    def note(self, path: Path, text: str) -> None:
+        """Put a small text into the cache, whole or not at all; whoever else does so puts the same."""
+        if path.exists():
+            return
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_text(f"{text}\n")
+        os.replace(partial, path)
+
+    @classmethod
+    def open(cls, root: Path) -> "Store":
+        """The cache that is at `root`."""
+        try:
+            marker = json.loads((root / MARKER).read_text())
+        except (OSError, ValueError) as e:
+            raise BadInput(
+                f"{root}: not a latent cache (no {MARKER})", "make one with `vidlatent cache SRC -o DIR`"
+            ) from e
+        if marker.get("format") != FORMAT or marker.get("version") != VERSION:
+            raise BadInput(f"{root}: cache version {marker.get('version')}, this vidlatent reads {VERSION}")
+        return cls(root)
+
+    @property
+    def objects(self) -> Path:
+        """Entries, one file per key."""
+        return self.root / "objects"
+
+    @property
+    def manifest(self) -> Path:
+        """Journals of rows."""
+        return self.root / "manifest"
+
+    @property
+    def index(self) -> Path:
+        """Journals of what is known of source files."""
+        return self.root / "index"
+
+    @property
+    def recipes(self) -> Path:
+        """What was asked for, one JSON file per recipe."""
+        return self.root / "recipes"
+
+    @property
+    def claims(self) -> Path:
+        """Locks on keys that are being made."""
+        return self.root / "claims"
+
+    def entry(self, key: str) -> Path:
+        """Where the latents of `key` are, or will be."""
+        return self.objects / key[:2] / f"{key}.latent"

@@ -1,0 +1,88 @@
+"""What must be known of a source before it is encoded: its bytes' sha256, and what its header says."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from vidlatent.files import sha256_file
+from vidlatent.io.video_source import ReadOptions, VideoInfo, open_video
+from vidlatent.jobs.cache.probe import Probe
+
+Member = tuple[int, int] | None  # (offset, bytes) inside a tar
+
+
+@dataclass(frozen=True)
+class Look:
+    """A source to look at; `hashed` False leaves its bytes unread, `timed` finds the first frame's time."""
+
+    path: Path
+    member: Member = None
+    stream: int = 0
+    hashed: bool = True
+    timed: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found: `error` where it is no video; the hash is there even then."""
+
+    sha256: str = ""
+    probe: Probe | None = None
+    error: str | None = None
+
+
+@contextmanager
+def on_disk(path: Path, member: Member) -> Iterator[Path]:
+    """The file itself; a tar's member as a temporary file while the block runs."""
+    if member is None:
+        yield path
+        return
+    offset, size = member
+    with tempfile.NamedTemporaryFile(prefix="vidlatent-", suffix=".member") as copy, path.open("rb") as tar:
+        tar.seek(offset)
+        shutil.copyfileobj(_Part(tar, size), copy, 1 << 20)
+        copy.flush()
+        yield Path(copy.name)
+
+
+class _Part:
+    """The next bytes of a file, as a file."""
+
+    def __init__(self, file: object, size: int) -> None:
+        self._file, self._left = file, size
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(min(size, self._left))  # type: ignore[attr-defined]
+        self._left -= len(data)
+        return data
+
+
+def hashed(path: Path) -> str:
+    """sha256 of a file's bytes; of a folder's files and their names, where the clip is a folder of images."""
+    if not path.is_dir():
+        return sha256_file(path)
+    listed = ((p.name, sha256_file(p)) for p in sorted(path.iterdir()) if p.is_file())
+    return hashlib.sha256("".join(f"{name}\0{sha}\n" for name, sha in listed).encode()).hexdigest()
+
+
+def look(path: Path, ask: Look) -> Seen:
+    """Hash and probe the file at `path`; raises OSError where it cannot be read at all."""
+    sha256 = hashed(path) if ask.hashed else ""
+    with open_video(path, ReadOptions(stream=ask.stream, threads=1)) as video:
+        first = next(video.frames()).pts * video.info.time_base if ask.timed else None
+        return Seen(sha256, probed(video.info, first))
+
+
+def probed(info: VideoInfo, first_s: Fraction | None) -> Probe:
+    """The few facts of a video that planning needs."""
+    frames, duration, rate = info.header_frames, info.header_duration, info.average_rate
+    if frames is None and duration is not None and rate is not None:
+        frames = max(1, round(duration * rate))
+    if duration is None and frames is not None and rate is not None:
+        duration = frames / rate
+    return Probe(info.width, info.height, info.sar, frames, duration, rate, first_s)

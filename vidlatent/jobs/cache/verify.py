@@ -1,0 +1,127 @@
+"""Is everything that the manifest promises there, and is it what it was?"""
+
+import random
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vidlatent.engine.model import Model
+from vidlatent.errors import BadInput
+from vidlatent.files import sha256_file
+from vidlatent.io.latent_file import open_latent
+from vidlatent.io.video_source import open_video
+from vidlatent.jobs.cache.entry import present
+from vidlatent.jobs.cache.key import read_options
+from vidlatent.jobs.cache.manifest import DAMAGED, DONE, Manifest, Row
+from vidlatent.jobs.cache.scan import MEMBER
+from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.decode import ModelChoice, check_model, decoded_frames, model_for
+from vidlatent.metrics.psnr import Psnr
+
+SLICE_FRAMES = 16
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An entry that is not what its row says."""
+
+    key: str
+    source: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How well one entry decodes, against its source read again."""
+
+    source: str
+    key: str
+    frames: int
+    psnr: float
+
+
+def verify(root: Path) -> Iterator[Finding | None]:
+    """Check every checksum; None for an entry that is good.
+
+    What is found is written into the manifest, so the next run makes those entries again.
+    """
+    store = Store.open(root)
+    with closing(Manifest(store)) as manifest:
+        for row in list(manifest.entries()):
+            if row.status != DONE:
+                continue
+            what = fault(store, row)
+            if what is None:
+                yield None
+                continue
+            manifest.add(replace(row, status=DAMAGED, error=what))
+            yield Finding(row.key, row.source, what)
+
+
+def fault(store: Store, row: Row) -> str | None:
+    """What is wrong with an entry; None where all is well."""
+    path = store.entry(row.key)
+    if not path.is_file():
+        return f"{path}: missing"
+    if not present(store, row):
+        return f"{path}: expected {row.bytes} bytes, found {path.stat().st_size}"
+    if sha256_file(path) == row.checksum:
+        return None
+    try:
+        with open_latent(path) as latents:
+            latents.verify()
+    except BadInput as e:
+        return e.what
+    return f"{path}: whole, but not the file that was written (sha256 differs)"
+
+
+def replays(root: Path, count: int, seed: int = 0, choice: ModelChoice | None = None) -> Iterator[Replay]:
+    """Decode `count` entries chosen by `seed`, and compare each with its source, read again the same way."""
+    store = Store.open(root)
+    rows = [row for row in Manifest(store).rows() if can_replay(store, row)]
+    models: dict[str, Model] = {}
+    for row in random.Random(seed).sample(rows, min(count, len(rows))):
+        if row.model not in models:
+            with open_latent(store.entry(row.key)) as latents:
+                models[row.model] = model_for(latents, choice or ModelChoice())
+        yield compared(store, row, models[row.model])
+
+
+def can_replay(store: Store, row: Row) -> bool:
+    """Whether the entry is there, and its source still a file that can be read again."""
+    return present(store, row) and MEMBER not in row.source and Path(row.source).exists()
+
+
+def compared(store: Store, row: Row, model: Model) -> Replay:
+    """PSNR in dB over all frames of one entry; raises BadInput where the source has other frames by now."""
+    psnr = Psnr()
+    with (
+        open_latent(store.entry(row.key)) as latents,
+        open_video(row.source, read_options(row.read)) as video,
+    ):
+        check_model(latents, model)
+        decoded = decoded_frames(latents, model, latents.header.plan, (0, row.frames))
+        read = (frame.rgb for frame in video.frames())
+        frames = 0
+        for pairs in _sliced(zip(read, decoded, strict=False)):
+            reference, distorted = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
+            psnr.update(reference, distorted)
+            frames += len(pairs)
+    if frames != row.frames:
+        raise BadInput(f"{row.source}: has {frames} frames now, had {row.frames} when it was cached")
+    return Replay(row.source, row.key, frames, round(psnr.result()["pooled"], 3))
+
+
+def _sliced(pairs: Iterator[tuple]) -> Iterator[list[tuple]]:
+    held: list[tuple] = []
+    for pair in pairs:
+        held.append(pair)
+        if len(held) == SLICE_FRAMES:
+            yield held
+            held = []
+    if held:
+        yield held
