@@ -174,27 +174,31 @@ class RgbReader:
             interpolation=_EXACT,
             threads=self._threads,
         )
-        bits = _white_bits(frame, colour) if self.deep else 16
-        pixels = self._to_pixels.reformat(
-            self._turn(planes), format="rgb48le" if self.deep else "rgb24", interpolation=Interpolation.POINT
-        )
-        out = _pixels(pixels) if bits == 16 else _whitened(_pixels(pixels), bits)
+        planes = self._turn(planes)
+        out = _whitened(planes, _white_bits(frame, colour)) if self.deep else self._packed(planes)
         limited_grey = frame.format.name.startswith("gray") and colour.range == "tv"
         return _stretched(out) if limited_grey else out
 
+    def _packed(self, planes: VideoFrame) -> np.ndarray:
+        return self._to_pixels.reformat(
+            planes, format="rgb24", interpolation=Interpolation.POINT
+        ).to_ndarray()
 
-def _pixels(frame: VideoFrame) -> np.ndarray:
-    """A packed frame's [H, W, 3]."""
-    return frame.to_ndarray()
 
+def _whitened(planes: VideoFrame, bits: int) -> np.ndarray:
+    """16-bit planes as pixels [H, W, 3], v + (v >> bits), so that white becomes 65535.
 
-def _whitened(rgb: np.ndarray, bits: int) -> np.ndarray:
-    """v + (v >> bits), white becoming 65535; a few rows at a time, so that they stay in the cache."""
-    out = np.empty_like(rgb)
+    A few rows at a time, so that they stay in the cache.
+    """
+    out = np.empty((planes.height, planes.width, 3), np.uint16)
     top = 65535 - (65535 >> bits)
-    for row in range(0, len(rgb), _CACHED_ROWS):
-        rows = np.minimum(rgb[row : row + _CACHED_ROWS], top)
-        np.add(rows, rows >> bits, out=out[row : row + _CACHED_ROWS])
+    for channel, index in enumerate((2, 0, 1)):  # planes are G, B, R
+        plane = np.frombuffer(planes.planes[index], np.uint16).reshape(planes.height, -1)[:, : planes.width]
+        if plane.max() > top:  # whiter than white
+            plane = np.minimum(plane, top)
+        for row in range(0, planes.height, _CACHED_ROWS):
+            rows = plane[row : row + _CACHED_ROWS]
+            np.add(rows, rows >> bits, out=out[row : row + _CACHED_ROWS, :, channel])
     return out
 
 
