@@ -6,7 +6,7 @@ the bytes alive at each moment are added up. What libraries use besides is cover
 
 import resource
 import weakref
-from collections.abc import Iterator
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -111,38 +111,46 @@ def _output_values(spec, length: int, sides: list[int], encode: bool) -> int:
 def fit(model: Model, plan: Plan, size: tuple[int, int], limit: int, encode: bool) -> Fit:
     """The first plan that keeps within `limit` bytes, or OutOfResources where not even the smallest does.
 
-    As asked, else with shorter chunks (exact models), else in tiles.
+    As asked, else with shorter chunks (exact models), else in the largest tiles that fit.
     """
     fixed = fixed_bytes(model) + QUEUES_BYTES
-    for candidate, changed in _candidates(model, plan, size):
-        need = fixed + window_bytes(model, candidate, size, encode)
-        if need <= limit:
-            told = f"{changed}, to keep within {limit / 1e9:.1f} GB (needs about {need / 1e9:.1f} GB)"
-            return Fit(candidate, (told,) if changed else ())
-    raise OutOfResources(
-        f"{model.spec.name} at {size[1]}x{size[0]} does not fit {limit / 1e9:.2f} GB: "
-        f"the smallest plan needs about {need / 1e9:.2f} GB",
-        "raise --max-memory, encode at a smaller --size, or use --dtype bf16",
-    )
+
+    def need(candidate: tuple[Plan, str]) -> int:
+        return fixed + window_bytes(model, candidate[0], size, encode)
+
+    if need((plan, "")) <= limit:
+        return Fit(plan)
+    candidates = smaller_plans(model, plan, max(size))
+    least = need(candidates[-1] if candidates else (plan, ""))
+    if least > limit:
+        raise OutOfResources(
+            f"{model.spec.name} at {size[1]}x{size[0]} does not fit {limit / 1e9:.2f} GB: "
+            f"the smallest plan needs about {least / 1e9:.2f} GB",
+            "raise --max-memory, encode at a smaller --size, or use --dtype bf16",
+        )
+    first = bisect_left(candidates, -limit, key=lambda candidate: -need(candidate))
+    chosen, how = candidates[first]
+    taken = need(candidates[first]) / 1e9
+    return Fit(chosen, (f"{how}, to keep within {limit / 1e9:.1f} GB (needs about {taken:.1f} GB)",))
 
 
-def _candidates(model: Model, plan: Plan, size: tuple[int, int]) -> Iterator[tuple[Plan, str | None]]:
+def smaller_plans(model: Model, plan: Plan, side: int) -> list[tuple[Plan, str]]:
     """Plans that take less and less memory, and what each changes."""
-    yield plan, None
-    spec = model.spec
+    spec, plans = model.spec, []
     if spec.exact:  # its chunks change nothing but memory
         plan = replace(plan, encode_time=TimeRule(spec.grid.time), decode_time=TimeRule(1))
-        yield plan, f"chunks of {spec.grid.time} frames"
+        plans.append((plan, f"chunks of {spec.grid.time} frames"))
     if spec.tiles is None:
-        return
-    largest = plan.encode_tiles.size if plan.encode_tiles else max(size)
+        return plans
+    largest = plan.encode_tiles.size if plan.encode_tiles else side
     for tile in tile_sizes(largest - 1):
         try:
             tiled = plan_for(spec, tile=tile)
         except UsageError:  # not every size suits every rule
             continue
         tilings = {"encode_tiles": tiled.encode_tiles, "decode_tiles": tiled.decode_tiles}
-        yield replace(plan, **tilings), f"tiles of {tile} px"
+        plans.append((replace(plan, **tilings), f"tiles of {tile} px"))
+    return plans
 
 
 def tile_sizes(largest: int) -> range:
