@@ -101,16 +101,16 @@ def under(options: BenchOptions, subject: Subject) -> Subject:
 
 
 def expand(inputs: Iterable[Path | str]) -> list[Path]:
-    """Files as they are; of folders, the videos anywhere inside, in order of their names."""
+    """Files as they are; of folders, the videos anywhere inside in order of their names.
+
+    A folder without videos stays itself: it may be one of images.
+    """
     found: list[Path] = []
     for path in map(Path, inputs):
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
-        if not inside:
-            raise UsageError(f"{path}: no videos inside", f"looked for {' '.join(VIDEO_SUFFIXES)}")
-        found += inside
+        inside = (
+            sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES) if path.is_dir() else []
+        )
+        found += inside or [path]
     return found
 
 

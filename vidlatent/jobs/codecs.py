@@ -7,7 +7,7 @@ on short clips their average-bitrate modes miss by half.
 import math
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -59,6 +59,7 @@ CODECS: Mapping[str, Codec] = {
     "svtav1": Codec("svtav1", ("-c:v", "libsvtav1", "-preset", "8"), (1, 63), step=1),
     "ffv1": Codec("ffv1", ("-c:v", "ffv1", "-level", "3")),
 }
+Clip = Callable[[], Generator[np.ndarray]]  # begins the frames [H, W, 3] of a clip anew
 TRIES = 7
 NEAR = 0.03  # of the wanted rate: then the search ends
 CRF_PER_DOUBLING = 6.0  # of the rate, roughly, for a first step
@@ -87,7 +88,7 @@ class Coded:
 
 
 @contextmanager
-def coded(codec: Codec, bits_per_pixel: float, clip: Callable[[], Iterator[np.ndarray]]) -> Iterator[Coded]:
+def coded(codec: Codec, bits_per_pixel: float, clip: Clip) -> Iterator[Coded]:
     """Encode a clip of frames [H, W, 3], gone over as often as it takes, as near to the rate as CRF gets.
 
     The file is removed afterwards.
@@ -99,7 +100,7 @@ def coded(codec: Codec, bits_per_pixel: float, clip: Callable[[], Iterator[np.nd
             yield _search(codec, bits_per_pixel, clip, Path(folder))
 
 
-def _search(codec: Codec, wanted: float, clip: Callable[[], Iterator[np.ndarray]], folder: Path) -> Coded:
+def _search(codec: Codec, wanted: float, clip: Clip, folder: Path) -> Coded:
     """Follow CRF against the logarithm of the rate, nearly a line, to the wanted rate."""
     low, high = codec.crf
     crf, tried = (low + high) / 2, {}
@@ -124,7 +125,7 @@ def _next_crf(excess: dict[float, float]) -> float:
     return a - excess[a] * (b - a) / (excess[b] - excess[a])
 
 
-def _encode(codec: Codec, crf: float | None, frames: Iterator[np.ndarray], path: Path) -> Coded:
+def _encode(codec: Codec, crf: float | None, frames: Generator[np.ndarray], path: Path) -> Coded:
     first = next(frames, None)
     if first is None:
         raise BadInput("the clip has no frames")
