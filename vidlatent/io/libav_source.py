@@ -17,7 +17,7 @@ from vidlatent.io.colour import Colour, Tags
 from vidlatent.io.ffmpeg import naming_errors, open_input, use_threads
 from vidlatent.io.orientation import Orientation, odd_angle
 from vidlatent.io.pictures import Pictures, deinterlaced
-from vidlatent.io.probe import describe, pick_stream
+from vidlatent.io.probe import describe, pick_stream, stream_duration
 from vidlatent.io.resample import Framing, Rate, select
 from vidlatent.io.siting import is_untold, left_siting
 from vidlatent.io.timeline import Timeline
@@ -26,6 +26,7 @@ from vidlatent.io.video_info import Frame, ReadOptions
 Timed = tuple[VideoFrame, int, int]  # picture, pts and duration in ticks
 # Containers with an index of presentation times; elsewhere a seek may land anywhere, so reading starts at 0.
 _SEEKABLE = ("mov,mp4", "matroska,webm")
+_SHORTFALL_STEPS = 2  # frames; headers are often off by one
 _SEEK_MARGIN_S = 1  # first pictures after a seek may lack what they refer to
 
 
@@ -151,6 +152,17 @@ class LibavSource:
         if empty:
             raise UsageError(f"{self._path}: no frame in the span asked for", "see --start --end --frames")
         self.notices += self._pictures.notices() + self._timeline.notices()
+        if self._pictures.complete and (short := self._shortfall()):
+            self.notices.append(f"the header promises {float(short):.2f} s more than there are frames for")
+
+    def _shortfall(self) -> Fraction | None:
+        """Seconds by which the frames end before the stream's own header says, where that is worth a word."""
+        promised = stream_duration(self._stream)
+        if promised is None:
+            return None
+        begin = (self._stream.start_time or 0) * self._stream.time_base
+        missing = begin + promised - self._timeline.end
+        return missing if missing > _SHORTFALL_STEPS * self._timeline.step else None
 
     def _timed(self) -> Iterator[Timed]:
         """Every picture with its tick and duration, one picture behind the decoder."""

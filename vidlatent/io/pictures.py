@@ -16,6 +16,8 @@ from vidlatent.io.passes import chain
 
 # Recordings that may begin in the middle of a group of pictures, as cut from a broadcast.
 _STARTS_ANYWHERE = {"mpegts", "mpeg", "mpegvideo", "h264", "hevc"}
+# Codecs of which every packet is a picture (or, interlaced, a field of one).
+_PICTURE_PER_PACKET = {"h264", "hevc", "mpeg4", "mpeg2video", "mjpeg", "ffv1", "prores"}
 _HINT = "use --allow-truncated to keep the frames before it"
 
 
@@ -27,21 +29,26 @@ class Pictures:
         self._container = container
         self._stream = stream
         self._keep_torn = keep_torn
-        self.count = self.concealed = self.skipped = 0
+        self.count = self.concealed = self.skipped = self._packets = 0
+        self._interlaced = False
+        self.complete = False
         self.torn: str | None = None  # what ended it early
 
     def __iter__(self) -> Iterator[VideoFrame]:
         try:
             for packet in self._container.demux(self._stream):
+                self._packets += packet.size > 0 and not packet.is_discard
                 for frame in self._frames(packet):
                     self.count += 1
                     self.concealed += frame.is_corrupt
+                    self._interlaced |= frame.interlaced_frame
                     yield frame
         except FFmpegError as e:
             self._break(f"frame {self.count} cannot be decoded ({reason(e)})", e)
             return
         if missing := missing_bytes(self._path):
             self._break(f"frame {self.count}: the file ends {missing:,} bytes too early", None)
+        self.complete = self.torn is None
 
     def _frames(self, packet: object) -> list[VideoFrame]:
         try:
@@ -66,6 +73,10 @@ class Pictures:
             found.append(f"{self.skipped} packets before the first whole picture dropped")
         if self.concealed:
             found.append(f"{self.concealed} frames that the decoder marks as damaged")
+        lost = self._packets - self.count - self.skipped
+        one_to_one = self._stream.codec_context.name in _PICTURE_PER_PACKET and not self._interlaced
+        if self.complete and one_to_one and lost > 0:
+            found.append(f"{lost} packets gave no picture")
         return found
 
 

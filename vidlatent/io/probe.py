@@ -83,10 +83,21 @@ def describe(  # noqa: PLR0913 - the seven facts that one VideoInfo is made of
     )
 
 
-def _header_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+def stream_duration(stream: VideoStream) -> Fraction | None:
+    """Seconds that the header gives this very stream; Matroska keeps them in a tag."""
     if stream.duration:
         return stream.duration * stream.time_base
-    return Fraction(container.duration, 1_000_000) if container.duration else None
+    parts = stream.metadata.get("DURATION", "").split(":")
+    try:
+        hours, minutes, seconds = (Fraction(part) for part in parts)
+    except ValueError:
+        return None
+    return (hours * 60 + minutes) * 60 + seconds
+
+
+def _header_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    whole = Fraction(container.duration, 1_000_000) if container.duration else None
+    return stream_duration(stream) or whole
 
 
 def audio_track(stream: AudioStream) -> AudioTrack:

@@ -39,6 +39,16 @@ class Timeline:
         """A time in the stream's own units, in ticks."""
         return stamp * self._factor
 
+    @property
+    def step(self) -> Fraction:
+        """Seconds between the last two frames."""
+        return self._last_step * self.time_base
+
+    @property
+    def end(self) -> Fraction:
+        """Seconds at which the last frame placed is over, if it lasts as long as the one before."""
+        return ((self._last or 0) + self._last_step - self._shift) * self.time_base
+
     def place(self, pts: int | None, order: int | None = None) -> int:
         """The tick of the next frame; `pts` and `order` (its place in decoding) in the stream's units."""
         if pts is None:
