@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -22,6 +23,15 @@ REL_RMS = 1e-5
 _spec = importlib.util.spec_from_file_location("weights_formula", GOLDEN / "weights_formula.py")
 formula = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(formula)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small lose more by waiting for a second thread than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

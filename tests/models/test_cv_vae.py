@@ -17,6 +17,7 @@ from vidlatent.windows import Tiling, TimeRule
 _spec = importlib.util.spec_from_file_location("cases", Path(__file__).parents[1] / "golden" / "cases.py")
 cases = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(cases)
+one_thread = cases.one_thread
 
 COMPACT = sorted(path.name for path in cases.GOLDEN.glob("cv_*"))
 TINY21 = {**SD21, "ch": 32, "ch_mult": (1, 1, 1, 1), "num_res_blocks": 1}

@@ -113,9 +113,8 @@ class TimeUp(nn.Module):
 
     def forward(self, x: Tensor, state: TimeState) -> Tensor:
         """[B, C, T, H, W] → [B, C, T', 2H, 2W]; all calls for T frames together give 2T-1."""
-        frames = []
-        if x.shape[2] and state.begins(self):
-            frames, x = [x[:, :, :1]], x[:, :, 1:]
+        first = 1 if x.shape[2] and state.begins(self) else 0
+        frames, x = [x[:, :, :first]], x[:, :, first:]
         frames += self._linear(x, state) if self.linear else [x.repeat_interleave(2, dim=2)]
         x = torch.cat(frames, dim=2)  # small still: what the convolution needs in front is enlarged again
         return convolve(self.conv, x, state, enlarge="bilinear")
