@@ -19,6 +19,10 @@ _HOMES = {
     "open_video": "vidlatent.io.video_source",
     "ReadOptions": "vidlatent.io.video_source",
     "open_latent": "vidlatent.io.latent_file",
+    "LatentDataset": "vidlatent.jobs.dataset",
+    "LatentStream": "vidlatent.jobs.dataset",
+    "BucketSampler": "vidlatent.jobs.dataset",
+    "collate": "vidlatent.jobs.dataset",
     "Posterior": "vidlatent.models.base",
     "VidlatentError": "vidlatent.errors",
 }

@@ -204,11 +204,51 @@ def verify(  # noqa: PLR0913  every flag is a parameter
     choice = ModelChoice(device=device, weights=weights, config=config)
     decoded = [asdict(replay) for replay in replays(root, decode, seed, choice)]
     for replay in decoded:
-        say(f"{replay['source']}: {replay['frames']} frames, PSNR {replay['psnr']:.2f} dB")
+        say(f"{replay['source']}: {replay['frames']} frames, {quality(replay)}")
     say(f"{root}: {len(findings)} entries checked, {len(bad)} damaged, {len(decoded)} decoded")
     if as_json:
         print_json({"checked": len(findings), "damaged": bad, "decoded": decoded})
     return 1 if bad else 0
+
+
+def quality(replay: dict) -> str:
+    """How well an entry decoded."""
+    return "identical to the source" if replay["identical"] else f"PSNR {replay['psnr']:.2f} dB"
+
+
+@app.command(epilog="Example: vidlatent cache export cache/ -o shards/ --to webdataset")
+def export(  # noqa: PLR0913  every flag is a parameter
+    root: Root,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", help="comfyui, musubi, ltx, fastvideo, finetrainers, webdataset or safetensors."
+        ),
+    ],
+    space: Annotated[
+        str | None,
+        typer.Option("--space", help="raw, or normalised: (z - shift) * scale.  [default: the tool's]"),
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option("--architecture", help="With --to musubi: hv or wan.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Of several in the cache; see cache status.")
+    ] = None,
+    shard_size: Annotated[str, typer.Option("--shard-size", help="Of webdataset and safetensors.")] = "1G",
+) -> int:
+    """Write a cache in the layout of another tool, or into shards."""
+    from vidlatent.jobs.cache.export import ExportOptions
+    from vidlatent.jobs.cache.export import export as written
+
+    options = ExportOptions(space, architecture, recipe, o.nbytes(shard_size))
+    files = 0
+    for path in written(root, output, to, options):
+        print(path)
+        files += 1
+    say(f"{output}: {files} files")
+    return 0
 
 
 @app.command(epilog="Example: vidlatent cache gc cache/ --superseded")

@@ -15,6 +15,7 @@ from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile
 from vidlatent.files import replace_on_close
 from vidlatent.io import latent_json as js
+from vidlatent.io.file_part import FilePart
 from vidlatent.io.latent_checks import CONTAINER_KEYS, FORMAT, FORMAT_VERSION, check_clock, check_tensors
 from vidlatent.io.latent_digests import BLOCK_RANGE, DIGEST_BYTES, BlockDigests, root_checksum
 from vidlatent.io.latent_header import LatentHeader
@@ -28,14 +29,15 @@ _HINT = "make it again from its source with `vidlatent encode`"
 class LatentReader:
     """Reads one `.latent`: `header` facts and `clock` at once, latents by the slice. A context manager.
 
-    Threads may share one; a forked process must open its own.
+    Threads may share one; a forked process must open its own. `part` is (offset, bytes) where the
+    `.latent` lies inside another file, such as an uncompressed tar.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, part: tuple[int, int] | None = None) -> None:
         self.path = path
         self._lock = Lock()
         with _blaming(path):
-            self._file = path.open("rb")
+            self._file = path.open("rb") if part is None else FilePart(path, *part)
             try:
                 self._layout = _trusted_layout(self._file, path)
                 self._believe()
@@ -173,9 +175,12 @@ class LatentReader:
             raise ValueError(f"torn file: expected {len(target)} bytes at {offset}, found {found}")
 
 
-def open_latent(path: Path | str) -> LatentReader:
-    """Open a `.latent` and check all that its header claims; the data is checked as it is read."""
-    return LatentReader(Path(path))
+def open_latent(path: Path | str, part: tuple[int, int] | None = None) -> LatentReader:
+    """Open a `.latent` and check all that its header claims; the data is checked as it is read.
+
+    `part` is (offset, bytes) where it lies inside another file.
+    """
+    return LatentReader(Path(path), part)
 
 
 @contextmanager

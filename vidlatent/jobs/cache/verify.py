@@ -1,5 +1,6 @@
 """Is everything that the manifest promises there, and is it what it was?"""
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import closing
@@ -36,12 +37,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Replay:
-    """How well one entry decodes, against its source read again."""
+    """How well one entry decodes, against its source read again; `psnr` in dB, None where `identical`."""
 
     source: str
     key: str
     frames: int
-    psnr: float
+    psnr: float | None
+    identical: bool
 
 
 def verify(root: Path) -> Iterator[Finding | None]:
@@ -113,7 +115,9 @@ def compared(store: Store, row: Row, model: Model) -> Replay:
             frames += len(pairs)
     if frames != row.frames:
         raise BadInput(f"{row.source}: has {frames} frames now, had {row.frames} when it was cached")
-    return Replay(row.source, row.key, frames, round(psnr.result()["pooled"], 3))
+    value = psnr.result()["pooled"]
+    identical = math.isinf(value)
+    return Replay(row.source, row.key, frames, None if identical else round(value, 3), identical)
 
 
 def _sliced(pairs: Iterator[tuple]) -> Iterator[list[tuple]]:

@@ -1,0 +1,162 @@
+"""`vidlatent cache …` as a person meets it."""
+
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vidlatent.cli import app
+from vidlatent.jobs.cache.claims import Claim
+from vidlatent.jobs.cache.store import Store
+
+
+@dataclass(frozen=True)
+class Run:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def vidlatent(capsys):
+    """Runs the command line in this process."""
+
+    def run(*words: object) -> Run:
+        capsys.readouterr()
+        code = app.run([str(word) for word in words])
+        return Run(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def videos(tmp_path, clips) -> Path:
+    return clips.write_clips(tmp_path / "videos", 2)
+
+
+TOY = ("-m", "toy", "--device", "cpu", "--workers", 1)
+
+
+def test_the_verb_may_be_left_out(vidlatent, videos, tmp_path, clips):
+    result = vidlatent("cache", videos, "-o", tmp_path / "cache", *TOY, "--json")
+    assert result.code == 0 and json.loads(result.out)["done"] == 2
+    assert "2 made, 0 there already" in result.err
+    again = vidlatent("cache", "run", "-o", tmp_path / "cache", *TOY, videos)
+    assert again.code == 0 and "0 made, 2 there already" in again.err
+
+
+def test_failures_decide_over_the_exit_code(vidlatent, videos, tmp_path):
+    (videos / "broken.mp4").write_text("no video")
+    command = ("cache", videos, "-o", tmp_path / "cache", *TOY)
+    assert vidlatent(*command).code == 1
+    assert vidlatent(*command, "--max-failures", 1).code == 0
+    status = vidlatent("cache", "status", tmp_path / "cache")
+    assert status.code == 0 and "broken.mp4: not a video" in status.err
+    facts = json.loads(vidlatent("cache", "status", tmp_path / "cache", "--json").out)
+    assert (facts["clips"], facts["done"], facts["failed"], facts["entries"]) == (3, 2, 1, 2)
+
+
+def test_a_dry_run_tells_what_would_be_done_and_does_nothing(vidlatent, videos, tmp_path, clips):
+    (videos / "broken.mp4").write_text("no video")
+    (videos / "notes.txt").write_text("words")
+    root = tmp_path / "cache"
+    plan = json.loads(vidlatent("cache", videos, "-o", root, *TOY, "--dry-run", "--json").out)
+    assert not root.exists()
+    assert {k: plan[k] for k in ("files", "clips", "skipped", "unreadable", "to_do", "cached")} == {
+        "files": 4, "clips": 3, "skipped": 1, "unreadable": 1, "to_do": 2, "cached": 0,
+    }  # fmt: skip
+    vidlatent("cache", videos, "-o", root, *TOY)
+    made = [row for row in clips.rows(root) if row.status == "done"]
+    assert plan["frames"] == sum(row.frames for row in made)
+    latents = sum(4 * row.shape[0] * row.shape[1] * row.shape[2] * row.shape[3] for row in made)
+    assert plan["bytes"] == latents and plan["seconds"] > 0
+    after = json.loads(vidlatent("cache", videos, "-o", root, *TOY, "--dry-run", "--json").out)
+    assert (after["cached"], after["to_do"], after["bytes"]) == (2, 0, 0)
+
+
+def test_verify_finds_a_flipped_bit_and_the_next_run_mends_it(vidlatent, videos, tmp_path, clips):
+    root = tmp_path / "cache"
+    vidlatent("cache", videos, "-o", root, *TOY)
+    before = clips.objects(root)
+    victim = root / next(iter(before))
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    found = vidlatent("cache", "verify", root, "--json")
+    assert found.code == 1 and "does not match its checksum" in found.err
+    assert json.loads(found.out)["damaged"][0]["key"] == victim.stem
+    assert "1 made, 1 there already" in vidlatent("cache", videos, "-o", root, *TOY).err
+    assert clips.objects(root) == before and vidlatent("cache", "verify", root).code == 0
+
+
+def test_verify_decodes_a_sample_and_says_how_good_it_is(vidlatent, videos, tmp_path):
+    root = tmp_path / "cache"
+    vidlatent("cache", videos, "-o", root, *TOY, "--frames", 4)
+    result = vidlatent("cache", "verify", root, "--decode", 5, "--device", "cpu", "--json")
+    replays = json.loads(result.out)["decoded"]
+    assert result.code == 0 and len(replays) == 2
+    assert all(replay["identical"] and replay["frames"] == 4 for replay in replays)
+
+
+def test_gc_removes_nothing_unasked_and_only_what_nobody_knows(
+    vidlatent, videos, tmp_path, clips, monkeypatch
+):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    root = tmp_path / "cache"
+    vidlatent("cache", videos, "-o", root, *TOY)
+    kept = clips.objects(root)
+    orphan = Store(root).entry("f" * 64)
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"x" * 10)
+    partial = orphan.with_name(".abc.latent.partial")
+    partial.write_bytes(b"x")
+    (root / "claims" / "abc").touch()
+    stranger = root / "objects" / "notes.txt"
+    stranger.write_text("mine")
+    assert vidlatent("cache", "gc", root).code == 130  # nobody there to say yes
+    assert orphan.exists() and partial.exists()
+    result = vidlatent("cache", "gc", root, "--yes")
+    assert result.code == 0 and "no row of the manifest knows it" in result.err
+    assert stranger.exists() and not any(p.exists() for p in (orphan, partial, root / "claims" / "abc"))
+    assert {k: v for k, v in clips.objects(root).items() if k != "objects/notes.txt"} == kept
+
+
+def test_gc_leaves_alone_what_another_process_is_making(vidlatent, videos, tmp_path):
+    root = tmp_path / "cache"
+    vidlatent("cache", videos, "-o", root, *TOY)
+    partial = Store(root).entry("a" * 64).with_name(f".{'a' * 64}.latent.partial")
+    partial.parent.mkdir(exist_ok=True)
+    partial.write_bytes(b"x")
+    with Claim.take(root / "claims" / ("a" * 64)):
+        vidlatent("cache", "gc", root, "--yes")
+        assert partial.exists()
+
+
+def test_gc_of_superseded_entries_keeps_every_clip_that_is_still_wanted(vidlatent, videos, tmp_path, clips):
+    root = tmp_path / "cache"
+    vidlatent("cache", videos, "-o", root, *TOY)
+    vidlatent("cache", videos, "-o", root, *TOY, "--frames", 1)  # another recipe supersedes nothing
+    clips.write_clip(videos / "clip0.avi", 99)
+    os.utime(videos / "clip0.avi", (1e9, 1e9))
+    vidlatent("cache", videos, "-o", root, *TOY)
+    assert len(clips.objects(root)) == 5
+    assert vidlatent("cache", "gc", root, "--yes").code == 0 and len(clips.objects(root)) == 5
+    vidlatent("cache", "gc", root, "--superseded", "--yes")
+    assert len(clips.objects(root)) == 4
+    assert "0 made, 2 there already" in vidlatent("cache", videos, "-o", root, *TOY).err
+
+
+def test_export_prints_its_files(vidlatent, videos, tmp_path):
+    root = tmp_path / "cache"
+    vidlatent("cache", videos, "-o", root, *TOY)
+    result = vidlatent("cache", "export", root, "-o", tmp_path / "out", "--to", "comfyui")
+    assert result.code == 0
+    assert sorted(Path(line).name for line in result.out.split()) == ["clip0.latent", "clip1.latent"]
+
+
+def test_a_folder_that_is_no_cache_is_refused(vidlatent, tmp_path):
+    result = vidlatent("cache", "status", tmp_path)
+    assert result.code == 3 and "not a latent cache" in result.err
