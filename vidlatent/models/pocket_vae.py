@@ -55,7 +55,7 @@ class FrameBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B·T, C, H, W] → the same."""
-        return x + self.conv2(F.silu(self.conv1(x)))
+        return add(x, self.conv2(silu(self.conv1(x))))
 
 
 class TimeBlock(nn.Module):
@@ -68,9 +68,9 @@ class TimeBlock(nn.Module):
 
     def forward(self, x: Tensor, batch: int, state: TimeState) -> Tensor:
         """[B·t, C, h, w] → the same."""
-        y = unfold_time(F.silu(self.space(x)), batch)
+        y = unfold_time(silu(self.space(x)), batch)
         y = self.time(state.extend(self, y, kernel=3))
-        return x + fold_time(y)
+        return add(x, fold_time(y))
 
 
 class Encoder(nn.Module):
@@ -145,6 +145,16 @@ class PocketVAE(nn.Module):
     def decode(self, latents: Tensor, state: TimeState) -> Tensor:
         """[B, C, t, h, w] → [B, 3, T, H, W], not clamped."""
         return self.decoder(latents, state)
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU, in place where no gradient is wanted."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def add(x: Tensor, y: Tensor) -> Tensor:
+    """x + y, into x where no gradient is wanted."""
+    return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
 def fold_time(x: Tensor) -> Tensor:
