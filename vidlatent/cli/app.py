@@ -43,7 +43,7 @@ def run(words: list[str] | None = None) -> int:
     Every error of ours, and the user's own interruption, ends here.
     """
     try:
-        return app(words, standalone_mode=False) or 0
+        return app(words, prog_name="vidlatent", standalone_mode=False) or 0
     except VidlatentError as e:
         complain(e)
         return e.exit_code

@@ -21,39 +21,29 @@ def command(  # noqa: PLR0913  every flag is a parameter
     config: o.ConfigOption = None,
     device: o.DeviceOption = None,
     dtype: o.DtypeOption = None,
-    posterior: Annotated[
-        str, typer.Option("--posterior", help="mode, sample, or full (mean and logvar).")
-    ] = "mode",
-    seed: Annotated[int, typer.Option("--seed", help="Of the noise, with --posterior sample.")] = 0,
-    store: Annotated[
-        str | None, typer.Option("--store", help="fp32, bf16 or fp16 on disk.  [default: as computed]")
-    ] = None,
-    window: Annotated[
-        int | None, typer.Option("--window", help="Frames encoded at once; 0: all.  [default: the model's]")
-    ] = None,
+    posterior: o.PosteriorOption = "mode",
+    seed: o.SeedOption = 0,
+    store: o.StoreOption = None,
+    window: o.WindowOption = None,
     latent_window: o.LatentWindowOption = None,
     tile: o.TileOption = None,
     overlap: o.OverlapOption = None,
     max_memory: o.MaxMemoryOption = None,
-    start: Annotated[str | None, typer.Option("--start", help="First time to encode, in seconds.")] = None,
-    end: Annotated[str | None, typer.Option("--end", help="Time to stop before, in seconds.")] = None,
-    frames: Annotated[int | None, typer.Option("--frames", min=1, help="At most so many frames.")] = None,
-    fps: Annotated[str | None, typer.Option("--fps", help="Resample in time, frames per second.")] = None,
-    size: Annotated[str | None, typer.Option("--size", help="Resize to WxH pixels.")] = None,
-    crop: Annotated[str | None, typer.Option("--crop", help="Cut out LEFT,TOP,WIDTH,HEIGHT first.")] = None,
-    fit: Annotated[
-        str, typer.Option("--fit", help="With --size: stretch, crop or pad where the aspect differs.")
-    ] = "stretch",
+    start: o.StartOption = None,
+    end: o.EndOption = None,
+    frames: o.FramesOption = None,
+    fps: o.FpsOption = None,
+    size: o.SizeOption = None,
+    crop: o.CropOption = None,
+    fit: o.FitOption = "stretch",
     stream: Annotated[int, typer.Option("--stream", help="Which video track, from 0.")] = 0,
     assume_matrix: Annotated[
         str | None, typer.Option("--assume-matrix", help="Colour matrix of an untagged video, e.g. bt709.")
     ] = None,
-    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make full frames of fields.")] = False,
-    tonemap: Annotated[bool, typer.Option("--tonemap", help="Map HDR (PQ, HLG) to SDR.")] = False,
+    deinterlace: o.DeinterlaceOption = False,
+    tonemap: o.TonemapOption = False,
     hwaccel: Annotated[str | None, typer.Option("--hwaccel", help="Decode with e.g. cuda.")] = None,
-    allow_truncated: Annotated[
-        bool, typer.Option("--allow-truncated", help="Keep what decodes of a broken video.")
-    ] = False,
+    allow_truncated: o.AllowTruncatedOption = False,
     audio: o.AudioOption = "keep",
     force: o.ForceOption = False,
     as_json: o.JsonOption = False,

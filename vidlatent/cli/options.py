@@ -41,6 +41,28 @@ TileOption = Annotated[
 OverlapOption = Annotated[
     float | None, typer.Option("--overlap", help="Fraction of a tile that neighbours share.")
 ]
+WindowOption = Annotated[
+    int | None, typer.Option("--window", help="Frames encoded at once; 0: all.  [default: the model's]")
+]
+PosteriorOption = Annotated[str, typer.Option("--posterior", help="mode, sample, or full (mean and logvar).")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of the noise, with --posterior sample.")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="fp32, bf16 or fp16 on disk.  [default: as computed]")
+]
+StartOption = Annotated[str | None, typer.Option("--start", help="First time to encode, in seconds.")]
+EndOption = Annotated[str | None, typer.Option("--end", help="Time to stop before, in seconds.")]
+FramesOption = Annotated[int | None, typer.Option("--frames", min=1, help="At most so many frames.")]
+FpsOption = Annotated[str | None, typer.Option("--fps", help="Resample in time, frames per second.")]
+SizeOption = Annotated[str | None, typer.Option("--size", help="Resize to WxH pixels.")]
+CropOption = Annotated[str | None, typer.Option("--crop", help="Cut out LEFT,TOP,WIDTH,HEIGHT first.")]
+FitOption = Annotated[
+    str, typer.Option("--fit", help="With --size: stretch, crop or pad where the aspect differs.")
+]
+DeinterlaceOption = Annotated[bool, typer.Option("--deinterlace", help="Make full frames of fields.")]
+TonemapOption = Annotated[bool, typer.Option("--tonemap", help="Map HDR (PQ, HLG) to SDR.")]
+AllowTruncatedOption = Annotated[
+    bool, typer.Option("--allow-truncated", help="Keep what decodes of a broken video.")
+]
 AudioOption = Annotated[str, typer.Option("--audio", help="keep or drop the sound.")]
 
 
