@@ -3,8 +3,13 @@ import io
 import json
 import math
 import re
+import shutil
+import subprocess
+import sys
 from base64 import b64decode
 from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
 from xml.etree import ElementTree
 
 import av
@@ -19,9 +24,8 @@ from vidlatent.jobs.report_html import WIDEST, jpeg
 from vidlatent.jobs.report_plots import per_frame
 from vidlatent.jobs.report_tables import number, tables
 
-needs_plots = pytest.mark.skipif(
-    not pytest.importorskip("importlib.util").find_spec("matplotlib"), reason="matplotlib is not installed"
-)
+SCREENSHOT = Path(__file__).resolve().parents[2] / "bin" / "screenshot-report"
+needs_plots = pytest.mark.skipif(find_spec("matplotlib") is None, reason="matplotlib is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +101,22 @@ def test_html_holds_every_plot_and_picture_itself(report, tmp_path):
 @needs_plots
 def test_the_same_numbers_are_the_same_plot(report):
     assert per_frame(report, report.rows[:3], "psnr") == per_frame(report, report.rows[:3], "psnr")
+
+
+@needs_plots
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_a_browser_finds_nothing_wrong_with_the_page(report, tmp_path):
+    """At desktop and phone width: no console error, every picture loads, nothing wider than the screen."""
+    write_report(report, tmp_path / "r.html")
+    command = [sys.executable, SCREENSHOT, tmp_path / "r.html", "-o", tmp_path]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    views = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [(view["view"], view["ok"], view["images"]) for view in views] == [
+        ("desktop", True, 28),
+        ("phone", True, 28),
+    ], run.stderr
+    assert all((tmp_path / f"{view['view']}.png").stat().st_size > 10_000 for view in views)
 
 
 def test_jpeg_pictures_are_true_and_not_too_wide():

@@ -23,7 +23,7 @@ body { margin: 0 auto; max-width: 78rem; padding: 1.5rem clamp(0.8rem, 3vw, 2.5r
 h1 { font-size: 1.6rem; margin: 0.5rem 0 0; }
 h2 { font-size: 1.15rem; margin: 2.6rem 0 0.7rem; padding-top: 0.8rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.6rem 0 0.4rem; overflow-wrap: anywhere; }
-p, dd, li { max-width: 46rem; }
+p, dd, li { max-width: 46rem; overflow-wrap: anywhere; }
 .lead, figcaption, .soft { color: var(--soft); font-size: 0.9rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
@@ -39,7 +39,8 @@ figure img { max-width: 100%; height: auto; display: block; }
   gap: 0.6rem; }
 .triple img, .strip img { width: 100%; border-radius: 3px; }
 .strip { display: grid; gap: 0.3rem; }
-dt { font-weight: 600; margin-top: 0.6rem; } dd { margin: 0; overflow-wrap: anywhere; }
+dl { display: grid; grid-template-columns: minmax(4rem, max-content) 1fr; gap: 0.35rem 1.5rem; margin: 0; }
+dt { font-weight: 600; max-width: 9rem; overflow-wrap: anywhere; } dd { margin: 0; }
 """
 
 
@@ -154,7 +155,9 @@ def _landscape(strip: np.ndarray) -> np.ndarray:
 def _method(report: Report) -> Iterator[str]:
     yield "<h2>How it was measured</h2><dl>"
     yield from (_fact(name, definition.protocol) for name, definition in report.metrics.items())
-    yield from (_fact(name, value) for name, value in report.settings.items())
+    for name, value in report.settings.items():
+        nested = value if isinstance(value, dict) else {name: value}
+        yield from (_fact(inner, item) for inner, item in nested.items())
     yield "</dl>"
     if said := notes(report):
         yield "<h2>Notes</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in said) + "</ul>"
@@ -165,7 +168,7 @@ def _method(report: Report) -> Iterator[str]:
 
 def _fact(name: str, value: object) -> str:
     if isinstance(value, dict):
-        value = "; ".join(f"{key}: {item}" for key, item in value.items())
+        value = ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
     if isinstance(value, list | tuple):
         value = ", ".join(map(str, value)) or "none"
     return f"<dt>{escape(name)}</dt><dd>{escape('-' if value is None else str(value))}</dd>"
