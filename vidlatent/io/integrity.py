@@ -1,4 +1,4 @@
-"""Files that end early: what a container's outermost sizes promise against what is there.
+"""Files that end early or fall apart: what a container's own sizes promise against what is there.
 
 Demuxers take the end of a file for the end of the video, so a torn download would become a shorter clip
 without a word. MP4/MOV, AVI and Matroska/WebM say how long they are; this reads those few numbers. A file of
@@ -10,6 +10,50 @@ from typing import BinaryIO
 
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = 0x18538067
+_CLUSTER = 0x1F43B675
+# What may lie directly in a segment, and in a cluster.
+_IN_SEGMENT = {
+    _CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, 0xEC, 0xBF,
+}  # fmt: skip
+_IN_CLUSTER = {0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0x5854, 0xAF, 0xEC, 0xBF}
+
+
+def fault(path: str) -> str | None:
+    """What the file at `path` shows to be wrong with it as a whole, in words; None where nothing is."""
+    if missing := missing_bytes(path):
+        return f"the file ends {missing:,} bytes too early"
+    if not Path(path).is_file():
+        return None
+    with Path(path).open("rb") as file:
+        if file.read(4) != _EBML:
+            return None
+        end = _segment_end(file)
+        broken = _walk(file, end, _IN_SEGMENT) if end else None
+        if end and broken is None and file.seek(end) and file.read(4) not in (b"", _EBML):
+            broken = end
+    return None if broken is None else f"the file's structure is broken at byte {broken:,}"
+
+
+def _walk(file: BinaryIO, end: int, known: set[int]) -> int | None:
+    """Where the chain of Matroska elements from here to `end` breaks; None where it holds."""
+    while (at := file.tell()) < end:
+        identity, length = _element(file)
+        inside = file.tell() + (length or 0)
+        if identity not in known or (length is None and identity != _CLUSTER) or inside > end:
+            return at
+        if length is None:  # a live recording: clusters without an end
+            return None
+        if identity == _CLUSTER and (broken := _walk(file, inside, _IN_CLUSTER)) is not None:
+            return broken
+        file.seek(inside)
+    return None if at == end else at
+
+
+def _element(file: BinaryIO) -> tuple[int, int | None]:
+    """An element's identity, its marker bits kept, and its length, None where open."""
+    first = file.read(1)
+    extra = 8 - first[0].bit_length() if first and first[0] else 0
+    return int.from_bytes(first + file.read(extra), "big"), _vint(file)
 
 
 def missing_bytes(path: str) -> int:

@@ -26,7 +26,7 @@ from vidlatent.io.video_info import Frame, ReadOptions
 Timed = tuple[VideoFrame, int, int]  # picture, pts and duration in ticks
 # Containers with an index of presentation times; elsewhere a seek may land anywhere, so reading starts at 0.
 _SEEKABLE = ("mov,mp4", "matroska,webm")
-_SHORTFALL_STEPS = 2  # frames; headers are often off by one
+_SHORTFALL_STEPS = Fraction(3, 4)  # frames
 _SEEK_MARGIN_S = 1  # first pictures after a seek may lack what they refer to
 
 
@@ -152,17 +152,30 @@ class LibavSource:
         if empty:
             raise UsageError(f"{self._path}: no frame in the span asked for", "see --start --end --frames")
         self.notices += self._pictures.notices() + self._timeline.notices()
-        if self._pictures.complete and (short := self._shortfall()):
+        if self._pictures.complete:
+            self._note_missing()
+
+    def _note_missing(self) -> None:
+        """Say what the header promises beyond what was found; an edit list or a damaged index may be why."""
+        counted, promised = self._pictures.count, self.info.header_frames or 0
+        if counted < promised and self._options.start is None:
+            self.notices.append(f"the header counts {promised} frames, {counted} are shown")
+        if short := self._shortfall():
             self.notices.append(f"the header promises {float(short):.2f} s more than there are frames for")
 
     def _shortfall(self) -> Fraction | None:
-        """Seconds by which the frames end before the stream's own header says, where that is worth a word."""
-        promised = stream_duration(self._stream)
+        """Seconds by which the frames end before the header says, where that is worth a word.
+
+        Where only the file as a whole has a duration, sound may rightly outlast the pictures a little.
+        """
+        own = stream_duration(self._stream)
+        promised = own or self.info.header_duration
         if promised is None:
             return None
         begin = (self._stream.start_time or 0) * self._stream.time_base
         missing = begin + promised - self._timeline.end
-        return missing if missing > _SHORTFALL_STEPS * self._timeline.step else None
+        worth = max(_SHORTFALL_STEPS * self._timeline.step, 0 if own else promised / 4)
+        return missing if missing > worth else None
 
     def _timed(self) -> Iterator[Timed]:
         """Every picture with its tick and duration, one picture behind the decoder."""

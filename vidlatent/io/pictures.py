@@ -11,7 +11,7 @@ from av.video.stream import VideoStream
 
 from vidlatent.errors import BadVideo
 from vidlatent.io.ffmpeg import reason
-from vidlatent.io.integrity import missing_bytes
+from vidlatent.io.integrity import fault
 from vidlatent.io.passes import chain
 
 # Recordings that may begin in the middle of a group of pictures, as cut from a broadcast.
@@ -46,8 +46,8 @@ class Pictures:
         except FFmpegError as e:
             self._break(f"frame {self.count} cannot be decoded ({reason(e)})", e)
             return
-        if missing := missing_bytes(self._path):
-            self._break(f"frame {self.count}: the file ends {missing:,} bytes too early", None)
+        if wrong := fault(self._path):
+            self._break(f"frame {self.count}: {wrong}", None)
         self.complete = self.torn is None
 
     def _frames(self, packet: object) -> list[VideoFrame]:
