@@ -17,7 +17,8 @@ from vidlatent.engine.runtime import Runtime
 from vidlatent.errors import BadWeights, UsageError
 from vidlatent.models.causal import TimeState
 from vidlatent.models.layers import Attention, FrameConv2d
-from vidlatent.models.od_vae import FAMILY, LegacyAttention, OdConfig, double_time, tilings
+from vidlatent.models.od_config import OdConfig
+from vidlatent.models.od_vae import FAMILY, LegacyAttention, double_time, tilings
 from vidlatent.windows import Plan, Tiling, TimeRule
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -316,6 +317,9 @@ def test_keys_of_a_config_that_mean_nothing_here_are_ignored_and_missing_ones_ha
         ({"decoder_resnet_blocks": ["ResnetBlock3D"]}, "decoder_resnet_blocks names 1 modules for 2 levels"),
         ({"decoder_spatial_upsample": ["", "SpatialUpsample2x"]}, "shrinks time 2× .* grows them 1×"),
         ({"encoder_temporal_downsample": ["", "TimeDownsample2x"]}, "at the last level"),
+        ({"hidden_size": "32"}, "hidden_size is '32', expected int"),
+        ({"hidden_size_mult": 1}, "hidden_size_mult is 1, expected a list"),
+        ({"hidden_size": 48}, "widths of 48 channels, expected multiples of 32"),
     ],
 )
 def test_configs_that_cannot_be_built_are_refused(change, message):

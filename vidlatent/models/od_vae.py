@@ -6,16 +6,14 @@ and how a long clip is cut into calls is part of its latents.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidlatent.errors import BadWeights, UsageError
-from vidlatent.grid import Grid
 from vidlatent.models.base import Family, Hub, ModelSpec
 from vidlatent.models.causal import TimeState
 from vidlatent.models.layers import (
@@ -29,73 +27,10 @@ from vidlatent.models.layers import (
     double_time,
     repeat_first,
 )
+from vidlatent.models.od_config import MERGED_DOWN, MERGED_UP, V10_CONFIG, V11_CONFIG, V12_CONFIG, OdConfig
 from vidlatent.windows import Plan, Tiling, TimeRule
 
 SCALE = 0.18215  # what the authors' diffusion models multiply latents by
-
-
-@dataclass(frozen=True)
-class OdConfig:
-    """What config.json says, with the defaults of the authors' class; their other keys mean nothing here."""
-
-    hidden_size: int = 128
-    hidden_size_mult: tuple[int, ...] = (1, 2, 4, 4)
-    z_channels: int = 4
-    embed_dim: int = 4
-    num_res_blocks: int = 2
-    resolution: int = 256  # nominal: attn_resolutions are counted from it, whatever the size of the video
-    attn_resolutions: tuple[int, ...] = ()
-    use_quant_layer: bool = True
-    q_conv: str = "CausalConv3d"
-    encoder_conv_in: str = "CausalConv3d"
-    encoder_conv_out: str = "CausalConv3d"
-    encoder_attention: str = "AttnBlock3D"
-    encoder_resnet_blocks: tuple[str, ...] = ("ResnetBlock3D",) * 4
-    encoder_mid_resnet: str = "ResnetBlock3D"
-    encoder_spatial_downsample: tuple[str, ...] = ("SpatialDownsample2x",) * 3 + ("",)
-    encoder_temporal_downsample: tuple[str, ...] = ("", "TimeDownsample2x", "TimeDownsample2x", "")
-    decoder_conv_in: str = "CausalConv3d"
-    decoder_conv_out: str = "CausalConv3d"
-    decoder_attention: str = "AttnBlock3D"
-    decoder_resnet_blocks: tuple[str, ...] = ("ResnetBlock3D",) * 4
-    decoder_mid_resnet: str = "ResnetBlock3D"
-    decoder_spatial_upsample: tuple[str, ...] = ("",) + ("SpatialUpsample2x",) * 3
-    decoder_temporal_upsample: tuple[str, ...] = ("", "", "TimeUpsample2x", "TimeUpsample2x")
-
-    @classmethod
-    def of(cls, config: Mapping[str, object]) -> "OdConfig":
-        """From a parsed config.json; raises BadWeights where it cannot be built."""
-        known = {f.name for f in fields(cls)}
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in known}
-        self = cls(**values)
-        for name in (f.name for f in fields(cls) if f.name.startswith(("encoder_", "decoder_"))):
-            modules = getattr(self, name)
-            if isinstance(modules, tuple) and len(modules) != len(self.hidden_size_mult):
-                raise BadWeights(
-                    f"config: {name} names {len(modules)} modules for {len(self.hidden_size_mult)} levels",
-                    "give one module (or an empty name) per level",
-                )
-        if self.encoder_spatial_downsample[-1] or self.encoder_temporal_downsample[-1]:
-            raise BadWeights(
-                "config: a downsampler is named at the last level, which the authors' code builds but skips",
-                "leave the last name of the encoder's downsamplers empty",
-            )
-        return self
-
-    @property
-    def widths(self) -> list[int]:
-        """Channels of each level, finest first."""
-        return [self.hidden_size * m for m in self.hidden_size_mult]
-
-    @property
-    def downsamplers(self) -> tuple[str, ...]:
-        """Names of the encoder's modules that change the size."""
-        return tuple(filter(None, self.encoder_spatial_downsample + self.encoder_temporal_downsample))
-
-    @property
-    def upsamplers(self) -> tuple[str, ...]:
-        """Names of the decoder's modules that change the size."""
-        return tuple(filter(None, self.decoder_spatial_upsample + self.decoder_temporal_upsample))
 
 
 class LegacyAttention(Attention):
@@ -169,18 +104,16 @@ SPACE_DOWN = {
     "Downsample": lambda c: Down(FrameConv2d(c, c, 3, 2, 0)),
     "SpatialDownsample2x": lambda c: Down(CausalConv3d(c, c, (1, 3, 3), (1, 2, 2), 0)),
     "Spatial2x3DDownsample": lambda c: Down(CausalConv3d(c, c, 3, (1, 2, 2), 0)),
-    "Spatial2xTime2x3DDownsample": lambda c: Down(CausalConv3d(c, c, 3, 2, 0)),
+    MERGED_DOWN: lambda c: Down(CausalConv3d(c, c, 3, 2, 0)),
 }
 TIME_DOWN = {"TimeDownsample2x": lambda _: TimeDown(), "TimeDownsampleRes2x": TimeDownMix}
 SPACE_UP = {
     "Upsample": lambda c: Up(FrameConv2d(c, c, 3, 1, 1), "nearest"),
     "SpatialUpsample2x": lambda c: Up(CausalConv3d(c, c, (1, 3, 3)), "nearest"),
     "Spatial2x3DUpsample": lambda c: Up(CausalConv3d(c, c), "bilinear"),
-    "Spatial2xTime2x3DUpsample": lambda c: Up(CausalConv3d(c, c), "bilinear", time=True),
+    MERGED_UP: lambda c: Up(CausalConv3d(c, c), "bilinear", time=True),
 }
 TIME_UP = {"TimeUpsample2x": lambda _: TimeUp(), "TimeUpsampleRes2x": TimeUpMix}
-MERGED_DOWN, MERGED_UP = "Spatial2xTime2x3DDownsample", "Spatial2xTime2x3DUpsample"
-HALVES_TIME, DOUBLES_TIME = (MERGED_DOWN, *TIME_DOWN), (MERGED_UP, *TIME_UP)
 
 
 def pick(table: Mapping[str, Builder], name: str) -> Builder:
@@ -194,13 +127,14 @@ class Level(nn.Module):
     """The layers of one resolution, by the authors' names."""
 
     def __init__(
-        self, blocks: list[nn.Module], attention: list[nn.Module], samplers: Mapping[str, nn.Module | None]
+        self, widths: list[int], block: str, attention: Builder | None, samplers: Mapping[str, Builder | None]
     ) -> None:
         super().__init__()
-        self.block, self.attn = nn.ModuleList(blocks), nn.ModuleList(attention)
-        self._samplers = tuple(name for name, sampler in samplers.items() if sampler)
+        self.block = nn.ModuleList(pick(BLOCKS, block)(n, m) for n, m in pairwise(widths))
+        self.attn = nn.ModuleList(attention(width) for width in widths[1:] if attention)
+        self._samplers = tuple(name for name, build in samplers.items() if build)
         for name in self._samplers:
-            self.add_module(name, samplers[name])
+            self.add_module(name, samplers[name](widths[-1]))
 
     def layers(self) -> Iterator[nn.Module]:
         """Residual blocks, each followed by its attention where there is one; then the samplers."""
@@ -233,15 +167,18 @@ class Encoder(nn.Module):
         self.conv_in = pick(CONVS, c.encoder_conv_in)(3, c.hidden_size, 3, 1, 1)
         self.down = nn.ModuleList()
         for i, width in enumerate(widths):
-            inputs = [widths[i - 1] if i else c.hidden_size] + [width] * (c.num_res_blocks - 1)
-            blocks = [pick(BLOCKS, c.encoder_resnet_blocks[i])(n, width) for n in inputs]
-            attns = [attention(width) for _ in inputs if resolution in c.attn_resolutions]
             space, time = c.encoder_spatial_downsample[i], c.encoder_temporal_downsample[i]
-            samplers = {
-                "downsample": pick(SPACE_DOWN, space)(width) if space else None,
-                "time_downsample": pick(TIME_DOWN, time)(width) if time else None,
-            }
-            self.down.append(Level(blocks, attns, samplers))
+            self.down.append(
+                Level(
+                    [widths[i - 1] if i else c.hidden_size] + [width] * c.num_res_blocks,
+                    c.encoder_resnet_blocks[i],
+                    attention if resolution in c.attn_resolutions else None,
+                    {
+                        "downsample": pick(SPACE_DOWN, space) if space else None,
+                        "time_downsample": pick(TIME_DOWN, time) if time else None,
+                    },
+                )
+            )
             resolution //= 2 if space else 1
         self.mid = Middle(pick(BLOCKS, c.encoder_mid_resnet), attention, widths[-1])
         self.norm_out = GroupNorm(widths[-1])
@@ -266,15 +203,18 @@ class Decoder(nn.Module):
         self.mid = Middle(pick(BLOCKS, c.decoder_mid_resnet), attention, widths[-1])
         levels = []
         for i, width in reversed(list(enumerate(widths))):
-            inputs = [widths[min(i + 1, len(widths) - 1)]] + [width] * c.num_res_blocks
-            blocks = [pick(BLOCKS, c.decoder_resnet_blocks[i])(n, width) for n in inputs]
-            attns = [attention(width) for _ in inputs if resolution in c.attn_resolutions]
             space, time = c.decoder_spatial_upsample[i], c.decoder_temporal_upsample[i]
-            samplers = {
-                "upsample": pick(SPACE_UP, space)(width) if space else None,
-                "time_upsample": pick(TIME_UP, time)(width) if time else None,
-            }
-            levels.append(Level(blocks, attns, samplers))
+            levels.append(
+                Level(
+                    [widths[min(i + 1, len(widths) - 1)]] + [width] * (c.num_res_blocks + 1),
+                    c.decoder_resnet_blocks[i],
+                    attention if resolution in c.attn_resolutions else None,
+                    {
+                        "upsample": pick(SPACE_UP, space) if space else None,
+                        "time_upsample": pick(TIME_UP, time) if time else None,
+                    },
+                )
+            )
             resolution *= 2 if space else 1
         self.up = nn.ModuleList(reversed(levels))
         self.norm_out = GroupNorm(widths[0])
@@ -313,25 +253,6 @@ class OdVae(nn.Module):
         return self.decoder(self.post_quant_conv(latents))
 
 
-def grid_of(config: OdConfig) -> Grid:
-    """Compression that the named samplers add up to; raises BadWeights where the decoder's differ."""
-    down = Grid(
-        time=2 ** sum(name in HALVES_TIME for name in config.downsamplers),
-        space=2 ** sum(name in SPACE_DOWN for name in config.downsamplers),
-    )
-    up = Grid(
-        time=2 ** sum(name in DOUBLES_TIME for name in config.upsamplers),
-        space=2 ** sum(name in SPACE_UP for name in config.upsamplers),
-    )
-    if up != down:
-        raise BadWeights(
-            f"config: the encoder shrinks time {down.time}× and space {down.space}×, "
-            f"the decoder grows them {up.time}× and {up.space}×",
-            "name as many samplers in the decoder as in the encoder",
-        )
-    return down
-
-
 def tilings(space: int, pixels: int, overlap: float) -> tuple[Tiling, Tiling]:
     """Tiles of `pixels` sharing a fraction `overlap` with their neighbour: (encode, decode).
 
@@ -366,16 +287,15 @@ def spec_of(config: Mapping[str, object], name: str = "od-vae", **facts) -> Mode
     """The spec of any config of the architecture; its release is told by the modules that halve time."""
     c = OdConfig.of(config)
     frames, latents, overlap = V12_CUTS if MERGED_DOWN in c.downsamplers else V11_CUTS
-    grid = grid_of(c)
     return ModelSpec(
         name=name,
         family="od_vae",
-        grid=grid,
-        channels=c.embed_dim if c.use_quant_layer else c.z_channels,
+        grid=c.grid,
+        channels=c.channels,
         plan=Plan(TimeRule(frames, overlap=1), TimeRule(latents, overlap=1)),
         scale=(SCALE,),
         config=dict(config),
-        tiles=partial(tilings, grid.space),
+        tiles=partial(tilings, c.grid.space),
         tile_overlap=overlap,
         **facts,
     )
@@ -384,29 +304,6 @@ def spec_of(config: Mapping[str, object], name: str = "od-vae", **facts) -> Mode
 def rename(key: str) -> str | None:
     """Our names are the authors'; the losses that a training checkpoint carries are dropped."""
     return None if "loss" in key.split(".") else key
-
-
-V12_CONFIG = {
-    "_class_name": "CausalVAEModel",
-    "encoder_conv_in": "Conv2d",
-    "encoder_attention": "AttnBlock3DFix",
-    "encoder_resnet_blocks": ["ResnetBlock2D", "ResnetBlock2D", "ResnetBlock3D", "ResnetBlock3D"],
-    "encoder_spatial_downsample": ["Downsample", MERGED_DOWN, MERGED_DOWN, ""],
-    "encoder_temporal_downsample": ["", "", "", ""],
-    "decoder_attention": "AttnBlock3DFix",
-    "decoder_spatial_upsample": ["", "SpatialUpsample2x", MERGED_UP, MERGED_UP],
-    "decoder_temporal_upsample": ["", "", "", ""],
-}
-V11_CONFIG = V12_CONFIG | {
-    "encoder_spatial_downsample": ["Downsample", "Downsample", "Downsample", ""],
-    "encoder_temporal_downsample": ["", "TimeDownsampleRes2x", "TimeDownsampleRes2x", ""],
-    "decoder_spatial_upsample": ["", "SpatialUpsample2x", "SpatialUpsample2x", "SpatialUpsample2x"],
-    "decoder_temporal_upsample": ["", "", "TimeUpsampleRes2x", "TimeUpsampleRes2x"],
-}
-V10_CONFIG = {  # all else is the default of the authors' class
-    "_class_name": "CausalVAEModel",
-    "encoder_temporal_downsample": ["TimeDownsample2x", "TimeDownsample2x", "", ""],
-}
 
 
 def _release(version: str, config: Mapping[str, object], file: str, summary: str) -> ModelSpec:
