@@ -30,6 +30,7 @@ from vidlatent.models.layers import (
 from vidlatent.models.od_config import MERGED_DOWN, MERGED_UP, V10_CONFIG, V11_CONFIG, V12_CONFIG, OdConfig
 from vidlatent.windows import Plan, Tiling, TimeRule
 
+DIFFUSERS_FILE = "diffusion_pytorch_model.safetensors"
 SCALE = 0.18215  # what the authors' diffusion models multiply latents by
 
 
@@ -260,21 +261,21 @@ def tilings(space: int, pixels: int, overlap: float) -> tuple[Tiling, Tiling]:
     put beside their place, so such an overlap is an error.
     """
     latents = pixels // space
-    step, blend = int(pixels * (1 - overlap)), int(latents * overlap)
-    latent_step, pixel_blend = int(latents * (1 - overlap)), int(pixels * overlap)
-    keep, pixel_keep = latents - blend, pixels - pixel_blend
-    if pixels % space or not 0 < step == keep * space or not 0 < latent_step * space == pixel_keep:
-        shares = ", ".join(f"{k / latents:g}" for k in (latents // 8, latents // 4) if k)
+    encode = Tiling(pixels, *_cut(pixels, latents, overlap), slivers=True)
+    decode = Tiling(latents, *_cut(latents, pixels, overlap), slivers=True)
+    if pixels % space or encode.step != encode.keep * space or decode.keep != decode.step * space:
         raise UsageError(
             f"tiles of {pixels} px with overlap {overlap} do not fit a grid of {space} px: "
-            f"pixels would step by {step}, latents by {keep} × {space} = {keep * space}",
-            f"take a multiple of {8 * space} px with overlap 0.125 or 0.25"
-            if not shares
-            else f"overlaps that fit: 0, {shares}",
+            f"pixels would step by {encode.step}, latents by {encode.keep} × {space} = {encode.keep * space}",
+            f"take a multiple of {8 * space} px, and an overlap of 0.125 or 0.25",
         )
-    return Tiling(pixels, step, blend, keep, True), Tiling(
-        latents, latent_step, pixel_blend, pixel_keep, True
-    )
+    return encode, decode
+
+
+def _cut(size: int, outputs: int, overlap: float) -> tuple[int, int, int]:
+    """Step of a tile, and what of its outputs is blended and kept."""
+    blend = int(outputs * overlap)
+    return int(size * (1 - overlap)), blend, outputs - blend
 
 
 # Frames and latents between window starts, and tile overlap, as each release's code sets them. v1.0 declares
@@ -316,13 +317,8 @@ FAMILY = Family(
     name="od_vae",
     class_names=("CausalVAEModel",),
     specs=(
-        _release("1.0", V10_CONFIG, "diffusion_pytorch_model.safetensors", "Open-Sora-Plan 1.0: all 3-D"),
-        _release(
-            "1.1",
-            V11_CONFIG,
-            "diffusion_pytorch_model.safetensors",
-            "Open-Sora-Plan 1.1: half 2-D encoder, learned mix",
-        ),
+        _release("1.0", V10_CONFIG, DIFFUSERS_FILE, "Open-Sora-Plan 1.0: all 3-D"),
+        _release("1.1", V11_CONFIG, DIFFUSERS_FILE, "Open-Sora-Plan 1.1: half 2-D encoder, learned mix"),
         _release("1.2", V12_CONFIG, "checkpoint.ckpt", "OD-VAE as published (variant 4), Open-Sora-Plan 1.2"),
     ),
     spec_of=spec_of,
