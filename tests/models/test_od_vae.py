@@ -190,6 +190,8 @@ def test_tiles_that_would_lie_beside_their_place_are_refused():
         tilings(8, 256, 0.1)
     with pytest.raises(UsageError, match="do not fit a grid of 8 px"):
         tilings(8, 100, 0.25)
+    with pytest.raises(UsageError, match="would step by 0"):
+        tilings(8, 16, 0.97)
 
 
 TINY = {

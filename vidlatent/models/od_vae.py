@@ -261,15 +261,16 @@ def tilings(space: int, pixels: int, overlap: float) -> tuple[Tiling, Tiling]:
     put beside their place, so such an overlap is an error.
     """
     latents = pixels // space
-    encode = Tiling(pixels, *_cut(pixels, latents, overlap), slivers=True)
-    decode = Tiling(latents, *_cut(latents, pixels, overlap), slivers=True)
-    if pixels % space or encode.step != encode.keep * space or decode.keep != decode.step * space:
+    step, blend, keep = _cut(pixels, latents, overlap)
+    latent_step, pixel_blend, pixel_keep = _cut(latents, pixels, overlap)
+    if pixels % space or not 0 < step == keep * space or not 0 < latent_step * space == pixel_keep:
         raise UsageError(
             f"tiles of {pixels} px with overlap {overlap} do not fit a grid of {space} px: "
-            f"pixels would step by {encode.step}, latents by {encode.keep} × {space} = {encode.keep * space}",
+            f"pixels would step by {step}, latents by {keep} × {space} = {keep * space}",
             f"take a multiple of {8 * space} px, and an overlap of 0.125 or 0.25",
         )
-    return encode, decode
+    encode = Tiling(pixels, step, blend, keep, slivers=True)
+    return encode, Tiling(latents, latent_step, pixel_blend, pixel_keep, slivers=True)
 
 
 def _cut(size: int, outputs: int, overlap: float) -> tuple[int, int, int]:
