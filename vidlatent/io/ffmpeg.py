@@ -21,7 +21,10 @@ def open_input(path: str, hwaccel: str | None = None) -> InputContainer:
     if path != STDIN and not Path(path).exists():
         raise BadVideo(f"{path}: no such file")
     source, kind = (sys.stdin.buffer, "yuv4mpegpipe") if path == STDIN else (path, None)
-    with naming_errors(path, "not a video, or one that libav cannot read"):
+    what = "not a video, or one that libav cannot read"
+    if hwaccel is not None:
+        what = f"cannot be opened with --hwaccel {hwaccel} on this machine"
+    with naming_errors(path, what):
         return av.open(source, format=kind, metadata_errors="replace", hwaccel=_accelerator(hwaccel))
 
 

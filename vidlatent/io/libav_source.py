@@ -21,6 +21,7 @@ from vidlatent.io.probe import describe, pick_stream, stream_duration
 from vidlatent.io.resample import Framing, Rate, select
 from vidlatent.io.siting import is_untold, left_siting
 from vidlatent.io.timeline import Timeline
+from vidlatent.io.tonemap import SDR, tonemap
 from vidlatent.io.video_info import Frame, ReadOptions
 
 Timed = tuple[VideoFrame, int, int]  # picture, pts and duration in ticks
@@ -79,6 +80,10 @@ class LibavSource:
         if self._options.fps is not None:
             fps = self._options.fps
             self.info = replace(self.info, time_base=Rate(fps).time_base, average_rate=fps)
+        self._transfer = info.colour.transfer
+        self._tonemapped = self._options.tonemap and info.colour.hdr and info.deep
+        if self._tonemapped:
+            self.info = replace(self.info, colour=SDR)
         self._reader = colours.RgbReader(info.deep, self._orientation)
         self._note_assumptions(first, bytes(matrix) if matrix else None)
 
@@ -118,6 +123,10 @@ class LibavSource:
         if guessed := [name for name in ("matrix", "range") if name in info.colour.assumed]:
             said = ", ".join(f"{name} {getattr(info.colour, name)}" for name in guessed)
             self.notices.append(f"colour not tagged, assumed: {said}")
+        if self._tonemapped:
+            self.notices.append(f"tone-mapped from {self._transfer} to BT.709 (BT.2390, 1000 to 203 cd/m²)")
+        elif self._options.tonemap:
+            self.notices.append("nothing to tone-map: the video is not tagged as PQ or HLG")
         if colours.has_alpha(first.format) and info.codec != "gif":
             self.notices.append("transparency dropped")
         if matrix and (angle := odd_angle(matrix)) is not None:
@@ -214,7 +223,8 @@ class LibavSource:
             framing = Framing.plan(size, Fraction(1), self._options)
         sited = picture if self._siting is None else self._siting(picture)
         rgb = self._reader(sited, self._colour_of(picture))
-        return framing.apply(rgb)
+        rgb = framing.apply(rgb)
+        return tonemap(rgb, self._transfer) if self._tonemapped else rgb
 
     def __enter__(self) -> Self:
         return self
