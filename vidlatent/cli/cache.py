@@ -1,14 +1,20 @@
 """`vidlatent cache`."""
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperGroup
 
 from vidlatent.cli import options as o
 from vidlatent.cli.console import print_json, say
+from vidlatent.errors import UsageError
+
+if TYPE_CHECKING:
+    from vidlatent.jobs.cache.run import Tally
 
 
 class RunByDefault(TyperGroup):
@@ -94,6 +100,19 @@ def run(  # noqa: PLR0913  every flag is a parameter
     rehash: Annotated[
         bool, typer.Option("--rehash", help="Hash all sources, also those that look unchanged.")
     ] = False,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Of the model on a CPU.  [default: all cores]")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", help="local, or ray: actors on a Ray cluster.")
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option("--ray-address", help="Of a running cluster.  [default: one on this machine]"),
+    ] = None,
+    ray_actors: Annotated[
+        int | None, typer.Option("--ray-actors", min=1, help="Models in the cluster.  [default: one per GPU]")
+    ] = None,
     plan_only: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done.")] = False,
     as_json: o.JsonOption = False,
 ) -> int:
@@ -101,6 +120,7 @@ def run(  # noqa: PLR0913  every flag is a parameter
     from vidlatent.jobs.cache.plan import device_from, shard_from
     from vidlatent.jobs.cache.recipe import Recipe
     from vidlatent.jobs.cache.run import RunOptions
+    from vidlatent.jobs.cache.run import run as run_cache
     from vidlatent.jobs.encode import ReadOptions, load_model
 
     read = ReadOptions(
@@ -115,7 +135,7 @@ def run(  # noqa: PLR0913  every flag is a parameter
         tonemap=tonemap,
         allow_truncated=allow_truncated,
     )
-    options = RunOptions(workers, o.nbytes(max_memory), shard_from(shard), retry_failed, rehash)
+    options = RunOptions(workers, o.nbytes(max_memory), shard_from(shard), retry_failed, rehash, threads)
     ready = load_model(model or "pocket", device or device_from(), dtype, weights, config)
     recipe = Recipe(
         plan=ready.plan(window, None, tile, overlap),
@@ -126,8 +146,19 @@ def run(  # noqa: PLR0913  every flag is a parameter
         buckets=tuple(o.integers(text, "--bucket", 2, "832x480") for text in bucket or ()),
         chunk_s=o.seconds(chunk, "--chunk"),
     )
-    job = (sources, output, ready, recipe, options)
-    return show_plan(*job, as_json) if plan_only else show_run(*job, max_failures, as_json)
+    if plan_only:
+        return show_plan(sources, output, ready, recipe, options, as_json)
+    if engine == "ray":
+        from vidlatent.jobs.cache.ray_engine import ModelChoice, RayOptions, run_on_ray
+
+        choice = ModelChoice(model, device, dtype, weights, config)
+        where = RayOptions(ray_address, ray_actors)
+        return show_run(
+            partial(run_on_ray, sources, output, choice, recipe, options, where), max_failures, as_json
+        )
+    if engine != "local":
+        raise UsageError(f"--engine {engine}: unknown", "local or ray")
+    return show_run(partial(run_cache, sources, output, ready, recipe, options), max_failures, as_json)
 
 
 def show_plan(sources, output, model, recipe, options, as_json: bool) -> int:
@@ -140,21 +171,20 @@ def show_plan(sources, output, model, recipe, options, as_json: bool) -> int:
     return 0
 
 
-def show_run(sources, output, model, recipe, options, max_failures: int, as_json: bool) -> int:  # noqa: PLR0913
+def show_run(run_cache: Callable[..., "Tally"], max_failures: int, as_json: bool) -> int:
     """Run, and say what came of it."""
     from vidlatent.cli.app import TERMINATED
     from vidlatent.cli.cache_progress import ClipLines, line
-    from vidlatent.jobs.cache.run import run as run_cache
 
     progress = ClipLines()
     try:
-        tally = run_cache(sources, output, model, recipe, options, progress)
+        tally = run_cache(progress=progress)
     finally:
         progress.close()
-    say(f"{output}: {line(tally)}")
+    say(line(tally))
     say(f"{tally.done} made, {tally.reused} there already, {tally.skipped} no videos, {tally.failed} failed")
     if tally.failed:
-        say(f"see what failed with `vidlatent cache status {output}`")
+        say("`vidlatent cache status` says what failed, and why")
     if as_json:
         print_json(tally.facts())
     if tally.stopped:

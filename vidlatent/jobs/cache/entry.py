@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from vidlatent.engine.model import Model
 from vidlatent.files import sha256_file
 from vidlatent.io.latent_file import open_latent
@@ -94,6 +96,7 @@ def done_row(task: Task, path: Path, seconds: float = 0.0, notices: tuple[str, .
             seconds=round(seconds, 3),
             notices=notices,
             model=latents.header.model,
+            threads=torch.get_num_threads() if latents.header.device_kind == "cpu" else 0,
         )
 
 

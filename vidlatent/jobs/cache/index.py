@@ -5,6 +5,7 @@ none of that. A file changed within the last moments may change again within the
 such a one is not remembered (the trick is git's).
 """
 
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -26,17 +27,24 @@ class Index:
 
     def __init__(self, store: Store, trusting: bool = True) -> None:
         self._journal = Journal(store.index)
-        self._known = {_name(r): r for r in records(store.index)} if trusting else {}
+        self._known: dict[tuple[str, int], str] = {}  # packed: there may be millions
+        for record in records(store.index) if trusting else ():
+            self._take(record)
 
     def recall(self, clip: Clip, ask: Look) -> Seen | None:
         """What was seen of a file that has not changed since; None where that does not answer `ask`."""
-        found = self._known.get((clip.name, ask.stream))
-        if found is None or _state(clip) != (found["size"], found["mtime_ns"]):
+        packed = self._known.get((clip.name, ask.stream))
+        if packed is None:
             return None
-        probe = _probe(found["probe"])
-        if (ask.hashed and not found["sha256"]) or (ask.timed and probe.first_s is None):
+        *state, sha256, facts = json.loads(packed)
+        probe = _probe(facts)
+        if (
+            _state(clip) != tuple(state)
+            or (ask.hashed and not sha256)
+            or (ask.timed and probe.first_s is None)
+        ):
             return None
-        return Seen(found["sha256"], probe)
+        return Seen(sha256, probe)
 
     def learn(self, clip: Clip, ask: Look, seen: Seen) -> None:
         """Remember what was seen of a file, if it has been at rest for a while."""
@@ -51,16 +59,16 @@ class Index:
             "sha256": seen.sha256,
             "probe": plain(vars(seen.probe)),
         }
-        self._known[_name(record)] = record
+        self._take(record)
         self._journal.append(record)
+
+    def _take(self, record: Mapping) -> None:
+        packed = [record[name] for name in ("size", "mtime_ns", "sha256", "probe")]
+        self._known[record["source"], record["stream"]] = json.dumps(packed)
 
     def close(self) -> None:
         """Close the journal."""
         self._journal.close()
-
-
-def _name(record: Mapping) -> tuple[str, int]:
-    return record["source"], record["stream"]
 
 
 def _state(clip: Clip) -> tuple[int, int] | None:

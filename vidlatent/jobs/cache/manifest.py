@@ -12,14 +12,15 @@ DONE, FAILED, SKIPPED, DAMAGED = "done", "failed", "skipped", "damaged"
 _RANK = {SKIPPED: 0, DAMAGED: 1, FAILED: 1, DONE: 2}  # of two rows of one attempt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # millions of them are held
 class Row:
     """What became of one clip. Of a clip's rows the one with the highest `attempt` counts.
 
     `source` is the file's absolute path (a tar member: TAR::MEMBER), `span` is [start, end, frames] where
     only a part is meant, `recipe` names a file of the cache's recipes folder. `key` is empty where the
     source could not even be read. `checksum` is the sha256 of the entry's file, `bytes` its size, `shape`
-    that of the latents, [t, C, h, w]; `read` holds the options it was read with; `at` is unix time.
+    that of the latents, [t, C, h, w]; `read` holds the options it was read with, `threads` of the CPU that
+    the model had (0: a GPU); `at` is unix time.
     """
 
     source: str
@@ -40,6 +41,7 @@ class Row:
     notices: tuple[str, ...] = ()
     read: Mapping[str, object] = field(default_factory=dict)
     model: str = ""
+    threads: int = 0
     facts: Mapping[str, object] = field(default_factory=dict)
     attempt: int = 1
     at: float = 0.0

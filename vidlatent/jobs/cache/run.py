@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
 from os import cpu_count
 from pathlib import Path
@@ -36,7 +36,8 @@ class RunOptions:
     """How to go about it; nothing here changes an entry.
 
     `workers` is the number of reading processes. `max_memory` bounds all processes together, in bytes.
-    `rehash` trusts no earlier hash of a file that looks unchanged.
+    `rehash` trusts no earlier hash of a file that looks unchanged. `threads` of a model on the CPU; sums
+    of floats depend on it in their last bits, so it is told in every row.
     """
 
     workers: int | None = None
@@ -44,6 +45,7 @@ class RunOptions:
     shard: Shard = ALL
     retry_failed: bool = False
     rehash: bool = False
+    threads: int | None = None
 
 
 @dataclass
@@ -99,8 +101,37 @@ def run(
 ) -> Tally:
     """Cache every clip of `sources` in the folder `root`; every file ends as a row of the manifest."""
     options = options or RunOptions()
-    store = Store.create(root)
-    planner = Planner(recipe, ModelIdentity.of(model))
+    Store.create(root)
+    with crew(root, model, recipe, options) as workers:
+        workers.makers.progress = progress or Quiet()
+        clips = workers.survey.share(list(scan(sources, root)), options.shard)
+        workers.makers.tally.clips = len(clips)
+        return workers.work(clips)
+
+
+@dataclass(frozen=True)
+class Crew:
+    """All that a run needs, open: who looks at clips, who plans, who reads, and who makes entries."""
+
+    survey: Survey
+    planner: Planner
+    makers: "Makers"
+    readers: Readers
+    stop: Stop
+
+    def work(self, clips: Iterable[Clip]) -> Tally:
+        """Cache these clips."""
+        videos = self.makers.skip_sidecars(clips, self.planner.recipe_id)
+        self.makers.work(self.planner.tasks(self.survey.found(videos)), self.readers, self.stop)
+        return self.makers.tally
+
+
+@contextmanager
+def crew(root: Path, model: Model, recipe: Recipe, options: RunOptions) -> Iterator[Crew]:
+    """Everybody who works on the cache at `root`, while the block runs."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    store, planner = Store.open(root), Planner(recipe, ModelIdentity.of(model))
     store.note(store.recipes / f"{planner.recipe_id}.json", canonical(described(recipe, planner.model)))
     workers = default_workers(options)
     scouts_count = max(1, workers // 2)
@@ -112,14 +143,8 @@ def run(
         Readers(workers, memory.queue) as readers,
         Stop() as stop,
     ):
-        survey = Survey(recipe, scouts, index)
-        clips = survey.share(list(scan(sources, root)), options.shard)
         makers = Makers(store, model, manifest, memory, options.retry_failed)
-        makers.progress = progress or Quiet()
-        makers.tally.clips = len(clips)
-        videos = makers.skip_sidecars(clips, planner.recipe_id)
-        makers.work(planner.tasks(survey.found(videos)), readers, stop)
-        return makers.tally
+        yield Crew(Survey(recipe, scouts, index), planner, makers, readers, stop)
 
 
 def default_workers(options: RunOptions) -> int:

@@ -22,7 +22,7 @@ PATH_COLUMNS = ("path", "video_path", "video", "file_name", "filename", "file")
 MEMBER = "::"  # between a tar and the name of a file in it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # millions of them are held
 class Clip:
     """One video to cache. `member` is (offset, bytes) inside the tar at `path`; None: the file itself.
 

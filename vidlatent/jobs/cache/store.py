@@ -24,6 +24,8 @@ class Store:
         """The cache at `root`, made where there is none; a folder that holds anything else is refused."""
         if (root / MARKER).exists():
             return cls.open(root)
+        if root.exists() and not root.is_dir():
+            raise UsageError(f"{root}: is no folder", "name a new folder")
         with naming_disk_errors(root):
             root.mkdir(parents=True, exist_ok=True)
             strangers = [p.name for p in root.iterdir() if p.name != MARKER and not p.name.startswith(".")]

@@ -22,6 +22,7 @@ from vidlatent.jobs.cache.messages import Closed, Failure, Opened, Pixels, Read,
 from vidlatent.jobs.cache.survey import Look, Seen
 
 T = TypeVar("T")
+AHEAD = 4  # sources that are looked at ahead of time, per process
 _POLL_S = 0.1
 _PIPE_BYTES = 1 << 20
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux
@@ -248,19 +249,29 @@ class Readers:
         for worker in self._workers:
             free.put(worker)
         ahead: deque = deque()
-        with ThreadPoolExecutor(len(self._workers)) as pool:
+        pool = ThreadPoolExecutor(len(self._workers))
+        try:
             for item in items:
                 ahead.append((item, pool.submit(_seen, free, question(item))))
-                if len(ahead) > 4 * len(self._workers):
-                    item, seen = ahead.popleft()
-                    yield item, seen.result()
-            for item, seen in ahead:
-                yield item, seen.result()
+                if len(ahead) > AHEAD * len(self._workers):
+                    first, seen = ahead.popleft()
+                    yield first, seen.result()
+            for first, seen in ahead:
+                yield first, seen.result()
+        except BaseException:  # nobody waits for the rest, which may be the hash of a long film
+            self.kill()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End all processes; those that are asked again begin anew."""
         for worker in self._workers:
             worker.kill()
 

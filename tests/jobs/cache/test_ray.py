@@ -1,0 +1,75 @@
+"""The same cache from Ray: byte for byte, and with a worker killed on the way."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray.data", reason="needs the extra: pip install 'vidlatent[ray]'")
+
+from vidlatent.jobs.cache.ray_engine import RayOptions, run_on_ray
+from vidlatent.jobs.cache.run import RunOptions
+from vidlatent.jobs.decode import ModelChoice
+
+CLIPS = 12
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two workers on this machine."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory, clips) -> Path:
+    folder = clips.write_clips(tmp_path_factory.mktemp("ray") / "videos", CLIPS)
+    (folder / "empty.mp4").touch()
+    (folder / "notes.txt").write_text("words")
+    clips.cache(folder, folder.parent / "local")
+    return folder
+
+
+def on_ray(videos: Path, root: Path, clips):
+    choice, options = ModelChoice("toy", "cpu"), RunOptions(workers=1)
+    return run_on_ray([str(videos)], root, choice, clips.recipe(), options, RayOptions(actors=2))
+
+
+def kill_an_actor(root: Path, killed: list[int]) -> None:
+    """Kill −9 whoever wrote the first row; its process is in the journal's name."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if journals := list((root / "manifest").glob("*.jsonl")):
+            pid = int(journals[0].stem.rpartition("-")[2])
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+            return
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_cache_byte_for_byte(cluster, videos, tmp_path, clips):
+    tally = on_ray(videos, tmp_path / "cache", clips)
+    assert (tally.done, tally.failed, tally.skipped) == (CLIPS, 1, 1)
+    assert clips.objects(tmp_path / "cache") == clips.objects(videos.parent / "local")
+    assert clips.truth(tmp_path / "cache") == clips.truth(videos.parent / "local")
+
+
+@pytest.mark.slow
+def test_a_worker_killed_in_mid_run_costs_nothing_but_time(cluster, videos, tmp_path, clips):
+    root, killed = tmp_path / "cache", []
+    killer = threading.Thread(target=kill_an_actor, args=(root, killed))
+    killer.start()
+    on_ray(videos, root, clips)
+    killer.join()
+    assert killed
+    writers = {path.stem.rpartition("-")[2] for path in (root / "manifest").glob("*.jsonl")}
+    assert len(writers) > 1
+    assert clips.objects(root) == clips.objects(videos.parent / "local")
+    assert clips.truth(root) == clips.truth(videos.parent / "local")
