@@ -117,6 +117,16 @@ def test_a_clip_changed_a_moment_ago_is_not_taken_for_known(tmp_path, clips):
     assert clips.cache(clip.parent, tmp_path / "cache").done == 1
 
 
+def test_a_clip_that_changes_while_it_is_read_gives_no_entry(tmp_path, clips, monkeypatch):
+    clip = clips.write_clip(tmp_path / "videos/clip.avi", 1)
+    opened = RemoteVideo.__enter__
+    monkeypatch.setattr(RemoteVideo, "__enter__", lambda video: os.utime(clip, (1e9, 1e9)) or opened(video))
+    clips.cache(clip.parent, tmp_path / "cache")
+    (row,) = clips.rows(tmp_path / "cache")
+    assert row.status == "failed" and "changed while it was read" in row.error
+    assert not clips.objects(tmp_path / "cache")
+
+
 def test_failures_stay_until_they_are_to_be_retried(tmp_path, clips):
     torn = clips.write_clip(tmp_path / "videos/torn.avi", 1)
     torn.write_bytes(torn.read_bytes()[:-5000])

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from vidlatent.engine.model import Model
+from vidlatent.errors import BadInput
 from vidlatent.files import sha256_file
 from vidlatent.io.latent_file import open_latent
 from vidlatent.io.video_source import ReadOptions, VideoSource
@@ -14,6 +15,7 @@ from vidlatent.jobs.cache.manifest import DONE, FAILED, Row
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.survey import State, state_of
 from vidlatent.jobs.encode import Tally, append_all, finished, header_for, open_writer
 from vidlatent.jobs.progress import SILENT
 
@@ -31,6 +33,7 @@ class Task:
     key: str = ""
     source_sha256: str = ""
     error: str | None = None
+    state: State = None  # of the file when it was hashed
 
     @property
     def read(self) -> ReadOptions:
@@ -77,7 +80,14 @@ def make_entry(video: VideoSource, task: Task, target: Path, model: Model) -> No
         clock = tally.clock(video.info.time_base)
         header = finished(header, task.source_sha256, clock, model)
         source = replace(header.source, sha256=task.source_sha256)
+        refuse_changed(task)
         writer.close(clock, None, replace(header, source=source))
+
+
+def refuse_changed(task: Task) -> None:
+    """Raise BadInput where the file is no longer the one whose bytes are in the key."""
+    if task.state is not None and state_of(task.clip.path) != task.state:
+        raise BadInput(f"{task.clip.name}: changed while it was read", "run again with --retry-failed")
 
 
 def done_row(task: Task, path: Path, seconds: float = 0.0, notices: tuple[str, ...] = ()) -> Row:

@@ -6,7 +6,6 @@ such a one is not remembered (the trick is git's).
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from fractions import Fraction
@@ -16,7 +15,7 @@ from vidlatent.jobs.cache.key import plain
 from vidlatent.jobs.cache.probe import Probe
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.cache.survey import Look, Seen
+from vidlatent.jobs.cache.survey import Look, Seen, state_of
 
 SETTLED_S = 2.0
 _FRACTIONS = ("sar", "duration_s", "rate", "first_s")
@@ -26,7 +25,7 @@ class Index:
     """Hashes and probes of files, and the journal of this process; with `trusting` False it knows nothing."""
 
     def __init__(self, store: Store, trusting: bool = True) -> None:
-        self._journal = Journal(store.index)
+        self._journal = Journal(store.index, durable=False)
         self._known: dict[tuple[str, int], str] = {}  # packed: there may be millions
         for record in records(store.index) if trusting else ():
             self._take(record)
@@ -38,17 +37,14 @@ class Index:
             return None
         *state, sha256, facts = json.loads(packed)
         probe = _probe(facts)
-        if (
-            _state(clip) != tuple(state)
-            or (ask.hashed and not sha256)
-            or (ask.timed and probe.first_s is None)
-        ):
+        changed = state_of(clip.path) != tuple(state)
+        if changed or (ask.hashed and not sha256) or (ask.timed and probe.first_s is None):
             return None
-        return Seen(sha256, probe)
+        return Seen(sha256, probe, state=tuple(state))
 
     def learn(self, clip: Clip, ask: Look, seen: Seen) -> None:
         """Remember what was seen of a file, if it has been at rest for a while."""
-        state = _state(clip)
+        state = seen.state
         if seen.probe is None or state is None or time.time() - state[1] / 1e9 < SETTLED_S:
             return
         record = {
@@ -69,15 +65,6 @@ class Index:
     def close(self) -> None:
         """Close the journal."""
         self._journal.close()
-
-
-def _state(clip: Clip) -> tuple[int, int] | None:
-    """Size and modification time of the file, or of the tar it is in; None for a folder of images."""
-    try:
-        found = os.stat(clip.path)
-    except OSError:
-        return None
-    return (found.st_size, found.st_mtime_ns) if not clip.path.is_dir() else None
 
 
 def _probe(facts: Mapping) -> Probe:

@@ -1,8 +1,8 @@
 """Lines of JSON that survive kill −9 and many writers, also on a network disk.
 
 Every writer appends to a file of its own, so nobody ever writes where another does: no lock is needed,
-and none is trusted. A line is one `write` and one `fsync`; a line cut short by a crash has no newline, and
-is not read. SQLite would need working POSIX locks, which network disks often only pretend to have.
+and none is trusted. A line is one `write`, and one `fsync` where it matters; a line cut short by a crash has
+no newline, and is not read. SQLite would need working POSIX locks, which network disks often only pretend to have.
 """
 
 import json
@@ -16,20 +16,24 @@ SUFFIX = ".jsonl"
 
 
 class Journal:
-    """What one writer appends to a folder of journals; its file is made with the first line."""
+    """What one writer appends to a folder of journals; its file is made with the first line.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Lines that can be found out again need not be `durable`: a power cut may take them.
+    """
+
+    def __init__(self, folder: Path, durable: bool = True) -> None:
+        self._folder, self._durable = folder, durable
         self._descriptor: int | None = None
 
     def append(self, *records: Mapping[str, object]) -> None:
-        """Write records durably: once this returns they survive a power cut."""
+        """Write records; once this returns they survive a kill −9, durable ones a power cut."""
         if self._descriptor is None:
             self._descriptor = _created(self._folder)
         lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records).encode()
         while lines:  # a signal or a full disk may cut a write short
             lines = lines[os.write(self._descriptor, lines) :]
-        os.fsync(self._descriptor)
+        if self._durable:
+            os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Close the file, if there is one."""

@@ -102,7 +102,7 @@ class Planner:
             for start, end in spans(recipe, seen.probe):
                 part = replace(recipe, read=replace(recipe.read, start=start, end=end), chunk_s=None)
                 key = entry_key(seen.sha256, part, self.model) if seen.sha256 else ""
-                yield Task(clip, part, name, key, seen.sha256, seen.error)
+                yield Task(clip, part, name, key, seen.sha256, seen.error, seen.state)
 
 
 def own_recipe(recipe: Recipe, clip: Clip) -> Recipe:

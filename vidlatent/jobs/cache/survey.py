@@ -1,6 +1,7 @@
 """What must be known of a source before it is encoded: its bytes' sha256, and what its header says."""
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,16 @@ from vidlatent.io.video_source import ReadOptions, VideoInfo, open_video
 from vidlatent.jobs.cache.probe import Probe
 
 Member = tuple[int, int] | None  # (offset, bytes) inside a tar
+State = tuple[int, int] | None  # (bytes, modification time in ns); None for a folder of images
+
+
+def state_of(path: Path) -> State:
+    """By what a file is known to have changed; None where there is none, or a folder."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_size, found.st_mtime_ns) if not path.is_dir() else None
 
 
 @dataclass(frozen=True)
@@ -29,11 +40,15 @@ class Look:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was found: `error` where it is no video; the hash is there even then."""
+    """What was found: `error` where it is no video; the hash is there even then.
+
+    `state` is the file's (the tar's) size and modification time when it was looked at.
+    """
 
     sha256: str = ""
     probe: Probe | None = None
     error: str | None = None
+    state: State = None
 
 
 @contextmanager

@@ -7,20 +7,25 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from vidlatent.errors import OutOfResources, VidlatentError
 from vidlatent.io.video_source import open_video
 from vidlatent.jobs.cache.messages import Answer, Closed, Failure, Opened, Pixels, Read, receive, send
-from vidlatent.jobs.cache.survey import Look, Seen, hashed, look, on_disk
+from vidlatent.jobs.cache.survey import Look, Seen, hashed, look, on_disk, state_of
 
 
 def answers(ask: Look | Read) -> Iterator[tuple[Answer, object]]:
     """Every answer to a question, and the bytes that go with it; any failure is an answer too."""
     name, here = str(ask.path), ask.path
     try:
+        state = state_of(ask.path)
         with on_disk(ask.path, ask.member) as here:
-            yield from _frames(here, ask) if isinstance(ask, Read) else _looked(here, ask)
+            if isinstance(ask, Read):
+                yield from _frames(here, ask)
+            else:
+                yield replace(_looked(here, ask), state=state), b""
     except VidlatentError as e:
         yield Failure(str(e).replace(str(here), name), e.exit_code == OutOfResources.exit_code), b""
     except OSError as e:
@@ -31,13 +36,13 @@ def answers(ask: Look | Read) -> Iterator[tuple[Answer, object]]:
         yield Failure(f"{name}: {type(e).__name__}: {e}"), b""
 
 
-def _looked(path: Path, ask: Look) -> Iterator[tuple[Answer, object]]:
+def _looked(path: Path, ask: Look) -> Seen:
     try:
-        yield look(path, ask), b""
+        return look(path, ask)
     except VidlatentError as e:  # no video, but its bytes are known
         if not path.exists():
             raise
-        yield Seen(hashed(path) if ask.hashed else "", error=str(e).replace(str(path), str(ask.path))), b""
+        return Seen(hashed(path) if ask.hashed else "", error=str(e).replace(str(path), str(ask.path)))
 
 
 def _frames(path: Path, ask: Read) -> Iterator[tuple[Answer, object]]:
