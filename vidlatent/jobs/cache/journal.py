@@ -2,7 +2,8 @@
 
 Every writer appends to a file of its own, so nobody ever writes where another does: no lock is needed,
 and none is trusted. A line is one `write`, and one `fsync` where it matters; a line cut short by a crash has
-no newline, and is not read. SQLite would need working POSIX locks, which network disks often only pretend to have.
+no newline, and is not read. SQLite would need working POSIX locks, which network disks often only pretend
+to have.
 """
 
 import json
