@@ -6,7 +6,7 @@ import sys
 import typer
 
 from vidlatent.allocator import map_large_blocks
-from vidlatent.cli import bench, cache, compare, decode, encode, inspect, models
+from vidlatent.cli import bench, cache, compare, compat, decode, encode, inspect, models
 from vidlatent.cli.console import complain
 from vidlatent.errors import OutOfResources, VidlatentError
 
@@ -26,6 +26,7 @@ app.command("decode", epilog="Example: vidlatent decode in.latent -o out.mp4")(d
 app.command("inspect", epilog="Example: vidlatent inspect in.latent --verify")(inspect.command)
 app.command("bench", epilog=bench.EPILOG)(bench.command)
 app.command("compare", epilog=compare.EPILOG)(compare.command)
+app.command("compat", epilog=compat.EPILOG)(compat.command)
 app.add_typer(cache.app, name="cache")
 app.add_typer(models.app, name="models")
 
