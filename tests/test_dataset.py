@@ -12,7 +12,7 @@ import vidlatent
 from vidlatent.errors import BadInput
 from vidlatent.jobs.cache.export import ExportOptions, export
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.dataset import BucketSampler, LatentDataset, LatentStream, OpenFiles, collate
+from vidlatent.jobs.dataset import BucketSampler, LatentDataset, LatentStream, OpenFiles
 
 _spec = importlib.util.spec_from_file_location(
     "cache_clips", Path(__file__).parent / "jobs" / "cache" / "clips.py"
@@ -67,7 +67,10 @@ def test_random_crops_are_exactly_the_slices_that_open_latent_gives(cached, work
     expected = slices(cached)
     sampler = BucketSampler(LatentDataset(cached, crop=CROP), batch_size=2)
     loader = DataLoader(
-        LatentDataset(cached, crop=CROP), batch_sampler=sampler, num_workers=workers, collate_fn=collate
+        LatentDataset(cached, crop=CROP),
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=LatentDataset.collate,
     )
     seen = 0
     for batch in loader:

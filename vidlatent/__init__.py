@@ -22,7 +22,6 @@ _HOMES = {
     "LatentDataset": "vidlatent.jobs.dataset",
     "LatentStream": "vidlatent.jobs.dataset",
     "BucketSampler": "vidlatent.jobs.dataset",
-    "collate": "vidlatent.jobs.dataset",
     "Posterior": "vidlatent.models.base",
     "VidlatentError": "vidlatent.errors",
 }

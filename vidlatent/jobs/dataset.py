@@ -64,6 +64,13 @@ class LatentDataset(Dataset):
         t, *rest = self.entries[index % len(self)].shape
         return (self.crop or t, *rest)  # type: ignore[return-value]
 
+    @staticmethod
+    def collate(samples: list[dict[str, object]]) -> dict[str, object]:
+        """For `DataLoader(collate_fn=…)`: tensors of equal shape as [B, …], all else as lists."""
+        tensors = {name for name, value in samples[0].items() if isinstance(value, (Tensor, int))}
+        columns = {name: [item[name] for item in samples] for name in samples[0]}
+        return {name: default_collate(held) if name in tensors else held for name, held in columns.items()}
+
     def _start(self, entry: Entry, epoch: int, index: int) -> int:
         if self.crop is None:
             return 0
@@ -87,13 +94,6 @@ def normalised(latents: Tensor, reader: LatentReader) -> Tensor:
     header = reader.header
     scale, shift = (torch.tensor(values).view(-1, 1, 1) for values in (header.scale, header.shift))
     return (latents.float() - shift) * scale
-
-
-def collate(samples: list[dict[str, object]]) -> dict[str, object]:
-    """Tensors of equal shape as [B, …]; everything else as a list, whatever it is."""
-    tensors = {name for name, value in samples[0].items() if isinstance(value, (Tensor, int))}
-    columns = {name: [item[name] for item in samples] for name in samples[0]}
-    return {name: default_collate(held) if name in tensors else held for name, held in columns.items()}
 
 
 class OpenFiles:

@@ -1,8 +1,8 @@
 """The same job on a Ray cluster: actors receive paths, write entries and rows, and return counts.
 
 Frames never travel through Ray, and Ray's own bookkeeping is not trusted: the manifest in the cache's
-folder, which every node must reach, says what is done. An actor that dies is begun again, its clips are given
-out once more, and those that are finished are found in the manifest.
+folder, which every node must reach, says what is done. An actor that dies is begun again by Ray Data, its
+clips are given out once more, and those that are finished are found in the manifest.
 """
 
 import pickle
@@ -107,8 +107,6 @@ def collected(ray: Any, clips: list[Clip], job: Job, where: RayOptions, progress
         compute=ray.data.ActorPoolStrategy(size=min(actors, max(1, len(items)))),
         num_gpus=1 if gpus else None,
         num_cpus=None if gpus else 1,
-        max_restarts=-1,
-        max_task_retries=-1,
     )
     for row in counts.iter_rows():
         for name in (*COUNTS, *SECONDS):
