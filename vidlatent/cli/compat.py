@@ -65,7 +65,7 @@ def command(  # noqa: PLR0913  every flag is a parameter
     found = compat(*models, clip, wishes)
     if picture:
         write_picture(found, picture)
-        say(f"wrote {picture}")
+        say(f"wrote {picture}; rows: {', '.join(found.pictures)}")
     notice(found.report.notices)
     print_json(found.report.to_json()) if as_json else show(found.report)
     return 0
