@@ -289,7 +289,8 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
     )
 
 
-LICENCE = "Apache-2.0 by its tag; unclear: derived from Stability AI weights, code without a licence file"
+# The hub tags the weights so, but the code has no licence file and they derive from Stability AI weights.
+LICENCE = "unclear (tagged Apache-2.0)"
 
 
 def _published(name: str, folder: str, config: Mapping[str, object]) -> ModelSpec:

@@ -157,7 +157,7 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
         shift=tuple(full["latents_mean"] or (full["shift_factor"] or 0.0,)),
         tiles=partial(even_tiles, space=2**shape.halvings),
         tile_overlap=0.25,  # as in diffusers
-        licence="unclear: depends on where the weights come from",
+        licence="unclear",
         summary="image autoencoder, each frame alone",
         config=full,
     )
@@ -198,13 +198,11 @@ FAMILY = Family(
     name="image_vae",
     class_names=("AutoencoderKL",),
     specs=(
-        _known("sd-vae-1.5", SD, "Stable Diffusion 1.x", "unclear: MIT or CreativeML OpenRAIL-M, by source"),
-        _known(
-            "sd-vae-2.1", SD, "Stable Diffusion 2.x", "unclear: MIT or CreativeML OpenRAIL++-M, by source"
-        ),
-        _known("sdxl-vae", SDXL, "Stable Diffusion XL", "unclear: MIT or CreativeML OpenRAIL++-M, by source"),
-        _known("sd3-vae", SD3, "Stable Diffusion 3", "unclear: Stability AI community licence, by source"),
-        _known("flux-vae", FLUX, "FLUX.1", "unclear: Apache-2.0 or FLUX non-commercial, by source"),
+        _known("sd-vae-1.5", SD, "Stable Diffusion 1.x", "unclear (MIT or OpenRAIL-M)"),
+        _known("sd-vae-2.1", SD, "Stable Diffusion 2.x", "unclear (MIT or OpenRAIL++-M)"),
+        _known("sdxl-vae", SDXL, "Stable Diffusion XL", "unclear (MIT or OpenRAIL++-M)"),
+        _known("sd3-vae", SD3, "Stable Diffusion 3", "unclear (Stability community)"),
+        _known("flux-vae", FLUX, "FLUX.1", "unclear (Apache-2.0 or non-commercial)"),
     ),
     spec_of=spec_of,
     build=ImageVAE,
