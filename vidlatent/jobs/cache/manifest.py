@@ -98,10 +98,6 @@ class Manifest:
         """The last word about an entry."""
         return self._keys.get(key)
 
-    def of_clip(self, clip: tuple) -> Row | None:
-        """The last word about a clip."""
-        return self._clips.get(clip)
-
     def rows(self) -> Iterator[Row]:
         """The last row of every clip, in the order of their names."""
         return (self._clips[clip] for clip in sorted(self._clips, key=str))
