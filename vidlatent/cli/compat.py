@@ -43,10 +43,8 @@ def command(  # noqa: PLR0913  every flag is a parameter
     as_json: o.JsonOption = False,
 ) -> int:
     """Measure whether an image VAE understands the latents of a video VAE."""
-    from vidlatent.engine.load import load_model
     from vidlatent.files import refuse_existing
-    from vidlatent.io.video_source import ReadOptions
-    from vidlatent.jobs.compat import CompatOptions, compat, write_picture
+    from vidlatent.jobs.compat import CompatOptions, ReadOptions, compat, load_pair, write_picture
 
     if picture:
         refuse_existing(picture, force)
@@ -58,10 +56,7 @@ def command(  # noqa: PLR0913  every flag is a parameter
     )
     names = tuple(name.strip() for name in maps.split(",") if name.strip())
     wishes = CompatOptions(read, names, seed, o.nbytes(max_memory))
-    models = [
-        load_model(model, device, dtype, weights)
-        for model, weights in ((video_vae, video_weights), (image_vae, image_weights))
-    ]
+    models = load_pair((video_vae, video_weights), (image_vae, image_weights), device, dtype)
     found = compat(*models, clip, wishes)
     if picture:
         write_picture(found, picture)

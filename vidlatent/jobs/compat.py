@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vidlatent.engine import pixels
+from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import settle
 from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError
@@ -154,6 +155,16 @@ class Coder:
     def decode_each(self, latents: Tensor) -> Tensor:
         """Every latent as a clip of its own: [1, C, t, h, w] → [1, 3, t, H, W]."""
         return torch.cat([self.decode(latent) for latent in latents.split(1, dim=2)], dim=2)
+
+
+def load_pair(
+    video: tuple[str, Path | None],
+    image: tuple[str, Path | None],
+    device: str | None = None,
+    dtype: str = "fp32",
+) -> tuple[Model, Model]:
+    """Both models, each from its name (or folder, or file) and the weights to use with it, if others."""
+    return tuple(load_model(model, device, dtype, weights) for model, weights in (video, image))
 
 
 def compat(
