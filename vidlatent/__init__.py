@@ -7,7 +7,6 @@
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 
 _HOMES = {
     "load_model": "vidlatent.engine.load",
@@ -27,14 +26,11 @@ _HOMES = {
 }
 __all__ = ["__version__", *_HOMES]
 
-try:
-    __version__ = version("vidlatent")
-except PackageNotFoundError:  # imported from a checkout that is not installed
-    __version__ = "unknown"
-
 
 def __getattr__(name: str) -> object:
     """Public names come from where they live when they are first asked for: importing costs nothing."""
+    if name == "__version__":
+        return import_module("vidlatent.io.latent_header").our_version()
     if name not in _HOMES:
         raise AttributeError(f"module 'vidlatent' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

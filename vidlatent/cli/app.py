@@ -2,9 +2,11 @@
 
 import signal
 import sys
+from typing import Annotated
 
 import typer
 
+import vidlatent
 from vidlatent.allocator import map_large_blocks
 from vidlatent.cli import bench, cache, compare, compat, decode, encode, inspect, models
 from vidlatent.cli.console import complain
@@ -29,6 +31,22 @@ app.command("compare", epilog=compare.EPILOG)(compare.command)
 app.command("compat", epilog=compat.EPILOG)(compat.command)
 app.add_typer(cache.app, name="cache")
 app.add_typer(models.app, name="models")
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        print(vidlatent.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def general(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Videos into latents and back, with video VAEs."""
 
 
 def main() -> None:
