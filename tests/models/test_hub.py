@@ -242,6 +242,31 @@ def test_released_models_come_from_their_repositories_and_are_what_their_config_
     assert found.sha256 == sha256(WEIGHTS)
 
 
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize(
+    ("name", "repo", "folder", "file"),
+    [
+        ("cv-vae-sd2.1", "AILab-CVC/CV-VAE", "vae3d/", "diffusion_pytorch_model.safetensors"),
+        ("cv-vae-sd2.1-v1.1", "AILab-CVC/CV-VAE", "vae3d_v1-1/", "diffusion_pytorch_model.safetensors"),
+        ("cv-vae-sd3", "AILab-CVC/CV-VAE", "vae3d_sd3/", "diffusion_pytorch_model.safetensors"),
+        ("wf-vae-s", "LanguageBind/Open-Sora-Plan-v1.3.0", "vae/", "merged.ckpt"),
+        ("wf-vae-l", "chestnutlzj/WF-VAE-L-16Chn", "", "diffusion_pytorch_model.safetensors"),
+    ],
+)
+def test_of_a_repository_with_more_in_it_only_the_weights_and_their_config_are_fetched(
+    shelf, name, repo, folder, file
+):
+    spec = registry.find(name)
+    config = json.dumps(spec.config).encode()
+    shelf.files = {f"{repo}/{folder}{file}": WEIGHTS, f"{repo}/{folder}config.json": config}
+    shelf.files |= {f"{repo}/{folder}cv_vae.ckpt": b"a pickle", f"{repo}/README.md": b"words"}
+    found = registry.resolve(name)
+    assert (found.spec.name, found.spec.channels, found.spec.plan) == (name, spec.channels, spec.plan)
+    assert found.weights.read_bytes() == WEIGHTS
+    fetched = {path.partition("/resolve/")[2].partition("/")[2] for path in shelf.asked}
+    assert fetched == {f"{folder}{file}", f"{folder}config.json"}
+
+
 def test_the_hub_client_obeys_its_environment(endpoint, shelf, tmp_path):
     code = (
         "from vidlatent.models import hub\nfrom vidlatent.models.base import Hub\n"
