@@ -1,7 +1,6 @@
 """Memory does not grow with the clip: a peak of 2,049 frames against one of 65, each in its own process."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -18,6 +17,15 @@ SHORT, LONG = 65, 2049
 WINDOW_BYTES = 17 * SIDE_PX**2 * 3 * 4  # one window of frames as the network sees it, float32
 
 NARROW = {"_class_name": "PocketVAE", "stem": 8, "width": 16, "encoder_blocks": 2, "decoder_blocks": 2}
+MAIN = """
+import sys
+from vidlatent.allocator import map_large_blocks
+from vidlatent.cli.app import run
+from vidlatent.engine.runtime import peak_host_bytes
+map_large_blocks()
+assert run(sys.argv[1:]) == 0
+print(peak_host_bytes())
+"""
 CODEC = ["--codec", "ffv1"]  # keeps no frames back, as H.264 encoders do until their look-ahead is full
 
 
@@ -47,10 +55,8 @@ def peak(clip, command) -> int:
     source, target = (clip, latent) if command == "encode" else (latent, film)
     words = [command, str(source), "-o", str(target), "--weights", str(clip.parent)]
     words += CODEC if command == "decode" else []
-    process = subprocess.Popen([sys.executable, "-m", "vidlatent", *words], stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    assert status == 0
-    return used.ru_maxrss * 1024
+    run = subprocess.run([sys.executable, "-c", MAIN, *words], stdout=subprocess.PIPE, check=True)
+    return int(run.stdout)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the kernel's account of a child")
