@@ -263,7 +263,8 @@ def test_of_a_repository_with_more_in_it_only_the_weights_and_their_config_are_f
     found = registry.resolve(name)
     assert (found.spec.name, found.spec.channels, found.spec.plan) == (name, spec.channels, spec.plan)
     assert found.weights.read_bytes() == WEIGHTS
-    fetched = {path.partition("/resolve/")[2].partition("/")[2] for path in shelf.asked}
+    gets = (line.partition("/resolve/")[2] for line in shelf.asked if line.startswith("GET "))
+    fetched = {rest.partition("/")[2] for rest in gets if rest}
     assert fetched == {f"{folder}{file}", f"{folder}config.json"}
 
 
