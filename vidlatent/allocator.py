@@ -3,12 +3,13 @@
 glibc raises the size from which blocks are mapped on their own each time one is freed, up to 32 MB.
 Windows of a clip then come from a heap that fragments, and memory creeps up with the clip's length
 although nothing is held. A fixed size keeps it flat; fresh pages cost little beside a convolution.
+One heap for all threads, too: frames are made in one thread and freed in another.
 """
 
 import ctypes
 import sys
 
-M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # of mallopt(3)
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_ARENA_MAX = -3, -1, -8  # of mallopt(3)
 LARGE_BYTES = 1 << 20
 
 
@@ -20,4 +21,5 @@ def map_large_blocks() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, LARGE_BYTES) and mallopt(M_TRIM_THRESHOLD, LARGE_BYTES))
+    wishes = {M_MMAP_THRESHOLD: LARGE_BYTES, M_TRIM_THRESHOLD: LARGE_BYTES, M_ARENA_MAX: 1}
+    return all([mallopt(name, value) for name, value in wishes.items()])

@@ -159,14 +159,14 @@ def decoded_frames(
     header, (first, last) = source.header, span
     begin = first_latent(plan.decode_time, model, first)
     n = model.spec.grid.frames(begin + 1) - 1  # the clip's number of the first frame that comes
+    size = (header.source.height, header.source.width)
     dtype = np.uint16 if header.picture["bit_depth"] > 8 else np.uint8
     windows = model.decode_stream(read_latents(source, begin), plan)
     with closing(prefetch(windows, depth=1)) as ahead:  # the network runs while this thread writes
         for video in ahead:
             low, high = max(first - n, 0), min(last - n, video.shape[2])
-            if low < high:
-                part = video[:, :, low:high]
-                yield from pixels.to_frames(part, header.source.height, header.source.width, dtype)
+            for i in range(low, high):  # frame by frame: no second copy of the window
+                yield pixels.to_frames(video[:, :, i : i + 1], *size, dtype)[0]
             n += video.shape[2]
             if n >= last:
                 return
