@@ -50,37 +50,27 @@ def run(  # noqa: PLR0913  every flag is a parameter
     config: o.ConfigOption = None,
     device: o.DeviceOption = None,
     dtype: o.DtypeOption = None,
-    posterior: Annotated[
-        str, typer.Option("--posterior", help="mode, sample, or full (mean and logvar).")
-    ] = "mode",
-    seed: Annotated[int, typer.Option("--seed", help="Of the noise, with --posterior sample.")] = 0,
-    store: Annotated[
-        str | None, typer.Option("--store", help="fp32, bf16 or fp16 on disk.  [default: as computed]")
-    ] = None,
-    size: Annotated[str | None, typer.Option("--size", help="Resize to WxH pixels.")] = None,
+    posterior: o.PosteriorOption = "mode",
+    seed: o.SeedOption = 0,
+    store: o.StoreOption = None,
+    size: o.SizeOption = None,
     bucket: Annotated[
         list[str] | None,
         typer.Option("--bucket", help="Cut and resize to the WxH of these nearest in shape; repeatable."),
     ] = None,
-    crop: Annotated[str | None, typer.Option("--crop", help="Cut out LEFT,TOP,WIDTH,HEIGHT first.")] = None,
-    fit: Annotated[
-        str, typer.Option("--fit", help="With --size: stretch, crop or pad where the aspect differs.")
-    ] = "stretch",
-    fps: Annotated[str | None, typer.Option("--fps", help="Resample in time, frames per second.")] = None,
-    start: Annotated[str | None, typer.Option("--start", help="First time to encode, in seconds.")] = None,
-    end: Annotated[str | None, typer.Option("--end", help="Time to stop before, in seconds.")] = None,
-    frames: Annotated[int | None, typer.Option("--frames", min=1, help="At most so many frames.")] = None,
+    crop: o.CropOption = None,
+    fit: o.FitOption = "stretch",
+    fps: o.FpsOption = None,
+    start: o.StartOption = None,
+    end: o.EndOption = None,
+    frames: o.FramesOption = None,
     chunk: Annotated[
         str | None, typer.Option("--chunk", help="Cut long videos into clips of so many seconds.")
     ] = None,
-    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make full frames of fields.")] = False,
-    tonemap: Annotated[bool, typer.Option("--tonemap", help="Map HDR (PQ, HLG) to SDR.")] = False,
-    allow_truncated: Annotated[
-        bool, typer.Option("--allow-truncated", help="Keep what decodes of a broken video.")
-    ] = False,
-    window: Annotated[
-        int | None, typer.Option("--window", help="Frames encoded at once; 0: all.  [default: the model's]")
-    ] = None,
+    deinterlace: o.DeinterlaceOption = False,
+    tonemap: o.TonemapOption = False,
+    allow_truncated: o.AllowTruncatedOption = False,
+    window: o.WindowOption = None,
     tile: o.TileOption = None,
     overlap: o.OverlapOption = None,
     workers: Annotated[
@@ -216,7 +206,7 @@ def verify(  # noqa: PLR0913  every flag is a parameter
     decode: Annotated[
         int, typer.Option("--decode", min=0, help="Also decode so many entries and compare with the source.")
     ] = 0,
-    seed: Annotated[int, typer.Option("--seed", help="Chooses the entries to decode.")] = 0,
+    seed: o.SeedOption = 0,
     weights: o.WeightsOption = None,
     config: o.ConfigOption = None,
     device: o.DeviceOption = None,
