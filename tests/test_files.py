@@ -111,7 +111,7 @@ def test_a_file_finished_between_opening_and_locking_is_not_emptied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """We open `.out.partial`; before we lock it, its owner renames it to `out` and lets go."""
-    path, real = tmp_path / "out", files._try_lock
+    path, real = tmp_path / "out", files.try_lock
     first = Replacement(path)
     first.partial.write_bytes(b"theirs")
 
@@ -120,7 +120,7 @@ def test_a_file_finished_between_opening_and_locking_is_not_emptied(
             first.commit()
         return real(descriptor)
 
-    monkeypatch.setattr(files, "_try_lock", late)
+    monkeypatch.setattr(files, "try_lock", late)
     second = Replacement(path)
     assert path.read_bytes() == b"theirs"
     second.partial.write_bytes(b"ours")

@@ -135,19 +135,19 @@ def _lock(partial: Path, path: Path) -> int:
     """Open an empty `partial` that no other run is writing; the descriptor holds the lock."""
     while True:
         held = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
-        if not _try_lock(held):
+        if not try_lock(held):
             os.close(held)
             raise UsageError(
                 f"{path}: another run is writing it", "wait until it ends, or name another output"
             )
         # Its former owner may have renamed it between our two calls: then this is a finished file.
-        if _is_at(held, partial):
+        if is_at(held, partial):
             os.ftruncate(held, 0)
             return held
         os.close(held)
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
     """Lock an open file, unless another holds it; True too where the disk knows no locks."""
     if fcntl is None:
         return True
@@ -161,7 +161,7 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
     """Whether the open file is still the one called `path`."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))

@@ -4,18 +4,12 @@ A claim is a lock on a file, and the operating system drops it with the process,
 nothing to expire. Where a disk knows no locks everybody gets every claim: use `--shard` there.
 """
 
-import errno
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-try:
-    import fcntl
-except ImportError:  # not POSIX
-    fcntl = None
-
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
+from vidlatent.files import is_at, try_lock
 
 
 class Claim:
@@ -30,10 +24,10 @@ class Claim:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            if not _locked(descriptor):
+            if not try_lock(descriptor):
                 os.close(descriptor)
                 return None
-            if _is_at(descriptor, path):
+            if is_at(descriptor, path):
                 return cls(path, descriptor)
             os.close(descriptor)  # its former holder removed it between our two calls
 
@@ -51,23 +45,3 @@ class Claim:
 
     def __exit__(self, kind: type | None, error: BaseException | None, where: TracebackType | None) -> None:
         self.release()
-
-
-def _locked(descriptor: int) -> bool:
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as e:
-        if e.errno not in _NO_LOCKS:
-            raise
-    return True
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
