@@ -93,6 +93,12 @@ def run(  # noqa: PLR0913  every flag is a parameter
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Of the model on a CPU.  [default: all cores]")
     ] = None,
+    stall_timeout: Annotated[
+        float,
+        typer.Option(
+            "--stall-timeout", min=0, help="Give up a clip that hangs for so many seconds; 0: never."
+        ),
+    ] = 300,
     engine: Annotated[
         str, typer.Option("--engine", help="local, or ray: actors on a Ray cluster.")
     ] = "local",
@@ -125,7 +131,9 @@ def run(  # noqa: PLR0913  every flag is a parameter
         tonemap=tonemap,
         allow_truncated=allow_truncated,
     )
-    options = RunOptions(workers, o.nbytes(max_memory), shard_from(shard), retry_failed, rehash, threads)
+    options = RunOptions(
+        workers, o.nbytes(max_memory), shard_from(shard), retry_failed, rehash, threads, stall_timeout
+    )
     ready = load_model(model or "pocket", device or device_from(), dtype, weights, config)
     recipe = Recipe(
         plan=ready.plan(window, None, tile, overlap),

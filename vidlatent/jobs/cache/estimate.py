@@ -52,7 +52,10 @@ def dry_run(
     """Look at every clip, and add up; the folder `root` need not exist, and is not made."""
     clips = list(scan(sources, root))
     planner, store = Planner(recipe, ModelIdentity.of(model)), Store(root)
-    with Readers(default_workers(options)) as scouts, closing(Index(store, not options.rehash)) as index:
+    with (
+        Readers(default_workers(options), stall_s=options.stall_s) as scouts,
+        closing(Index(store, not options.rehash)) as index,
+    ):
         survey = Survey(recipe, scouts, index, remembering=False)
         chosen = survey.share(clips, options.shard)
         found = list(survey.found(clip for clip in chosen if not clip.sidecar))

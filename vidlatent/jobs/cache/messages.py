@@ -46,6 +46,11 @@ class Closed:
 
 
 @dataclass(frozen=True)
+class Alive:
+    """An answer to anything, ahead of the others: it takes long, and goes on."""
+
+
+@dataclass(frozen=True)
 class Failure:
     """The last answer to anything: what went wrong. `fatal` is not the clip's fault: no memory, no disk."""
 
@@ -53,7 +58,7 @@ class Failure:
     fatal: bool = False
 
 
-Answer = Seen | Opened | Pixels | Closed | Failure
+Answer = Alive | Seen | Opened | Pixels | Closed | Failure
 
 
 def send(file: BinaryIO, head: object, body: object = b"") -> None:

@@ -37,7 +37,8 @@ class RunOptions:
 
     `workers` is the number of reading processes. `max_memory` bounds all processes together, in bytes.
     `rehash` trusts no earlier hash of a file that looks unchanged. `threads` of a model on the CPU; sums
-    of floats depend on it in their last bits, so it is told in every row.
+    of floats depend on it in their last bits, so it is told in every row. A clip whose reading makes no
+    progress for `stall_s` seconds is given up; 0 waits for ever.
     """
 
     workers: int | None = None
@@ -46,6 +47,7 @@ class RunOptions:
     retry_failed: bool = False
     rehash: bool = False
     threads: int | None = None
+    stall_s: float = 300.0
 
 
 @dataclass
@@ -135,12 +137,12 @@ def crew(root: Path, model: Model, recipe: Recipe, options: RunOptions) -> Itera
     store.note(store.recipes / f"{planner.recipe_id}.json", canonical(described(recipe, planner.model)))
     workers = default_workers(options)
     scouts_count = max(1, workers // 2)
-    memory = Memory.within(options.max_memory, workers + scouts_count)
+    memory = Memory.within(options.max_memory, workers, scouts_count)
     with (
         closing(Manifest(store)) as manifest,
         closing(Index(store, trusting=not options.rehash)) as index,
-        Readers(scouts_count) as scouts,
-        Readers(workers, memory.queue) as readers,
+        Readers(scouts_count, stall_s=options.stall_s) as scouts,
+        Readers(workers, memory.queue, options.stall_s) as readers,
         Stop() as stop,
     ):
         makers = Makers(store, model, manifest, memory, options.retry_failed)

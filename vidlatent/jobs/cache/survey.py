@@ -2,20 +2,20 @@
 
 import hashlib
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from vidlatent.files import sha256_file
 from vidlatent.io.video_source import ReadOptions, VideoInfo, open_video
 from vidlatent.jobs.cache.probe import Probe
 
 Member = tuple[int, int] | None  # (offset, bytes) inside a tar
 State = tuple[int, int] | None  # (bytes, modification time in ns); None for a folder of images
+Beat = Callable[[], None]  # called now and then by what takes long
+_BLOCK_BYTES = 1 << 20
 
 
 def state_of(path: Path) -> State:
@@ -52,7 +52,7 @@ class Seen:
 
 
 @contextmanager
-def on_disk(path: Path, member: Member) -> Iterator[Path]:
+def on_disk(path: Path, member: Member, beat: Beat) -> Iterator[Path]:
     """The file itself; a tar's member as a temporary file while the block runs."""
     if member is None:
         yield path
@@ -60,34 +60,34 @@ def on_disk(path: Path, member: Member) -> Iterator[Path]:
     offset, size = member
     with tempfile.NamedTemporaryFile(prefix="vidlatent-", suffix=".member") as copy, path.open("rb") as tar:
         tar.seek(offset)
-        shutil.copyfileobj(_Part(tar, size), copy, 1 << 20)
+        while size and (block := tar.read(min(size, _BLOCK_BYTES))):
+            copy.write(block)
+            size -= len(block)
+            beat()
         copy.flush()
         yield Path(copy.name)
 
 
-class _Part:
-    """The next bytes of a file, as a file."""
-
-    def __init__(self, file: object, size: int) -> None:
-        self._file, self._left = file, size
-
-    def read(self, size: int) -> bytes:
-        data = self._file.read(min(size, self._left))  # type: ignore[attr-defined]
-        self._left -= len(data)
-        return data
-
-
-def hashed(path: Path) -> str:
+def hashed(path: Path, beat: Beat) -> str:
     """sha256 of a file's bytes; of a folder's files and their names, where the clip is a folder of images."""
     if not path.is_dir():
-        return sha256_file(path)
-    listed = ((p.name, sha256_file(p)) for p in sorted(path.iterdir()) if p.is_file())
+        return _file_sha256(path, beat)
+    listed = ((p.name, _file_sha256(p, beat)) for p in sorted(path.iterdir()) if p.is_file())
     return hashlib.sha256("".join(f"{name}\0{sha}\n" for name, sha in listed).encode()).hexdigest()
 
 
-def look(path: Path, ask: Look) -> Seen:
+def _file_sha256(path: Path, beat: Beat) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            beat()
+    return digest.hexdigest()
+
+
+def look(path: Path, ask: Look, beat: Beat) -> Seen:
     """Hash and probe the file at `path`; raises OSError where it cannot be read at all."""
-    sha256 = hashed(path) if ask.hashed else ""
+    sha256 = hashed(path, beat) if ask.hashed else ""
     with open_video(path, ReadOptions(stream=ask.stream, threads=1)) as video:
         first = next(video.frames()).pts * video.info.time_base if ask.timed else None
         return Seen(sha256, probed(video.info, first))

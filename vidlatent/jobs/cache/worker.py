@@ -6,26 +6,43 @@ Asked on stdin, answers on stdout; see messages.py. It ends when nobody asks or 
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 from vidlatent.errors import OutOfResources, VidlatentError
 from vidlatent.io.video_source import open_video
-from vidlatent.jobs.cache.messages import Answer, Closed, Failure, Opened, Pixels, Read, receive, send
-from vidlatent.jobs.cache.survey import Look, Seen, hashed, look, on_disk, state_of
+from vidlatent.jobs.cache.messages import Alive, Answer, Closed, Failure, Opened, Pixels, Read, receive, send
+from vidlatent.jobs.cache.survey import Beat, Look, Seen, hashed, look, on_disk, state_of
+
+ALIVE_EVERY_S = 1.0
 
 
-def answers(ask: Look | Read) -> Iterator[tuple[Answer, object]]:
+class Pulse:
+    """Tells the parent that something long goes on, now and then."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out, self._said = out, time.monotonic()
+
+    def __call__(self) -> None:
+        """It goes on."""
+        if time.monotonic() - self._said > ALIVE_EVERY_S:
+            send(self._out, Alive())
+            self._said = time.monotonic()
+
+
+def answers(ask: Look | Read, beat: Beat) -> Iterator[tuple[Answer, object]]:
     """Every answer to a question, and the bytes that go with it; any failure is an answer too."""
     name, here = str(ask.path), ask.path
     try:
         state = state_of(ask.path)
-        with on_disk(ask.path, ask.member) as here:
+        with on_disk(ask.path, ask.member, beat) as here:
             if isinstance(ask, Read):
                 yield from _frames(here, ask)
             else:
-                yield replace(_looked(here, ask), state=state), b""
+                yield replace(_looked(here, ask, beat), state=state), b""
     except VidlatentError as e:
         yield Failure(str(e).replace(str(here), name), e.exit_code == OutOfResources.exit_code), b""
     except OSError as e:
@@ -36,13 +53,13 @@ def answers(ask: Look | Read) -> Iterator[tuple[Answer, object]]:
         yield Failure(f"{name}: {type(e).__name__}: {e}"), b""
 
 
-def _looked(path: Path, ask: Look) -> Seen:
+def _looked(path: Path, ask: Look, beat: Beat) -> Seen:
     try:
-        return look(path, ask)
+        return look(path, ask, beat)
     except VidlatentError as e:  # no video, but its bytes are known
         if not path.exists():
             raise
-        return Seen(hashed(path) if ask.hashed else "", error=str(e).replace(str(path), str(ask.path)))
+        return Seen(hashed(path, beat) if ask.hashed else "", error=str(e).replace(str(path), str(ask.path)))
 
 
 def _frames(path: Path, ask: Read) -> Iterator[tuple[Answer, object]]:
@@ -61,9 +78,10 @@ def main() -> None:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not end up among the answers
+    pulse = Pulse(out)
     try:
         while (ask := receive(sys.stdin.buffer)) is not None:
-            for head, body in answers(ask):  # type: ignore[arg-type]
+            for head, body in answers(ask, pulse):  # type: ignore[arg-type]
                 send(out, head, body)
     except BrokenPipeError:
         os._exit(0)  # the parent is gone; nobody wants the rest

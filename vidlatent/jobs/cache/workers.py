@@ -1,110 +1,22 @@
-"""The parent's side of reading in other processes: a worker, a clip being read, several at once."""
+"""Clips that are read in other processes: one, and several at once, bounded in bytes."""
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Self, TypeVar
 
-import numpy as np
-
 from vidlatent.errors import BadVideo, OutOfResources
 from vidlatent.io.video_source import Frame, VideoInfo
-from vidlatent.jobs.cache.messages import Closed, Failure, Opened, Pixels, Read, receive, send
+from vidlatent.jobs.cache.messages import Closed, Failure, Opened, Pixels, Read
+from vidlatent.jobs.cache.process import Watchdog, Worker
 from vidlatent.jobs.cache.survey import Look, Seen
 
 T = TypeVar("T")
 AHEAD = 4  # sources that are looked at ahead of time, per process
 _POLL_S = 0.1
-_PIPE_BYTES = 1 << 20
-_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux
-
-
-class Worker:
-    """A reading process, begun when it is first asked and again after it died."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen | None = None
-
-    def ask(self, question: Look | Read) -> Iterator[tuple[object, np.ndarray | None]]:
-        """Every answer, pixels beside it; raises BadVideo where the process dies of the question."""
-        process = self._running()
-        try:
-            send(process.stdin, question)
-            while True:
-                head = receive(process.stdout)
-                if head is None:
-                    raise self._died(process, question)
-                yield head, _body(process, head)
-                if not isinstance(head, Opened | Pixels):
-                    return
-        except BrokenPipeError as e:
-            raise self._died(process, question) from e
-
-    @property
-    def pid(self) -> int | None:
-        """Of the process, while there is one."""
-        return self._process.pid if self._process is not None else None
-
-    def kill(self) -> None:
-        """End the process, whatever it is doing."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with suppress(BrokenPipeError):
-                    pipe.close()
-
-    def _running(self) -> subprocess.Popen:
-        if self._process is None or self._process.poll() is not None:
-            self.kill()
-            self._process = _begun()
-        return self._process
-
-    def _died(self, process: subprocess.Popen, question: Look | Read) -> BadVideo:
-        code = process.wait()
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return BadVideo(
-            f"{question.path}: the process that read it died ({how})", "its codec cannot take this file"
-        )
-
-
-def _begun() -> subprocess.Popen:
-    """`python -m` and not multiprocessing: it needs nothing of whoever called us, and inherits nothing."""
-    import vidlatent
-
-    home = str(Path(vidlatent.__file__).parent.parent)
-    paths = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "vidlatent.jobs.cache.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
-    if sys.platform == "linux":
-        import fcntl
-
-        with suppress(OSError):
-            fcntl.fcntl(process.stdout, _SET_PIPE_SIZE, _PIPE_BYTES)
-    return process
-
-
-def _body(process: subprocess.Popen, head: object) -> np.ndarray | None:
-    if not isinstance(head, Pixels):
-        return None
-    pixels = np.empty(head.shape, head.dtype)
-    if process.stdout.readinto(memoryview(pixels).cast("B")) != pixels.nbytes:
-        raise BrokenPipeError
-    return pixels
 
 
 class Budget:
@@ -213,11 +125,16 @@ class RemoteVideo:
 
 
 class Readers:
-    """Some workers: they look at sources, or read several clips ahead. A context manager."""
+    """Some workers: they look at sources, or read several clips ahead. A context manager.
 
-    def __init__(self, count: int, limit: int = 0) -> None:
+    `limit` bounds the frames that wait, in bytes; a worker that makes no progress for `stall_s` seconds is
+    ended, and its clip given up (0: never).
+    """
+
+    def __init__(self, count: int, limit: int = 0, stall_s: float = 0) -> None:
         self._workers = [Worker() for _ in range(count)]
         self._limit = limit // count
+        self._watchdog = Watchdog(self._workers, stall_s) if stall_s else None
 
     def videos(self, items: Iterable[T], question: Callable[[T], Read]) -> Iterator[tuple[T, RemoteVideo]]:
         """Each item and its clip, in order, while the next ones are being read."""
@@ -268,6 +185,8 @@ class Readers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._watchdog is not None:
+            self._watchdog.stop()
         self.kill()
 
     def kill(self) -> None:

@@ -1,0 +1,128 @@
+"""A codec or a disk that hangs costs one clip, not the run."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from vidlatent.errors import BadVideo
+from vidlatent.io.video_source import ReadOptions
+from vidlatent.jobs.cache.messages import Read
+from vidlatent.jobs.cache.process import Watchdog
+from vidlatent.jobs.cache.survey import Look, hashed
+from vidlatent.jobs.cache.worker import ALIVE_EVERY_S, Pulse
+from vidlatent.jobs.cache.workers import Readers, RemoteVideo
+
+STALL_S = 2.0  # longer than a process takes to begin, also on a busy machine
+
+
+def question(path) -> Read:
+    return Read(path, None, ReadOptions())
+
+
+def test_a_reader_that_hangs_is_a_failed_row_and_the_run_goes_on(tmp_path, clips, monkeypatch):
+    folder = clips.write_clips(tmp_path / "videos", 3)
+    clips.write_clip(folder / "clip1.avi", 1, frames=400, size=(128, 128))  # more than a pipe holds
+    opened = RemoteVideo.__enter__
+
+    def hung(video: RemoteVideo) -> RemoteVideo:
+        if "clip1" in str(video._question.path):
+            os.kill(video._worker.pid, signal.SIGSTOP)
+        return opened(video)
+
+    monkeypatch.setattr(RemoteVideo, "__enter__", hung)
+    tally = clips.cache(folder, tmp_path / "cache", replace(clips.ONE, stall_s=STALL_S))
+    assert (tally.done, tally.failed) == (2, 1)
+    (failed,) = [row for row in clips.rows(tmp_path / "cache") if row.status == "failed"]
+    assert "clip1.avi: reading it made no progress for 2 s, and was given up" in failed.error
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_a_file_that_cannot_even_be_opened_is_given_up(tmp_path, clips):
+    folder = clips.write_clips(tmp_path / "videos", 2)
+    os.mkfifo(folder / "clip0a.avi")  # whoever opens it waits for a writer
+    tally = clips.cache(folder, tmp_path / "cache", replace(clips.ONE, stall_s=STALL_S))
+    assert (tally.done, tally.failed) == (2, 1)
+
+
+class Mute:
+    """A worker that says nothing."""
+
+    def __init__(self) -> None:
+        self.listening, self.heard = False, 0
+        self.given_up = threading.Event()
+
+    def give_up(self, silent_s: float) -> None:
+        """Remember it."""
+        self.given_up.set()
+
+
+def test_only_a_worker_that_somebody_waits_for_is_overdue():
+    """One that waits for the model to take its frames is silent, too."""
+    worker = Mute()
+    watchdog = Watchdog([worker], 0.1)
+    try:
+        assert not worker.given_up.wait(0.6)
+        worker.listening = True
+        assert worker.given_up.wait(20)
+    finally:
+        watchdog.stop()
+
+
+def test_without_a_timeout_nobody_watches(tmp_path, clips):
+    clip = clips.write_clip(tmp_path / "clip.avi", 1, frames=400, size=(128, 128))
+    with Readers(1, 1) as readers:
+        for _, video in readers.videos([clip], question):
+            with video:
+                os.kill(video._worker.pid, signal.SIGSTOP)
+                time.sleep(1)
+                os.kill(video._worker.pid, signal.SIGCONT)
+                assert sum(1 for _ in video.frames()) == 400
+
+
+def test_a_worker_serves_again_after_it_was_given_up(tmp_path, clips):
+    clip = clips.write_clip(tmp_path / "clip.avi", 1, frames=400, size=(128, 128))
+    with Readers(1, 1, STALL_S) as readers:
+        for _, video in readers.videos([clip], question):
+            with pytest.raises(BadVideo, match="made no progress"), video:
+                os.kill(video._worker.pid, signal.SIGSTOP)
+                list(video.frames())
+        ((_, seen),) = readers.looks([clip], Look)
+    assert seen.sha256
+
+
+def test_a_long_file_that_is_hashed_is_a_sign_of_life(tmp_path, monkeypatch):
+    path = tmp_path / "film.avi"
+    path.write_bytes(bytes(5 << 20))
+    beats = []
+    assert len(hashed(path, lambda: beats.append(1))) == 64 and len(beats) == 5
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with (tmp_path / "out").open("wb") as out:
+        pulse = Pulse(out)
+        pulse()
+        assert out.tell() == 0
+        now[0] += 1.5 * ALIVE_EVERY_S
+        pulse()
+        assert out.tell() > 0
+
+
+def test_a_process_that_only_reads_loads_no_torch(tmp_path, clips):
+    """It would cost 200 MB each: frames that need no scaling, and scouts, do without."""
+    clip = clips.write_clip(tmp_path / "clip.avi", 1)
+    code = (
+        "import sys; from pathlib import Path; from vidlatent.jobs.cache import worker, messages, survey\n"
+        "from vidlatent.io.video_source import ReadOptions\n"
+        f"path = Path({str(clip)!r})\n"
+        "for ask in (survey.Look(path), messages.Read(path, None, ReadOptions())):\n"
+        "    kinds = [type(answer) for answer, _ in worker.answers(ask, lambda: None)]\n"
+        "    assert messages.Failure not in kinds\n"
+        "print('torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"
