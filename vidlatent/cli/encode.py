@@ -43,6 +43,7 @@ def command(  # noqa: PLR0913  every flag is a parameter
     deinterlace: o.DeinterlaceOption = False,
     tonemap: o.TonemapOption = False,
     hwaccel: Annotated[str | None, typer.Option("--hwaccel", help="Decode with e.g. cuda.")] = None,
+    raw: o.RawOption = None,
     allow_truncated: o.AllowTruncatedOption = False,
     audio: o.AudioOption = "keep",
     force: o.ForceOption = False,
@@ -64,6 +65,7 @@ def command(  # noqa: PLR0913  every flag is a parameter
         deinterlace=deinterlace,
         tonemap=tonemap,
         hwaccel=hwaccel,
+        raw=o.raw_frames(raw),
         allow_truncated=allow_truncated,
     )
     pairs = o.targets(inputs, output, ".latent")

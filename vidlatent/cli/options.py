@@ -3,11 +3,14 @@
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vidlatent.errors import UsageError
+
+if TYPE_CHECKING:
+    from vidlatent.jobs.encode import RawFrames
 
 ModelOption = Annotated[
     str | None,
@@ -66,6 +69,27 @@ AllowTruncatedOption = Annotated[
 AudioOption = Annotated[str, typer.Option("--audio", help="keep or drop the sound.")]
 
 
+RawOption = Annotated[
+    str | None,
+    typer.Option("--raw", help="The input is bare frames, WxH:PIX_FMT:FPS, e.g. 320x240:yuv420p:30000/1001."),
+]
+
+
+def raw_frames(text: str | None) -> "RawFrames | None":
+    """Bare frames from "320x240:yuv420p:30000/1001"; None stays None."""
+    if text is None:
+        return None
+    from vidlatent.jobs.encode import RawFrames
+
+    size, pix_fmt, fps, *more = *text.split(":"), *[""] * max(0, 2 - text.count(":"))
+    missing = [name for name, said in (("size", size), ("pixel format", pix_fmt), ("rate", fps)) if not said]
+    if missing or more:
+        wrong = f"no {' and no '.join(missing)}" if missing else "more than size, pixel format and rate"
+        raise UsageError(f"--raw {text}: {wrong}", "WxH:PIX_FMT:FPS, for instance 320x240:yuv420p:25")
+    width, height = integers(size, "--raw", 2, "320x240:yuv420p:25")
+    return RawFrames(width, height, pix_fmt, rate(fps, "--raw"))
+
+
 def seconds(text: str | None, flag: str) -> Fraction | None:
     """Seconds from "1.5", "90", "1:30" or "0:01:30.5", exactly; None stays None."""
     if text is None:
@@ -78,7 +102,7 @@ def seconds(text: str | None, flag: str) -> Fraction | None:
     return -total if text.startswith("-") else total
 
 
-def rate(text: str | None) -> Fraction | None:
+def rate(text: str | None, flag: str = "--fps") -> Fraction | None:
     """Frames per second from "25", "23.976" or "30000/1001"; None stays None."""
     if text is None:
         return None
@@ -87,7 +111,7 @@ def rate(text: str | None) -> Fraction | None:
     except (ValueError, ZeroDivisionError):
         value = Fraction(0)
     if value <= 0:
-        raise UsageError(f"--fps {text}: not a frame rate", "give a number or a fraction, e.g. 30000/1001")
+        raise UsageError(f"{flag} {text}: not a frame rate", "give a number or a fraction, e.g. 30000/1001")
     return value
 
 

@@ -1,6 +1,5 @@
 """libav at arm's length: opening containers, and its errors in our words."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -12,20 +11,35 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from vidlatent.errors import BadVideo, UsageError
+from vidlatent.io.bare_frames import RAW, YUV4MPEG, Pipe, raw_options
+from vidlatent.io.video_info import RawFrames
 
 STDIN = "-"
 
 
-def open_input(path: str, hwaccel: str | None = None) -> InputContainer:
-    """The container at `path`; "-" is YUV4MPEG on stdin. Raises BadVideo where it is none."""
-    if path != STDIN and not Path(path).exists():
+def open_input(
+    path: str, hwaccel: str | None = None, raw: RawFrames | None = None, pipe: Pipe | None = None
+) -> InputContainer:
+    """The container at `path`, or YUV4MPEG from `pipe`; bare frames where `raw` tells of them.
+
+    Raises BadVideo where it is none.
+    """
+    if pipe is None and not Path(path).exists():
         raise BadVideo(f"{path}: no such file")
-    source, kind = (sys.stdin.buffer, "yuv4mpegpipe") if path == STDIN else (path, None)
-    what = "not a video, or one that libav cannot read"
+    kind = RAW if raw else YUV4MPEG if pipe else None
+    what, hint = "not a video, or one that libav cannot read", None
+    if pipe is not None and not raw:
+        what, hint = "not YUV4MPEG", "give raw frames with --raw WxH:PIX_FMT:FPS, other videos as files"
     if hwaccel is not None:
-        what = f"cannot be opened with --hwaccel {hwaccel} on this machine"
-    with naming_errors(path, what):
-        return av.open(source, format=kind, metadata_errors="replace", hwaccel=_accelerator(hwaccel))
+        what, hint = f"cannot be opened with --hwaccel {hwaccel} on this machine", "leave --hwaccel away"
+    with naming_errors(path, what, hint):
+        return av.open(
+            pipe or path,
+            format=kind,
+            options=raw_options(raw) if raw else {},
+            metadata_errors="replace",
+            hwaccel=_accelerator(hwaccel),
+        )
 
 
 def _accelerator(name: str | None) -> object:

@@ -1,5 +1,6 @@
 """One video stream of one container, read through libav."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -13,8 +14,9 @@ from av.video.stream import VideoStream
 
 from vidlatent.errors import BadVideo, UsageError
 from vidlatent.io import colour as colours
+from vidlatent.io.bare_frames import Pipe
 from vidlatent.io.colour import Colour, Tags
-from vidlatent.io.ffmpeg import naming_errors, open_input, use_threads
+from vidlatent.io.ffmpeg import STDIN, naming_errors, open_input, use_threads
 from vidlatent.io.orientation import Orientation, odd_angle
 from vidlatent.io.pictures import Pictures, deinterlaced
 from vidlatent.io.probe import describe, pick_stream, stream_duration
@@ -37,6 +39,7 @@ class LibavSource:
     def __init__(self, path: str, options: ReadOptions) -> None:
         self._path = path
         self._options = options
+        self._pipe = Pipe(sys.stdin.buffer) if path == STDIN else None
         self.notices: list[str] = []
         self._container, self._stream = self._opened()
         try:
@@ -46,7 +49,7 @@ class LibavSource:
             raise
 
     def _opened(self) -> tuple[InputContainer, VideoStream]:
-        container = open_input(self._path, self._options.hwaccel)
+        container = open_input(self._path, self._options.hwaccel, self._options.raw, self._pipe)
         try:
             stream = pick_stream(self._path, container, self._options.stream)
             use_threads(stream, self._options.threads)
@@ -62,7 +65,8 @@ class LibavSource:
         matrix = first.side_data.get(SideData.DISPLAYMATRIX)
         self._orientation = Orientation.of_matrix(bytes(matrix)) if matrix else Orientation()
         self._colours: dict[tuple[Tags, str], Colour] = {}
-        self._siting = left_siting() if is_untold(first, self._stream.codec_context.name) else None
+        codec = "" if self._options.raw else self._stream.codec_context.name  # raw frames come from any
+        self._siting = left_siting() if is_untold(first, codec) else None
         info = describe(
             self._path,
             self._container,
@@ -111,7 +115,9 @@ class LibavSource:
 
     def _decode(self) -> VideoFrame | None:
         """Start decoding from where the container is; the first picture."""
-        self._pictures = Pictures(self._path, self._container, self._stream, self._options.allow_truncated)
+        self._pictures = Pictures(
+            self._path, self._container, self._stream, self._options.allow_truncated, self._pipe
+        )
         self._decoding = iter(self._pictures)
         first = next(self._decoding, None)
         if first is not None:

@@ -10,6 +10,7 @@ from av.filter import Graph
 from av.video.stream import VideoStream
 
 from vidlatent.errors import BadVideo
+from vidlatent.io.bare_frames import RAW, YUV4MPEG, Pipe, Row
 from vidlatent.io.ffmpeg import reason
 from vidlatent.io.integrity import fault
 from vidlatent.io.passes import chain
@@ -24,11 +25,19 @@ _HINT = "use --allow-truncated to keep the frames before it"
 class Pictures:
     """Every frame a decoder gives, in display order; `count`ed, with those it `concealed` damage in."""
 
-    def __init__(self, path: str, container: InputContainer, stream: VideoStream, keep_torn: bool) -> None:
+    def __init__(
+        self,
+        path: str,
+        container: InputContainer,
+        stream: VideoStream,
+        keep_torn: bool,
+        pipe: Pipe | None = None,
+    ) -> None:
         self._path = path
         self._container = container
         self._stream = stream
         self._keep_torn = keep_torn
+        self._row = Row(path, pipe) if container.format.name in (RAW, YUV4MPEG) else None
         self.count = self.concealed = self.skipped = self._packets = 0
         self._interlaced = False
         self.complete = False
@@ -37,6 +46,8 @@ class Pictures:
     def __iter__(self) -> Iterator[VideoFrame]:
         try:
             for packet in self._container.demux(self._stream):
+                if self._row and not self._row.is_whole(packet):
+                    break
                 self._packets += packet.size > 0 and not packet.is_discard
                 for frame in self._frames(packet):
                     self.count += 1
@@ -46,7 +57,7 @@ class Pictures:
         except FFmpegError as e:
             self._break(f"frame {self.count} cannot be decoded ({reason(e)})", e)
             return
-        if wrong := fault(self._path):
+        if wrong := self._row.fault() if self._row else fault(self._path):
             self._break(f"frame {self.count}: {wrong}", None)
         self.complete = self.torn is None
 

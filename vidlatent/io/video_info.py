@@ -120,6 +120,19 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class RawFrames:
+    """How frames lie in a file or pipe that says nothing of them; `pix_fmt` is a libav name."""
+
+    width: int
+    height: int
+    pix_fmt: str
+    rate: Fraction
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}:{self.pix_fmt}:{self.rate}"
+
+
+@dataclass(frozen=True)
 class ReadOptions:
     """What part of a video to read, and how.
 
@@ -127,7 +140,7 @@ class ReadOptions:
     `frames` ends after so many (delivered) frames. `fps` resamples by timestamp; `crop` (left, top, width,
     height) cuts displayed pixels, then `size` (width, height) scales: `fit` says how an aspect that differs
     is treated: "stretch", "crop" (fill and cut) or "pad" (whole picture, black bars). `stream` counts video
-    streams.
+    streams. `raw` says what a file or stdin is that holds bare frames.
     """
 
     start: Fraction | None = None
@@ -144,6 +157,7 @@ class ReadOptions:
     hwaccel: str | None = None
     allow_truncated: bool = False
     threads: int = 0
+    raw: RawFrames | None = None
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from vidlatent.io.colour import Colour
 from vidlatent.io.ffmpeg import STDIN
 from vidlatent.io.image_folder import ImageFolder
 from vidlatent.io.libav_source import LibavSource
-from vidlatent.io.video_info import AudioTrack, Chapter, Frame, Picture, ReadOptions, VideoInfo
+from vidlatent.io.video_info import AudioTrack, Chapter, Frame, Picture, RawFrames, ReadOptions, VideoInfo
 
 __all__ = [
-    "AudioTrack", "Chapter", "Colour", "Frame", "Picture", "ReadOptions", "VideoInfo", "VideoSource",
-    "open_video",
+    "AudioTrack", "Chapter", "Colour", "Frame", "Picture", "RawFrames", "ReadOptions", "VideoInfo",
+    "VideoSource", "open_video",
 ]  # fmt: skip
 
 
@@ -33,7 +33,7 @@ class VideoSource(Protocol):
 
 
 def open_video(path: Path | str, options: ReadOptions | None = None) -> VideoSource:
-    """Open a video file, an image, a folder of images, or YUV4MPEG on stdin ("-").
+    """Open a video file, an image, a folder of images, or YUV4MPEG (or raw frames) on stdin ("-").
 
     Raises BadVideo where there is no picture to be had.
     """

@@ -19,12 +19,13 @@ from vidlatent.files import partial_path, refuse_existing, sha256_file
 from vidlatent.io.audio import copy_audio
 from vidlatent.io.latent_file import LatentWriter
 from vidlatent.io.latent_header import POSTERIORS, LatentHeader, Pad, Source
-from vidlatent.io.video_source import Frame, ReadOptions, VideoSource, open_video
+from vidlatent.io.video_source import Frame, RawFrames, ReadOptions, VideoSource, open_video
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.models.base import Posterior
 from vidlatent.prefetch import prefetch
 from vidlatent.windows import Plan
 
+__all__ = ["EncodeOptions", "EncodeResult", "RawFrames", "ReadOptions", "encode", "load_model"]
 STORED = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 READ_AHEAD_FRAMES = 8
 
@@ -202,7 +203,7 @@ def copied_audio(
     source: Path | str, clock: FrameClock, target: Path, options: EncodeOptions
 ) -> Iterator[tuple[Path | None, int]]:
     """The source's audio in a file of its own while the block runs, and its number of packets."""
-    if not options.audio or not Path(source).is_file():
+    if not options.audio or options.read.raw or not Path(source).is_file():
         yield None, 0
         return
     path, read = partial_path(target.with_suffix(".mka")), options.read
