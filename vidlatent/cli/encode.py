@@ -45,12 +45,20 @@ def command(  # noqa: PLR0913  every flag is a parameter
     hwaccel: Annotated[str | None, typer.Option("--hwaccel", help="Decode with e.g. cuda.")] = None,
     raw: o.RawOption = None,
     allow_truncated: o.AllowTruncatedOption = False,
+    isolate: Annotated[
+        bool | None,
+        typer.Option(
+            "--isolate/--no-isolate",
+            help="Decode in a process of its own, which may crash.  [default: with several inputs]",
+        ),
+    ] = None,
     audio: o.AudioOption = "keep",
     force: o.ForceOption = False,
     as_json: o.JsonOption = False,
 ) -> int:
     """Encode videos into .latent files."""
-    from vidlatent.jobs.encode import EncodeOptions, ReadOptions, load_model
+    from vidlatent.jobs.encode import EncodeOptions, ReadOptions, load_model, open_video
+    from vidlatent.jobs.isolated import IsolatedReader
 
     read = ReadOptions(
         start=o.seconds(start, "--start"),
@@ -80,10 +88,12 @@ def command(  # noqa: PLR0913  every flag is a parameter
         max_memory=o.nbytes(max_memory),
         force=force,
     )
-    return encode_all(pairs, ready, wishes, as_json)
+    isolated = len(pairs) > 1 if isolate is None else isolate
+    with IsolatedReader() as reader:
+        return encode_all(pairs, ready, wishes, reader.open if isolated else open_video, as_json)
 
 
-def encode_all(pairs, model, wishes, as_json: bool) -> int:
+def encode_all(pairs, model, wishes, open_source, as_json: bool) -> int:
     """Encode each source into its target; one that fails does not stop the others."""
     from vidlatent.jobs.encode import encode
 
@@ -91,7 +101,7 @@ def encode_all(pairs, model, wishes, as_json: bool) -> int:
     for source, target in pairs:
         progress = bar()
         try:
-            result = encode(source, target, model, wishes, progress)
+            result = encode(source, target, model, wishes, progress, open_source)
         except VidlatentError as e:
             if len(pairs) == 1:
                 raise

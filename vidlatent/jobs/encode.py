@@ -1,6 +1,6 @@
 """Encode: a video file in, a `.latent` out, one window in memory at a time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -25,9 +25,12 @@ from vidlatent.models.base import Posterior
 from vidlatent.prefetch import prefetch
 from vidlatent.windows import Plan
 
-__all__ = ["EncodeOptions", "EncodeResult", "RawFrames", "ReadOptions", "encode", "load_model"]
+__all__ = [
+    "EncodeOptions", "EncodeResult", "RawFrames", "ReadOptions", "encode", "load_model", "open_video",
+]  # fmt: skip
 STORED = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 READ_AHEAD_FRAMES = 8
+Opener = Callable[[Path | str, ReadOptions], VideoSource]
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,16 @@ def encode(
     model: Model | None = None,
     options: EncodeOptions | None = None,
     progress: Progress = SILENT,
+    open_source: Opener = open_video,
 ) -> EncodeResult:
     """Encode one video, image or folder of frames into `target`, which appears when it is complete.
 
-    Without a model the bundled one is loaded.
+    Without a model the bundled one is loaded. `open_source` may read elsewhere: see isolated.IsolatedReader.
     """
     model, options, target = model or load_model(), options or EncodeOptions(), Path(target)
     refuse_existing(target, options.force)
     began = perf_counter()
-    with open_video(source, options.read) as video:
+    with open_source(source, options.read) as video:
         size = (video.info.height, video.info.width)
         settled = settle(model, options.plan or model.spec.plan, size, options.max_memory)
         header = header_for(video, source, model, replace(options, plan=settled.plan))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from vidlatent.errors import BadVideo, VidlatentError
 from vidlatent.io.video_source import ReadOptions, VideoInfo
 from vidlatent.jobs.cache.survey import Member, Seen
 
@@ -56,6 +57,11 @@ class Failure:
 
     what: str
     fatal: bool = False
+    kind: type[VidlatentError] = BadVideo
+
+    def error(self) -> VidlatentError:
+        """The same as it was raised."""
+        return self.kind(*self.what.split("\nhint: ", 1))
 
 
 Answer = Alive | Seen | Opened | Pixels | Closed | Failure

@@ -31,20 +31,21 @@ class Worker:
 
     def ask(self, question: Look | Read) -> Iterator[tuple[object, np.ndarray | None]]:
         """Every answer, pixels beside it; raises BadVideo where the process dies of the question."""
-        process = self._running()
+        process, frames = self._running(), 0
         try:
             send(process.stdin, question)
             while True:
                 head, pixels = self._next(process)
                 if head is None:
-                    raise self._died(process, question)
+                    raise self._died(process, question, frames)
                 if isinstance(head, Alive):
                     continue
+                frames += isinstance(head, Pixels)
                 yield head, pixels
                 if not isinstance(head, Opened | Pixels):
                     return
         except BrokenPipeError as e:
-            raise self._died(process, question) from e
+            raise self._died(process, question, frames) from e
 
     def _next(self, process: subprocess.Popen) -> tuple[object, np.ndarray | None]:
         self.listening = True
@@ -83,7 +84,7 @@ class Worker:
             self._process, self._given_up_s = _begun(), None
         return self._process
 
-    def _died(self, process: subprocess.Popen, question: Look | Read) -> BadVideo:
+    def _died(self, process: subprocess.Popen, question: Look | Read, frames: int) -> BadVideo:
         code = process.wait()
         if self._given_up_s is not None:
             return BadVideo(
@@ -91,8 +92,10 @@ class Worker:
                 "its codec or its disk hangs; --stall-timeout says how long to wait",
             )
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        where = f" at frame {frames}" if isinstance(question, Read) else ""
         return BadVideo(
-            f"{question.path}: the process that read it died ({how})", "its codec cannot take this file"
+            f"{question.path}: the process that read it died ({how}){where}",
+            "its codec cannot take this file",
         )
 
 

@@ -44,11 +44,12 @@ def answers(ask: Look | Read, beat: Beat) -> Iterator[tuple[Answer, object]]:
             else:
                 yield replace(_looked(here, ask, beat), state=state), b""
     except VidlatentError as e:
-        yield Failure(str(e).replace(str(here), name), e.exit_code == OutOfResources.exit_code), b""
+        fatal = e.exit_code == OutOfResources.exit_code
+        yield Failure(str(e).replace(str(here), name), fatal, type(e)), b""
     except OSError as e:
         yield Failure(f"{name}: cannot be read ({e.strerror or e})"), b""
     except MemoryError:
-        yield Failure(f"{name}: reading it takes more memory than there is", fatal=True), b""
+        yield Failure(f"{name}: reading it takes more memory than there is", True, OutOfResources), b""
     except Exception as e:  # a bug met by one clip of a million must not end the run
         yield Failure(f"{name}: {type(e).__name__}: {e}"), b""
 

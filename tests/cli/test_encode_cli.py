@@ -1,0 +1,91 @@
+"""`encode` as people call it: bare frames down a pipe, decoders that crash."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vidlatent.cli import app
+
+MEDIA = Path(__file__).parents[1] / "media"
+SUICIDE = """
+import os, signal
+from vidlatent.io.libav_source import LibavSource
+
+def frames(self, read=LibavSource.frames):
+    for number, frame in enumerate(read(self)):
+        if "deadly" in self._path and number == 3:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        yield frame
+
+LibavSource.frames = frames
+"""
+
+
+@pytest.fixture
+def deadly(tmp_path, monkeypatch) -> Path:
+    """A clip that kills whatever other process reads it, at its fourth frame."""
+    (tmp_path / "sitecustomize.py").write_text(SUICIDE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    clip = tmp_path / "deadly.avi"
+    clip.write_bytes((MEDIA / "gradio_b.avi").read_bytes())
+    return clip
+
+
+def encode(*words: object) -> int:
+    return app.run(["encode", *map(str, words), "-m", "toy", "--frames", "9", "--crop", "0,0,64,48"])
+
+
+def test_a_decoder_that_crashes_fails_its_clip_and_spares_the_others(deadly, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert encode(deadly, MEDIA / "gradio_b.avi", "-o", f"{out}/") == 1
+    assert "deadly.avi: the process that read it died (SIGSEGV) at frame 3" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["gradio_b.latent"]
+
+
+def test_a_single_clip_can_be_isolated_too(deadly, tmp_path, capsys):
+    assert encode(deadly, "-o", tmp_path / "x.latent", "--isolate") == 3
+    assert "died (SIGSEGV) at frame 3" in capsys.readouterr().err
+    assert not (tmp_path / "x.latent").exists()
+
+
+def test_isolation_changes_no_byte_of_the_latents(tmp_path):
+    for name, flag in (("a", "--isolate"), ("b", "--no-isolate")):
+        assert encode(MEDIA / "ax_hlg10.mp4", "-o", tmp_path / name, flag) == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_raw_frames_go_in_by_a_pipe(tmp_path):
+    command = [sys.executable, "-m", "vidlatent", "encode", "-", "--raw", "64x48:rgb24:25", "-m", "toy"]
+    command += ["-o", str(tmp_path / "x.latent"), "--json"]
+    run = subprocess.run(command, input=os.urandom(9 * 64 * 48 * 3), capture_output=True, check=True)
+    assert json.loads(run.stdout)["frames"] == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("320x240", "no pixel format and no rate"),
+        ("320x240:yuv420p", "no rate"),
+        (":yuv420p:25", "no size"),
+        ("320x240::25", "no pixel format"),
+        ("320x240:yuv420p:25:7", "more than"),
+        ("320:yuv420p:25", "expected 2 numbers"),
+        ("320x240:yuv420p:fast", "--raw fast: not a frame rate"),
+        ("320x240:yuv999:25", "unknown pixel format 'yuv999'"),
+        ("0x240:yuv420p:25", "no such frames"),
+    ],
+)
+def test_raw_says_what_is_missing(tmp_path, capsys, text, words):
+    (tmp_path / "x.yuv").write_bytes(bytes(1000))
+    assert encode(tmp_path / "x.yuv", "-o", tmp_path / "x.latent", "--raw", text) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_an_accelerator_that_is_not_there_is_one_clear_error(tmp_path, capsys):
+    assert encode(MEDIA / "ax_hlg10.mp4", "-o", tmp_path / "x", "--hwaccel", "abacus") == 2
+    err = capsys.readouterr().err
+    assert err.count("error:") == 1 and "--hwaccel abacus: not in this build of libav" in err
