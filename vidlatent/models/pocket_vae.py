@@ -28,7 +28,10 @@ FOLD = GRID.space // PATCH  # positions folded together with GRID.time frames
 
 @dataclass(frozen=True)
 class PocketConfig:
-    """Shape of the network: `stem` channels at 1/4 size, `width` at latent size."""
+    """Shape of the network: `stem` channels at 1/4 size, `width` at latent size.
+
+    `stem_time` says whether blocks at 1/4 size look back over three frames, or stay within theirs.
+    """
 
     latent_channels: int = 16
     stem: int = 64
@@ -37,6 +40,7 @@ class PocketConfig:
     encoder_blocks: int = 4
     decoder_blocks: int = 6
     decoder_stem_blocks: int = 2
+    stem_time: bool = False
     latent_noise: float = 0.05  # standard deviation of the noise it was trained to bear
 
     @classmethod
@@ -53,7 +57,7 @@ class FrameBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, _batch: int, _state: TimeState) -> Tensor:
         """[B·T, C, H, W] → the same."""
         return add(x, self.conv2(silu(self.conv1(x))))
 
@@ -73,13 +77,19 @@ class TimeBlock(nn.Module):
         return add(x, fold_time(y))
 
 
+def stem_blocks(c: PocketConfig, count: int) -> nn.ModuleList:
+    """The residual blocks at 1/4 size."""
+    kind = TimeBlock if c.stem_time else FrameBlock
+    return nn.ModuleList(kind(c.stem) for _ in range(count))
+
+
 class Encoder(nn.Module):
     """Pixels → latents."""
 
     def __init__(self, c: PocketConfig) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3 * PATCH**2, c.stem, 3, padding=1)
-        self.stem_blocks = nn.ModuleList(FrameBlock(c.stem) for _ in range(c.encoder_stem_blocks))
+        self.stem_blocks = stem_blocks(c, c.encoder_stem_blocks)
         cube = (GRID.time, FOLD, FOLD)
         self.fold = nn.Conv3d(c.stem, c.width, cube, stride=cube)
         self.blocks = nn.ModuleList(TimeBlock(c.width) for _ in range(c.encoder_blocks))
@@ -90,7 +100,7 @@ class Encoder(nn.Module):
         batch = video.shape[0]
         x = self.stem(F.pixel_unshuffle(fold_time(video), PATCH))
         for block in self.stem_blocks:
-            x = block(x)
+            x = block(x, batch, state)
         x = state.extend(self, unfold_time(x, batch), kernel=GRID.time, stride=GRID.time)
         x = fold_time(self.fold(x))  # [B·t, width, h, w]
         for block in self.blocks:
@@ -107,7 +117,7 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(TimeBlock(c.width) for _ in range(c.decoder_blocks))
         cube = (GRID.time, FOLD, FOLD)
         self.unfold = nn.ConvTranspose3d(c.width, c.stem, cube, stride=cube)
-        self.stem_blocks = nn.ModuleList(FrameBlock(c.stem) for _ in range(c.decoder_stem_blocks))
+        self.stem_blocks = stem_blocks(c, c.decoder_stem_blocks)
         self.stem = nn.Conv2d(c.stem, 3 * PATCH**2, 3, padding=1)
 
     def forward(self, latents: Tensor, state: TimeState) -> Tensor:
@@ -121,7 +131,7 @@ class Decoder(nn.Module):
             x = x[:, :, GRID.time - 1 :]  # the first latent stands for one frame
         x = fold_time(x)
         for block in self.stem_blocks:
-            x = block(x)
+            x = block(x, batch, state)
         return unfold_time(F.pixel_shuffle(self.stem(x), PATCH), batch)
 
 

@@ -1,0 +1,1 @@
+"""How Pocket, the bundled model, is trained; bin/train-pocket is its command line."""

@@ -1,0 +1,70 @@
+"""From checkpoint to asset: fp16 weights, latent statistics over the footage, the log and its curve."""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from training.footage import pack_footage
+from vidlatent.models.causal import TimeState
+from vidlatent.models.pocket_vae import PocketVAE, spec_of
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write config.json, model.safetensors, log.jsonl and loss.svg into --to; print the statistics."""
+    held = torch.load(args.out / "checkpoint.pt", weights_only=True, map_location="cpu")
+    weights = {key: value.half().contiguous() for key, value in held["average"].items()}
+    model = PocketVAE(spec_of(held["config"]))
+    model.load_state_dict({key: value.float() for key, value in weights.items()})
+    z = footage_latents(model, args)
+    config = {
+        "_class_name": "PocketVAE",
+        **held["config"],
+        "shift": [round(v, 5) for v in z.mean(1).tolist()],
+        "scale": [round(1 / v, 5) for v in z.std(1).tolist()],
+    }
+    args.to.mkdir(parents=True, exist_ok=True)
+    (args.to / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    told = {"steps": str(held["step"]), "trained_by": "bin/train-pocket"}
+    save_file(weights, args.to / "model.safetensors", metadata=told)
+    draw_log(args.out / "log.jsonl", args.to)
+    print(json.dumps({"steps": held["step"], **correlations(z)}))
+
+
+@torch.inference_mode()
+def footage_latents(model: PocketVAE, args: argparse.Namespace) -> Tensor:
+    """Latents [C, n] of the beginning of every other segment, at most 256 pixels a side."""
+    latents = []
+    for segment in pack_footage(args.data, args.cache, args.segments)[::2]:
+        frames, rows, columns = len(segment[:17]) // 4 * 4 + 1, *(s // 8 * 8 for s in segment.shape[1:3])
+        cut = torch.from_numpy(segment[:frames, : min(rows, 256), : min(columns, 256)].copy())
+        clip = cut.permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+        latents.append(model.encoder(clip, TimeState()).transpose(0, 1).flatten(1))
+    return torch.cat(latents, dim=1)
+
+
+def correlations(z: Tensor) -> dict[str, object]:
+    """Spread of the channels of latents [C, n], and how much they tell of each other."""
+    between = torch.corrcoef(z).fill_diagonal_(0).abs()
+    pairs = z.shape[0] * (z.shape[0] - 1)
+    return {
+        "std": [round(v, 4) for v in z.std(1).tolist()],
+        "largest_correlation": round(float(between.max()), 4),
+        "mean_correlation": round(float(between.sum() / pairs), 4),
+    }
+
+
+def draw_log(path: Path, folder: Path) -> None:
+    """The run's log and its curve, beside the weights."""
+    from matplotlib import pyplot
+
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    figure, axes = pyplot.subplots(figsize=(7, 3), layout="constrained")
+    axes.plot([row["step"] for row in rows], [row["psnr"] for row in rows], linewidth=1)
+    axes.set(xlabel="step", ylabel="PSNR of training batches, dB")
+    axes.grid(alpha=0.3)
+    figure.savefig(folder / "loss.svg", metadata={"Date": None})

@@ -1,0 +1,69 @@
+"""Where training begins: the best linear codec, principal components of 4×8×8 blocks.
+
+The network's identity path is set to it; its residual branches begin near zero, and learn what a linear
+transform cannot do.
+"""
+
+import json
+
+import torch
+from torch import Tensor, nn
+
+from training.batches import Data
+from vidlatent.models.pocket_vae import PATCH, PocketVAE, spec_of
+
+BRANCH = 0.03  # what is left of a residual branch's last weights at the start
+GAIN = 0.5  # of the components between fold and head, so that branches see activations near 1
+
+
+def new_model(data: Data, config: str, batches: int) -> PocketVAE:
+    """A fresh network of a config (JSON), its components fitted to so many batches."""
+    torch.manual_seed(data.seed)
+    model = PocketVAE(spec_of(json.loads(config)))
+    vectors, deviations = principal_components(torch.cat([data.at(-1 - n) for n in range(batches)]))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name.endswith(("conv2.weight", "time.weight")):
+                p.mul_(BRANCH)
+        begin_linear(model, vectors, deviations)
+    return channels_last(model)
+
+
+def principal_components(video: Tensor) -> tuple[Tensor, Tensor]:
+    """Directions [n, 3, 4, 8, 8] of most energy in blocks of clips, strongest first, and their rms [n]."""
+    groups = video[:, :, 1:]
+    blocks = groups.unfold(2, 4, 4).unfold(3, 8, 8).unfold(4, 8, 8)  # B 3 t h w 4 8 8
+    rows = blocks.permute(0, 2, 3, 4, 1, 5, 6, 7).reshape(-1, 3 * 4 * 8 * 8)
+    energies, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+    return vectors.flip(1).T.reshape(-1, 3, 4, 8, 8), energies.flip(0).clamp(min=1e-8).sqrt()
+
+
+def begin_linear(model: PocketVAE, vectors: Tensor, deviations: Tensor) -> None:
+    """Set the identity path to analysis and synthesis by `vectors`, latents of unit rms."""
+    encoder, decoder = model.encoder, model.decoder
+    width, latents = encoder.fold.out_channels, encoder.head.out_channels
+    folded = 3 * PATCH**2
+    for stem in (encoder.stem, decoder.stem):
+        stem.weight.mul_(0.1)
+        stem.weight[:folded, :folded, 1, 1] = torch.eye(folded)
+        stem.bias.zero_()
+    cubes = vectors[:width].unflatten(3, (2, PATCH)).unflatten(5, (2, PATCH))  # n c t py dy px dx
+    cubes = cubes.permute(0, 1, 4, 6, 2, 3, 5).reshape(width, folded, 4, 2, 2)
+    for layer, scale in ((encoder.fold, GAIN), (decoder.unfold, 1 / GAIN)):
+        layer.weight.mul_(0.1)
+        layer.weight[:, :folded] = cubes * scale
+        layer.bias.zero_()
+    for head in (encoder.head, decoder.head):
+        head.weight.mul_(0.1)
+        head.bias.zero_()
+    encoder.head.weight[:, :latents, 0, 0] = torch.diag(1 / (GAIN * deviations[:latents]))
+    decoder.head.weight[:latents, :, 0, 0] = torch.diag(GAIN * deviations[:latents])
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """The same module, its kernels laid out for channels-last activations."""
+    for p in model.parameters():
+        if p.ndim >= 4:
+            layout = torch.channels_last if p.ndim == 4 else torch.channels_last_3d
+            p.data = p.data.contiguous(memory_format=layout)
+    return model

@@ -1,0 +1,130 @@
+"""The run itself: steps from the last checkpoint to the last step, averaged weights, a log."""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from training.batches import Data
+from training.linear_start import new_model
+from training.objective import Objective
+from training.optimise import Muon
+from vidlatent.models.pocket_vae import PocketVAE
+from vidlatent.prefetch import prefetch
+
+
+class Trainer:
+    """Model, averaged weights and optimiser of a run: what a checkpoint holds."""
+
+    def __init__(self, model: PocketVAE, args: argparse.Namespace) -> None:
+        self.model = model.to(args.device)
+        self.average = {key: value.clone() for key, value in self.model.state_dict().items()}
+        self.optimisers = optimisers(self.model, args)
+        self.step = 0
+
+    def learn(self, batch: Tensor, objective: Objective, args: argparse.Namespace) -> tuple[Tensor, Tensor]:
+        """One step; the loss and the mean squared error of its batch."""
+        for group in (group for o in self.optimisers for group in o.param_groups):
+            group["lr"] = group["peak"] * schedule(self.step, args)
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.bf16):
+            loss, mse = objective(self.model, batch.to(args.device), self.step)
+        self.model.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.step += 1
+        decay = min(args.ema, self.step / (self.step + 9))
+        for key, value in self.model.state_dict().items():
+            self.average[key].lerp_(value, 1 - decay)
+        return loss.detach(), mse
+
+    def save(self, path: Path) -> None:
+        """Replace the checkpoint at `path`."""
+        partial = path.with_suffix(".partial")
+        held = {
+            "step": self.step,
+            "config": dict(self.model.spec.config),
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+        }
+        torch.save(held, partial)
+        partial.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Go on from the checkpoint at `path`, if there is one."""
+        if not path.exists():
+            return
+        held = torch.load(path, weights_only=True, map_location="cpu")
+        self.model.load_state_dict(held["model"])
+        for optimiser, state in zip(self.optimisers, held["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        for key, value in held["average"].items():
+            self.average[key].copy_(value)
+        self.step = held["step"]
+
+
+def optimisers(model: nn.Module, args: argparse.Namespace) -> list[torch.optim.Optimizer]:
+    """Kernels of the residual branches learn by Muon at --lr, the linear path around them by AdamW, slower.
+
+    That path carries the whole picture: what would be a small step elsewhere is visible noise there.
+    """
+    named = list(model.named_parameters())
+    kernels = [p for name, p in named if "blocks" in name and p.ndim > 1]
+    biases = [p for name, p in named if "blocks" in name and p.ndim == 1]
+    path = [p for name, p in named if "blocks" not in name]
+    slower = [{"params": biases, "lr": args.lr / 2}, {"params": path, "lr": args.path_lr}]
+    found = [Muon(kernels, lr=args.lr), torch.optim.AdamW(slower, betas=(0.9, 0.98))]
+    for group in (group for o in found for group in o.param_groups):
+        group["peak"] = group["lr"]
+    return found
+
+
+def schedule(step: int, args: argparse.Namespace) -> float:
+    """Fraction of the peak learning rate: warm-up, plateau, fall to zero."""
+    warm = min(1.0, (step + 1) / 50)
+    left = (args.steps - step) / max(1, args.cooldown)
+    return warm * min(1.0, max(left, 0.0))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train to --steps, logging every --log-every steps."""
+    torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    data, objective = Data.of(args), Objective.of(args)
+    print(f"{len(data.bank)} segments, {len(data.photos)} photographs", flush=True)
+    trainer = Trainer(new_model(data, args.config, args.component_batches), args)
+    trainer.restore(args.out / "checkpoint.pt")
+    for rows in stretches(trainer, data, objective, args):
+        with (args.out / "log.jsonl").open("a") as file:
+            file.write(json.dumps(rows) + "\n")
+        print(json.dumps(rows), flush=True)
+        trainer.save(args.out / "checkpoint.pt")
+
+
+def stretches(
+    trainer: Trainer, data: Data, objective: Objective, args: argparse.Namespace
+) -> Iterator[dict[str, float]]:
+    """Train; a row for the log after every --log-every steps and after the last."""
+    losses, errors, began = [], [], time.monotonic()
+    last = min(args.steps, args.stop_after or args.steps)
+    for batch in prefetch((data.at(step) for step in range(trainer.step, last)), depth=3):
+        loss, mse = trainer.learn(batch, objective, args)
+        losses.append(loss)
+        errors.append(mse)
+        if trainer.step % args.log_every and trainer.step != last:
+            continue
+        error = float(torch.stack(errors).mean())
+        yield {
+            "step": trainer.step,
+            "loss": round(float(torch.stack(losses).mean()), 5),
+            "psnr": round(10 * math.log10(4 / error), 3),  # of the mean error, in [-1, 1]
+            "step_s": round((time.monotonic() - began) / len(losses), 3),
+        }
+        losses, errors, began = [], [], time.monotonic()

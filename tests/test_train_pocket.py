@@ -1,0 +1,83 @@
+"""bin/train-pocket on a folder of its own: the loss falls, a run repeats itself, a model comes out."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+import vidlatent
+
+ROOT = Path(__file__).parents[1]
+NARROW = {"stem": 48, "width": 64, "encoder_blocks": 1, "decoder_blocks": 1, "stem_time": True}
+SMALL = [
+    "--steps",
+    "60",
+    "--cooldown",
+    "30",
+    "--log-every",
+    "20",
+    "--crop",
+    "32",
+    "--frames",
+    "5",
+    "--ema",
+    "0.9",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The sample clip and a photograph made of waves."""
+    folder = tmp_path_factory.mktemp("data")
+    shutil.copy(ROOT / "assets" / "sample.mp4", folder)
+    y, x = np.mgrid[:400, :500] / 20
+    waves = np.stack([np.sin(x + y), np.cos(x * 1.7), np.sin(y * 2.1)], axis=-1)
+    Image.fromarray((waves * 120 + 128).astype(np.uint8)).save(folder / "waves.png")
+    return folder
+
+
+def train(verb: str, folder: Path, data: Path, *more: str) -> list[dict]:
+    """The rows that the script prints."""
+    paths = [
+        "--data",
+        data,
+        "--out",
+        folder / "run",
+        "--cache",
+        data.parent / "frames",
+        "--to",
+        folder / "model",
+    ]
+    command = [sys.executable, ROOT / "bin" / "train-pocket", verb, *paths, *more]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def test_the_loss_falls_and_what_comes_out_is_a_model(data, tmp_path):
+    rows = train("run", tmp_path, data, *SMALL, "--config", json.dumps(NARROW))
+    assert [row["step"] for row in rows] == [20, 40, 60]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    train("export", tmp_path, data)
+    assert vidlatent.load_model(str(tmp_path / "model")).spec.config["width"] == NARROW["width"]
+    *clips, mean = train("evaluate", tmp_path, data)
+    assert [row["clip"] for row in clips] == ["sample.mp4"]
+    assert mean["psnr"] > 20
+
+
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(data, tmp_path):
+    options = [*SMALL, "--config", json.dumps(NARROW), "--cooldown", "1"]
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    train("run", whole, data, *options, "--steps", "20")
+    train("run", halves, data, *options, "--steps", "20", "--stop-after", "10")
+    train("run", halves, data, *options, "--steps", "20")
+    for folder in (whole, halves):
+        train("export", folder, data)
+    first, second = (load_file(folder / "model" / "model.safetensors") for folder in (whole, halves))
+    assert all((first[key] == second[key]).all() for key in first)
