@@ -7,8 +7,9 @@ from av import VideoFormat, VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from vidlatent.errors import UsageError
+from vidlatent.io.cropping import Insets
 from vidlatent.io.orientation import Orientation
-from vidlatent.io.passes import Turn
+from vidlatent.io.passes import Shown
 from vidlatent.io.siting import left_siting
 
 # ITU-T H.273 code points, under the names ffmpeg prints.
@@ -29,6 +30,7 @@ PRIMARIES = {
 }  # fmt: skip
 UNSPECIFIED = 2
 _CACHED_ROWS = 16
+_WHOLE = Insets()
 HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
 HD_LINES = 720  # from here up an untagged picture is taken for BT.709, below for BT.601
 
@@ -152,14 +154,16 @@ def code(table: dict[int, str], name: str) -> int:
 class RgbReader:
     """Turns decoded frames into RGB [H, W, 3]: uint8, or uint16 over 0..65535 where `deep`."""
 
-    def __init__(self, deep: bool, orientation: Orientation, threads: int = 1) -> None:
+    def __init__(
+        self, deep: bool, orientation: Orientation, window: Insets = _WHOLE, threads: int = 1
+    ) -> None:
         self.deep = deep
         self._threads = threads
-        self._turn = Turn(orientation)
+        self._shown = Shown(orientation, window)
         self._to_planes, self._to_pixels = VideoReformatter(), VideoReformatter()
 
     def __call__(self, frame: VideoFrame, colour: Colour) -> np.ndarray:
-        """The picture as displayed: matrix and range of `colour` undone, turned, nothing else.
+        """The picture as displayed: matrix and range of `colour` undone, cut, turned, nothing else.
 
         By way of R, G and B planes, to which libswscale's exact path is three times as fast as to pixels, and
         which turn faster.
@@ -174,7 +178,7 @@ class RgbReader:
             interpolation=_EXACT,
             threads=self._threads,
         )
-        planes = self._turn(planes)
+        planes = self._shown(planes)
         out = _whitened(planes, _white_bits(frame, colour)) if self.deep else self._packed(planes)
         limited_grey = frame.format.name.startswith("gray") and colour.range == "tv"
         return _stretched(out) if limited_grey else out

@@ -8,7 +8,7 @@ another kind, or one written as a live stream, promises nothing.
 from pathlib import Path
 from typing import BinaryIO
 
-_EBML = b"\x1a\x45\xdf\xa3"
+EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = 0x18538067
 _CLUSTER = 0x1F43B675
 # What may lie directly in a segment, and in a cluster.
@@ -25,11 +25,11 @@ def fault(path: str) -> str | None:
     if not Path(path).is_file():
         return None
     with Path(path).open("rb") as file:
-        if file.read(4) != _EBML:
+        if file.read(4) != EBML:
             return None
-        end = _segment_end(file)
+        end = segment_end(file)
         broken = _walk(file, end, _IN_SEGMENT) if end else None
-        if end and broken is None and file.seek(end) and file.read(4) not in (b"", _EBML):
+        if end and broken is None and file.seek(end) and file.read(4) not in (b"", EBML):
             broken = end
     return None if broken is None else f"the file's structure is broken at byte {broken:,}"
 
@@ -37,7 +37,7 @@ def fault(path: str) -> str | None:
 def _walk(file: BinaryIO, end: int, known: set[int]) -> int | None:
     """Where the chain of Matroska elements from here to `end` breaks; None where it holds."""
     while (at := file.tell()) < end:
-        identity, length = _element(file)
+        identity, length = element(file)
         inside = file.tell() + (length or 0)
         if identity not in known or (length is None and identity != _CLUSTER) or inside > end:
             return at
@@ -49,7 +49,7 @@ def _walk(file: BinaryIO, end: int, known: set[int]) -> int | None:
     return None if at == end else at
 
 
-def _element(file: BinaryIO) -> tuple[int, int | None]:
+def element(file: BinaryIO) -> tuple[int, int | None]:
     """An element's identity, its marker bits kept, and its length, None where open."""
     first = file.read(1)
     extra = 8 - first[0].bit_length() if first and first[0] else 0
@@ -67,8 +67,8 @@ def missing_bytes(path: str) -> int:
             end = _boxes_end(file, size)
         elif head[:4] == b"RIFF":
             end = _riff_end(file, size)
-        elif head[:4] == _EBML:
-            end = _segment_end(file)
+        elif head[:4] == EBML:
+            end = segment_end(file)
         else:
             return 0
     return max(0, end - size)
@@ -102,7 +102,7 @@ def _riff_end(file: BinaryIO, size: int) -> int:
     return at
 
 
-def _segment_end(file: BinaryIO) -> int:
+def segment_end(file: BinaryIO) -> int:
     """Where Matroska's segment ends; 0 where its size was left open."""
     file.seek(4)
     header = _vint(file)

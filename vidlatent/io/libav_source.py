@@ -16,6 +16,7 @@ from vidlatent.errors import BadVideo, UsageError
 from vidlatent.io import colour as colours
 from vidlatent.io.bare_frames import Pipe
 from vidlatent.io.colour import Colour, Tags
+from vidlatent.io.cropping import Insets, insets
 from vidlatent.io.ffmpeg import STDIN, naming_errors, open_input, use_threads
 from vidlatent.io.orientation import Orientation, odd_angle
 from vidlatent.io.pictures import Pictures, deinterlaced
@@ -64,6 +65,7 @@ class LibavSource:
         self._timeline = Timeline(self._stream.time_base, self._stream.guessed_rate)
         matrix = first.side_data.get(SideData.DISPLAYMATRIX)
         self._orientation = Orientation.of_matrix(bytes(matrix)) if matrix else Orientation()
+        self._window = self._window_of(first)
         self._colours: dict[tuple[Tags, str], Colour] = {}
         codec = "" if self._options.raw else self._stream.codec_context.name  # raw frames come from any
         self._siting = left_siting() if is_untold(first, codec) else None
@@ -76,8 +78,8 @@ class LibavSource:
             self._colour_of(first),
             self._timeline,
         )
-        self._framing = Framing.plan((info.width, info.height), info.sar, self._options)
-        self._displayed = (info.width, info.height)
+        self._displayed = self._size_of(first)
+        self._framing = Framing.plan(self._displayed, info.sar, self._options)
         self.info = replace(
             info, width=self._framing.canvas[0], height=self._framing.canvas[1], sar=self._framing.sar
         )
@@ -88,8 +90,25 @@ class LibavSource:
         self._tonemapped = self._options.tonemap and info.colour.hdr and info.deep
         if self._tonemapped:
             self.info = replace(self.info, colour=SDR)
-        self._reader = colours.RgbReader(info.deep, self._orientation)
+        self._reader = colours.RgbReader(info.deep, self._orientation, self._window)
         self._note_assumptions(first, bytes(matrix) if matrix else None)
+
+    def _window_of(self, picture: VideoFrame) -> Insets:
+        """What the container wants cut off the pictures, where that is possible."""
+        track = self._stream.id, list(self._container.streams.video).index(self._stream)
+        size = (picture.width, picture.height)
+        window = insets(self._path, track, size)
+        if not window.fit(*size):
+            self.notices.append("the container's cropping window does not fit the picture: not applied")
+            return Insets()
+        if window:
+            cut = "x".join(map(str, window.size(*size)))
+            self.notices.append(f"cropping window of the container: {cut} at ({window.left}, {window.top})")
+        return window
+
+    def _size_of(self, picture: VideoFrame) -> tuple[int, int]:
+        """(width, height) of a picture as displayed."""
+        return self._orientation.size(*self._window.size(picture.width, picture.height))
 
     def _first_picture(self) -> VideoFrame:
         sought = self._seek()
@@ -218,7 +237,7 @@ class LibavSource:
 
     def _delivered(self, picture: VideoFrame) -> object:
         """RGB [height, width, 3] of a picture, as `info` promises it."""
-        framing, size = self._framing, self._orientation.size(picture.width, picture.height)
+        framing, size = self._framing, self._size_of(picture)
         if size != self._displayed:
             if self._options.size is None:
                 was, now = ("x".join(map(str, s)) for s in (self._displayed, size))

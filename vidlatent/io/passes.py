@@ -3,6 +3,7 @@
 from av import VideoFrame
 from av.filter import Graph
 
+from vidlatent.io.cropping import Insets
 from vidlatent.io.orientation import Orientation
 
 
@@ -25,17 +26,24 @@ class Pass:
         return passed
 
 
-class Turn:
-    """An orientation applied to frames. libav turns planes several times as fast as numpy turns pixels."""
+class Shown:
+    """A window of frames, turned. libav turns planes several times as fast as numpy turns pixels."""
 
-    def __init__(self, orientation: Orientation) -> None:
-        self._passes = [Pass(*step) for step in _steps(orientation)]
+    def __init__(self, orientation: Orientation, window: Insets) -> None:
+        cut = [_cut(window)] if window else []
+        self._passes = [Pass(*step) for step in cut + _steps(orientation)]
 
     def __call__(self, frame: VideoFrame) -> VideoFrame:
         """The frame as displayed; the same frame where there is nothing to do."""
         for step in self._passes:
             frame = step(frame)
         return frame
+
+
+def _cut(window: Insets) -> tuple[str, str]:
+    """The filter that leaves away insets, whatever the size of the picture."""
+    size = f"iw-{window.left + window.right}:ih-{window.top + window.bottom}"
+    return "crop", f"{size}:{window.left}:{window.top}:exact=1"
 
 
 def _steps(orientation: Orientation) -> list[tuple[str, str]]:
