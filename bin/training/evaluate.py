@@ -29,10 +29,15 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def scores(model: vidlatent.Model, data: Path) -> Iterator[dict[str, object]]:
     """A row for every video under `data`, printed as it comes."""
-    for path in sorted(p for p in data.rglob("*") if p.suffix.lower() in SUFFIXES):
+    for path in clips_under(data):
         row = {"clip": path.name, **score(model, path)}
         print(json.dumps(row), flush=True)
         yield row
+
+
+def clips_under(data: Path) -> list[Path]:
+    """Every video under a folder, in order."""
+    return sorted(p for p in data.rglob("*") if p.suffix.lower() in SUFFIXES)
 
 
 def score(model: vidlatent.Model, path: Path) -> dict[str, float]:

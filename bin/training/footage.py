@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".264", ".m2v"}
+SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".264", ".h265", ".m2v", ".mts"}
 SEGMENT_FRAMES = 24
 
 
