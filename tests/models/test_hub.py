@@ -251,6 +251,9 @@ def test_released_models_come_from_their_repositories_and_are_what_their_config_
         ("cv-vae-sd3", "AILab-CVC/CV-VAE", "vae3d_sd3/", "diffusion_pytorch_model.safetensors"),
         ("wf-vae-s", "LanguageBind/Open-Sora-Plan-v1.3.0", "vae/", "merged.ckpt"),
         ("wf-vae-l", "chestnutlzj/WF-VAE-L-16Chn", "", "diffusion_pytorch_model.safetensors"),
+        ("sd-vae-1.5", "stabilityai/sd-vae-ft-mse", "", "diffusion_pytorch_model.safetensors"),
+        ("sdxl-vae", "stabilityai/sdxl-vae", "", "diffusion_pytorch_model.safetensors"),
+        ("flux-vae", "black-forest-labs/FLUX.1-schnell", "vae/", "diffusion_pytorch_model.safetensors"),
     ],
 )
 def test_of_a_repository_with_more_in_it_only_the_weights_and_their_config_are_fetched(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
-from vidlatent.models.base import Family, ModelSpec
+from vidlatent.models.base import Family, Hub, ModelSpec
 from vidlatent.models.causal import TimeState
 from vidlatent.models.kl import (
     Attention,
@@ -188,21 +188,38 @@ LDM_LEVELS = 4  # of every autoencoder published in the original naming, which c
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
-def _known(name: str, config: Mapping[str, object], of: str, licence: str) -> ModelSpec:
-    """Spec of a published autoencoder, to be loaded from a file or folder that the user has."""
+def _known(
+    name: str, config: Mapping[str, object], of: str, licence: str, repo: str | None = None
+) -> ModelSpec:
+    """Spec of a published autoencoder; without a repository it comes from a file or folder of the user's."""
     summary = f"image autoencoder of {of}, each frame alone"
-    return replace(spec_of(config), name=name, summary=summary, licence=licence)
+    folder = "vae/" if repo in PIPELINES else ""
+    hub = repo and Hub(repo, f"{folder}diffusion_pytorch_model.safetensors", f"{folder}config.json")
+    return replace(spec_of(config), name=name, summary=summary, licence=licence, hub=hub)
 
+
+# Repositories of whole pipelines, the autoencoder in a folder of its own. SD 3's asks for an account.
+SD3_REPO = "stabilityai/stable-diffusion-3-medium-diffusers"
+FLUX_REPO = "black-forest-labs/FLUX.1-schnell"
+PIPELINES = (SD3_REPO, FLUX_REPO)
 
 FAMILY = Family(
     name="image_vae",
     class_names=("AutoencoderKL",),
     specs=(
-        _known("sd-vae-1.5", SD, "Stable Diffusion 1.x", "unclear (MIT or OpenRAIL-M)"),
+        _known(
+            "sd-vae-1.5",
+            SD,
+            "Stable Diffusion 1.x",
+            "unclear (MIT or OpenRAIL-M)",
+            "stabilityai/sd-vae-ft-mse",
+        ),
         _known("sd-vae-2.1", SD, "Stable Diffusion 2.x", "unclear (MIT or OpenRAIL++-M)"),
-        _known("sdxl-vae", SDXL, "Stable Diffusion XL", "unclear (MIT or OpenRAIL++-M)"),
-        _known("sd3-vae", SD3, "Stable Diffusion 3", "unclear (Stability community)"),
-        _known("flux-vae", FLUX, "FLUX.1", "unclear (Apache-2.0 or non-commercial)"),
+        _known(
+            "sdxl-vae", SDXL, "Stable Diffusion XL", "unclear (MIT or OpenRAIL++-M)", "stabilityai/sdxl-vae"
+        ),
+        _known("sd3-vae", SD3, "Stable Diffusion 3", "unclear (Stability community)", SD3_REPO),
+        _known("flux-vae", FLUX, "FLUX.1", "unclear (Apache-2.0 or non-commercial)", FLUX_REPO),
     ),
     spec_of=spec_of,
     build=ImageVAE,
