@@ -1,6 +1,6 @@
 """Do reading processes keep the model busy? Frames per second of reading, of the model, and of a cache run.
 
-Run: python tests/bench/cache_throughput.py [--clips N] [--frames N] [--size WxH] [--model NAME] [--rounds N]
+Run: python tests/bench/cache_throughput.py [--clips N] [--frames N] [--size WxH] [--model NAME] [--batch N]
 The three take turns, so that other load on the machine meets all of them; medians count. The last line on
 stdout is one JSON document: `ratio` is the run against the slower of the two others, `model_waits` the
 part of the run in which the model had no frames, which other load on the machine disturbs less.
@@ -66,10 +66,10 @@ def model_only(model: Model, pictures: list, clips: int) -> int:
     return clips * len(pictures)
 
 
-def whole_run(folder: Path, model: Model, workers: int, waits: list[float]) -> int:
+def whole_run(folder: Path, model: Model, options: RunOptions, waits: list[float]) -> int:
     """A cache run from nothing; adds the part of its time that the model waited for frames."""
     with tempfile.TemporaryDirectory() as root:
-        tally = run([str(folder)], Path(root), model, Recipe(model.spec.plan), RunOptions(workers=workers))
+        tally = run([str(folder)], Path(root), model, Recipe(model.spec.plan), options)
     assert not tally.failed
     waits.append(tally.starved_s / tally.seconds)
     return tally.frames
@@ -90,9 +90,10 @@ def main() -> None:
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--workers", type=int, default=default_workers(RunOptions()))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=1)
     args = parser.parse_args()
     width, height = map(int, args.size.split("x"))
-    model = load_model(args.model)
+    model, options = load_model(args.model), RunOptions(workers=args.workers, batch=args.batch)
     with tempfile.TemporaryDirectory() as folder:
         paths = write_clips(Path(folder), args.clips, args.frames, (width, height))
         with open_video(paths[0]) as video:
@@ -102,7 +103,7 @@ def main() -> None:
         jobs = {
             "read": lambda: read_only(paths, args.workers),
             "model": lambda: model_only(model, pictures, args.clips),
-            "run": lambda: whole_run(Path(folder), model, args.workers, waits),
+            "run": lambda: whole_run(Path(folder), model, options, waits),
         }
         rates: dict[str, list[float]] = {name: [] for name in jobs}
         for _ in range(args.rounds):

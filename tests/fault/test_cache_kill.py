@@ -5,9 +5,13 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from vidlatent.jobs.cache.manifest import open_manifest
+from vidlatent.jobs.cache.shards import Sharding
 
 _HELPERS = Path(__file__).parents[1] / "jobs" / "cache" / "clips.py"
 _spec = importlib.util.spec_from_file_location("cache_clips", _HELPERS)
@@ -18,16 +22,21 @@ CLIPS = 6
 SECONDS = 60
 
 
-def begin(folder: Path, root: Path) -> subprocess.Popen:
+def begin(folder: Path, root: Path, *flags: str) -> subprocess.Popen:
     """A run in a process of its own."""
     command = [sys.executable, "-m", "vidlatent", "cache", str(folder), "-o", str(root)]
-    return subprocess.Popen([*command, "-m", "toy", "--workers", "1"], stderr=subprocess.DEVNULL)
+    return subprocess.Popen([*command, "-m", "toy", "--workers", "1", *flags], stderr=subprocess.DEVNULL)
 
 
-def kill_after(process: subprocess.Popen, root: Path, entries: int, delay_s: float) -> None:
-    """Kill −9 a moment after so many entries are there."""
+def rows_written(root: Path) -> int:
+    """Lines in the manifest."""
+    return sum(path.read_bytes().count(b"\n") for path in root.glob("manifest/*"))
+
+
+def kill_after(process: subprocess.Popen, root: Path, rows: int, delay_s: float) -> None:
+    """Kill −9 a moment after so many rows are there."""
     deadline = time.monotonic() + SECONDS
-    while len(list((root / "objects").glob("*/*.latent"))) < entries and process.poll() is None:
+    while rows_written(root) < rows and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.001)
     time.sleep(delay_s)
@@ -48,3 +57,23 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, seed):
     assert clips.objects(root) == clips.objects(tmp_path / "undisturbed")
     assert clips.truth(root) == clips.truth(tmp_path / "undisturbed")
     assert {p: p.stat().st_mtime_ns for p in made_before} == made_before  # what was there was not made again
+
+
+@pytest.mark.parametrize("kind", ["tar", pytest.param("safetensors", marks=pytest.mark.slow)])
+def test_a_killed_run_that_packs_shards_resumes_to_the_same_bytes(tmp_path, kind):
+    folder, root = clips.write_clips(tmp_path / "videos", CLIPS), tmp_path / "cache"
+    options = replace(clips.ONE, shards=Sharding(kind, 200_000), batch=2)
+    clips.cache(folder, tmp_path / "undisturbed", options)
+    chance = random.Random(kind)
+    flags = ("--shards", kind, "--shard-size", "200000", "--batch", "2")
+    for rows in sorted(chance.sample(range(CLIPS), 2)):
+        kill_after(begin(folder, root, *flags), root, rows, chance.uniform(0, 0.05))
+    clips.cache(folder, root, options)
+    assert entries(root) == entries(tmp_path / "undisturbed") and len(entries(root)) == CLIPS
+    assert not clips.objects(root)
+
+
+def entries(root: Path) -> dict[str, str]:
+    """Every key, and the sha256 of the bytes of its entry."""
+    manifest = open_manifest(root)
+    return {row.key: manifest.place(row).sha256() for row in manifest.entries()}

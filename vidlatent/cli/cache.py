@@ -14,7 +14,7 @@ from vidlatent.cli.console import print_json, say
 from vidlatent.errors import UsageError
 
 if TYPE_CHECKING:
-    from vidlatent.jobs.cache.run import Tally
+    from vidlatent.jobs.cache.tally import Tally
 
 
 class RunByDefault(TyperGroup):
@@ -93,6 +93,17 @@ def run(  # noqa: PLR0913  every flag is a parameter
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Of the model on a CPU.  [default: all cores]")
     ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(
+            "--batch", min=1, help="Clips of one shape to encode together, where it changes no bit."
+        ),
+    ] = 1,
+    shards: Annotated[
+        str | None,
+        typer.Option("--shards", help="Pack entries into tar (WebDataset) or safetensors.  [default: no]"),
+    ] = None,
+    shard_size: Annotated[str, typer.Option("--shard-size", help="Bytes of a shard, about.")] = "1G",
     stall_timeout: Annotated[
         float,
         typer.Option(
@@ -117,6 +128,7 @@ def run(  # noqa: PLR0913  every flag is a parameter
     from vidlatent.jobs.cache.recipe import Recipe
     from vidlatent.jobs.cache.run import RunOptions
     from vidlatent.jobs.cache.run import run as run_cache
+    from vidlatent.jobs.cache.shards import Sharding
     from vidlatent.jobs.encode import ReadOptions, load_model
 
     read = ReadOptions(
@@ -132,7 +144,15 @@ def run(  # noqa: PLR0913  every flag is a parameter
         allow_truncated=allow_truncated,
     )
     options = RunOptions(
-        workers, o.nbytes(max_memory), shard_from(shard), retry_failed, rehash, threads, stall_timeout
+        workers=workers,
+        max_memory=o.nbytes(max_memory),
+        shard=shard_from(shard),
+        retry_failed=retry_failed,
+        rehash=rehash,
+        threads=threads,
+        stall_s=stall_timeout,
+        batch=batch,
+        shards=Sharding(shards, o.nbytes(shard_size)) if shards else None,
     )
     ready = load_model(model or "pocket", device or device_from(), dtype, weights, config)
     recipe = Recipe(
@@ -298,5 +318,5 @@ def gc(
         return 0
     if not yes:
         typer.confirm(f"Remove {len(items)} files?", default=False, abort=True, err=True)
-    say(f"{remove(root, items) / 1e6:.2f} MB freed")
+    say(f"{remove(root, items, superseded) / 1e6:.2f} MB freed")
     return 0

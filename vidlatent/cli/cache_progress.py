@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vidlatent.cli.console import PLAIN_EVERY_S, say
 
 if TYPE_CHECKING:
-    from vidlatent.jobs.cache.run import Tally
+    from vidlatent.jobs.cache.tally import Tally
 
 
 class ClipLines:

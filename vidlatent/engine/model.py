@@ -69,8 +69,8 @@ class Model:
     ) -> Iterator[Tensor]:
         """Moments [B, 2C, t, h, w] in float32 for each window of a stream of frames.
 
-        Frames are [H, W, 3] uint8 or uint16, or tensors [B, 3, H, W] in [-1, 1]; sides off the grid
-        are padded. Trailing frames that fill no latent give none: see `fitted`.
+        Frames are [H, W, 3] or [B, H, W, 3] uint8 or uint16, or tensors [B, 3, H, W] in [-1, 1]; sides
+        off the grid are padded. Trailing frames that fill no latent give none: see `fitted`.
         """
         plan = plan or self.spec.plan
         cuts = (plan.encode_time, plan.encode_tiles, self.spec.grid.latents)

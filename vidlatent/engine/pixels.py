@@ -14,13 +14,17 @@ FULL_SCALE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
 def to_model(frames: Sequence[np.ndarray], grid: Grid, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Frames [H, W, 3] uint8 or uint16 → video [1, 3, T, H', W'] in [-1, 1], edges repeated to the grid."""
-    stack = np.stack(frames)  # T H W 3: channels-last in memory, and stays so
+    """Frames [H, W, 3] uint8 or uint16 → video [1, 3, T, H', W'] in [-1, 1], edges repeated to the grid.
+
+    Frames [B, H, W, 3], of B clips side by side, give [B, 3, T, H', W'].
+    """
+    stack = np.stack(frames, axis=-4)  # (B) T H W 3: channels-last in memory, and stays so
     full = FULL_SCALE.get(stack.dtype)
     if full is None:
         raise BadInput(f"frames are {stack.dtype}", "give uint8 or uint16")
     pixels = torch.from_numpy(stack).to(device).to(torch.float32).mul_(2 / full).sub_(1)
-    return pad_to_grid(pixels.permute(3, 0, 1, 2)[None], grid).to(dtype)
+    video = pixels.movedim(-1, -4)
+    return pad_to_grid(video if video.dim() == 5 else video[None], grid).to(dtype)
 
 
 def pad_to_grid(video: Tensor, grid: Grid) -> Tensor:

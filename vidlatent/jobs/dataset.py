@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, IterableDataset, Sampler, default_collate,
 
 from vidlatent.errors import BadInput
 from vidlatent.io.latent_file import LatentReader
-from vidlatent.jobs.catalog import Entry, catalog
+from vidlatent.jobs.catalog import SHARDS, Entry, catalog, shards_in
 
 Places = Path | str | Iterable[Path | str]
 OPEN_FILES = 64  # per process
@@ -191,9 +191,9 @@ class LatentStream(IterableDataset):
         world_size: int = 1,
     ) -> None:
         paths = [shards] if isinstance(shards, (str, Path)) else list(shards)
-        self.shards = sorted(s for p in map(Path, paths) for s in (p.glob("*.tar") if p.is_dir() else [p]))
+        self.shards = sorted(shard for path in map(Path, paths) for shard in shards_in(path))
         if not self.shards:
-            raise BadInput(f"{', '.join(map(str, paths))}: no .tar shards")
+            raise BadInput(f"{', '.join(map(str, paths))}: no shards ({', '.join(SHARDS)})")
         self.crop, self.normalise, self.seed = crop, normalise, seed
         self._rank, self._world_size = rank, world_size
         self.epoch = self._done = 0

@@ -1,9 +1,12 @@
 """Making one entry, and reading its facts back."""
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput
@@ -14,7 +17,6 @@ from vidlatent.jobs.cache.key import read_facts
 from vidlatent.jobs.cache.manifest import DONE, FAILED, Row
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.scan import Clip
-from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.survey import State, state_of
 from vidlatent.jobs.encode import Tally, append_all, finished, header_for, open_writer
 from vidlatent.jobs.progress import SILENT
@@ -67,8 +69,13 @@ class Task:
         return replace(row, **{name: getattr(mine, name) for name in keep})
 
 
-def make_entry(video: VideoSource, task: Task, target: Path, model: Model) -> None:
-    """Encode an open video into its entry: a pure function of the key, so no file name is in it."""
+def make_entry(
+    video: VideoSource, task: Task, target: Path, model: Model, moments: Iterable[Tensor] | None = None
+) -> None:
+    """Encode an open video into its entry: a pure function of the key, so no file name is in it.
+
+    `moments` are what the network made of its windows, where they are known already.
+    """
     options = task.recipe.options()
     header = header_for(video, task.source_sha256, model, options)
     header = replace(header, extra={"cache_key": task.key})
@@ -76,7 +83,11 @@ def make_entry(video: VideoSource, task: Task, target: Path, model: Model) -> No
     with open_writer(target, header, video, model, options) as writer:
         tally = Tally(SILENT)
         frames = model.fitted(tally.watch(video.frames()))
-        append_all(writer, model.encode_stream(frames, options.plan), options)
+        if moments is None:
+            moments = model.encode_stream(frames, options.plan)
+        else:
+            deque(frames, maxlen=0)  # their times are wanted
+        append_all(writer, moments, options)
         clock = tally.clock(video.info.time_base)
         header = finished(header, task.source_sha256, clock, model)
         source = replace(header.source, sha256=task.source_sha256)
@@ -108,9 +119,3 @@ def done_row(task: Task, path: Path, seconds: float = 0.0, notices: tuple[str, .
             model=latents.header.model,
             threads=torch.get_num_threads() if latents.header.device_kind == "cpu" else 0,
         )
-
-
-def present(store: Store, row: Row) -> bool:
-    """Whether a finished entry is still there, as long as it was."""
-    path = store.entry(row.key)
-    return row.status == DONE and path.is_file() and path.stat().st_size == row.bytes

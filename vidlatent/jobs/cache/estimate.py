@@ -11,7 +11,7 @@ import numpy as np
 
 from vidlatent.engine.model import Model
 from vidlatent.io.latent_layout import ITEM_BYTES
-from vidlatent.jobs.cache.entry import Task, present
+from vidlatent.jobs.cache.entry import Task
 from vidlatent.jobs.cache.index import Index
 from vidlatent.jobs.cache.key import ModelIdentity
 from vidlatent.jobs.cache.manifest import FAILED, Manifest
@@ -75,7 +75,7 @@ def added_up(
         known = manifest.of_key(task.key) if task.key else None
         if task.error is not None:
             states["unreadable"] += 1
-        elif known is not None and present(store, known):
+        elif known is not None and manifest.present(known):
             states["cached"] += 1
         elif known is not None and known.status == FAILED:
             states["failed"] += 1

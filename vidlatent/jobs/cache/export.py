@@ -10,11 +10,9 @@ from torch import Tensor
 
 from vidlatent.errors import UsageError
 from vidlatent.files import naming_disk_errors
-from vidlatent.io.latent_file import open_latent
-from vidlatent.jobs.cache.entry import present
 from vidlatent.jobs.cache.manifest import Manifest, Row
 from vidlatent.jobs.cache.scan import MEMBER
-from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.store import Place, Store
 from vidlatent.jobs.dataset import normalised
 
 RAW, NORMALISED = "raw", "normalised"
@@ -39,13 +37,13 @@ class Piece:
     """One clip to export: its row, its entry, and a name of its own among those of the cache."""
 
     row: Row
-    path: Path
+    place: Place
     name: str
     space: str | None
 
     def latents(self, usual: str) -> Tensor:
         """[C, t, h, w], in the space asked for, or the usual one of the tool."""
-        with open_latent(self.path) as reader:
+        with self.place.open() as reader:
             found = reader.read(0, reader.frames)
             if (self.space or usual) == NORMALISED:
                 found = normalised(found, reader).to(found.dtype)
@@ -53,7 +51,7 @@ class Piece:
 
     def moments(self) -> Tensor:
         """[2C, t, h, w]: mean and raw logvar; raises UsageError where the cache holds no logvar."""
-        with open_latent(self.path) as reader:
+        with self.place.open() as reader:
             if not reader.has_logvar:
                 raise UsageError(
                     f"{self.row.source}: this layout holds mean and logvar, "
@@ -65,13 +63,13 @@ class Piece:
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """Shift and scale per channel, [C] each: a diffusion model expects (z - shift) · scale."""
-        with open_latent(self.path) as reader:
+        with self.place.open() as reader:
             pair = (reader.header.shift, reader.header.scale)
         return tuple(torch.tensor(values).expand(self.row.shape[1]).clone() for values in pair)  # type: ignore
 
     def fps(self) -> float:
         """Frames per second of the clip that was encoded."""
-        with open_latent(self.path) as reader:
+        with self.place.open() as reader:
             return float(reader.clock.average_rate)
 
 
@@ -98,7 +96,8 @@ def export(root: Path, target: Path, layout: str, options: ExportOptions | None 
 def pieces(root: Path, options: ExportOptions) -> list[Piece]:
     """The clips of a cache, each with a name of its own; raises UsageError where recipes would be mixed."""
     store = Store.open(root)
-    rows = [row for row in Manifest(store).rows() if present(store, row)]
+    manifest = Manifest(store)
+    rows = [row for row in manifest.rows() if manifest.present(row)]
     recipes = sorted({row.recipe for row in rows})
     if options.recipe is None and len(recipes) > 1:
         raise UsageError(
@@ -111,7 +110,7 @@ def pieces(root: Path, options: ExportOptions) -> list[Piece]:
         [n if often[n] == 1 else f"{n}-{row.key[:8]}" for n, row in zip(names, rows, strict=True)]
     )
     return [
-        Piece(row, store.entry(row.key), name, options.space) for row, name in zip(rows, unique, strict=True)
+        Piece(row, manifest.place(row), name, options.space) for row, name in zip(rows, unique, strict=True)
     ]
 
 

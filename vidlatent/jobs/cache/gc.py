@@ -8,6 +8,7 @@ from pathlib import Path
 from vidlatent.files import PARTIAL
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.manifest import DONE, Manifest
+from vidlatent.jobs.cache.packer import PACK
 from vidlatent.jobs.cache.store import Store
 
 
@@ -24,27 +25,38 @@ def garbage(root: Path, superseded: bool = False) -> list[Garbage]:
     """Leftovers of killed runs and entries without a row; with `superseded` also entries of former sources.
 
     An entry is superseded where every clip it was made of has an entry with another key by now, by the same
-    recipe: the file under that name has changed. Only files of a cache's own kind are looked at.
+    recipe: the file under that name has changed. A shard goes as a whole, or stays. Only files of a cache's
+    own kind are looked at.
     """
     store = Store.open(root)
     manifest = Manifest(store)
     wanted = {row.key for row in manifest.rows() if row.status == DONE}
     known = {row.key for row in manifest.entries() if row.status == DONE}
     found = [_item(path, "left by a run that was killed") for path in _leftovers(store)]
-    for path in sorted(store.objects.glob("??/*.latent")):
-        if path.stem not in known:
-            found.append(_item(path, "no row of the manifest knows it"))
-        elif superseded and path.stem not in wanted:
-            found.append(_item(path, "its source has changed, and was cached again"))
+    unknown = list(_unneeded(store, manifest, known))
+    found += [_item(path, "no row of the manifest knows it") for path in unknown]
+    if superseded:
+        former = (path for path in _unneeded(store, manifest, wanted) if path not in set(unknown))
+        found += [_item(path, "its source has changed, and was cached again") for path in former]
     return found
 
 
-def remove(root: Path, items: list[Garbage]) -> int:
-    """Remove files, except those that another process is working on; returns the bytes freed."""
+def _unneeded(store: Store, manifest: Manifest, keys: set[str]) -> Iterator[Path]:
+    """Files of entries, and whole shards, that hold nothing of `keys`."""
+    yield from (path for path in sorted(store.objects.glob("??/*.latent")) if path.stem not in keys)
+    packed = (manifest.shard_of(key) for key in keys)
+    needed = {Path(row.shard).stem for row in packed if row is not None}
+    yield from (path for path in sorted(store.shards.glob("shard-*")) if path.stem not in needed)
+
+
+def remove(root: Path, items: list[Garbage], superseded: bool = False) -> int:
+    """Remove files, except those that another process is working on or has come to need; the bytes freed."""
     store, freed = Store.open(root), 0
+    still = {item.path for item in garbage(root, superseded)}  # somebody may have thought about it for long
     for item in items:
-        key = item.path.name.lstrip(".").split(".", 1)[0]
-        claim = Claim.take(store.claims / key)
+        if item.path not in still:
+            continue
+        claim = Claim.take(store.claims / _claim_of(store, item.path))
         if claim is None:
             continue
         with claim:
@@ -53,9 +65,15 @@ def remove(root: Path, items: list[Garbage]) -> int:
     return freed
 
 
+def _claim_of(store: Store, path: Path) -> str:
+    """What whoever makes this file holds."""
+    return PACK if path.parent == store.shards else path.name.lstrip(".").split(".", 1)[0]
+
+
 def _leftovers(store: Store) -> Iterator[Path]:
     """Partial files, and claims that nobody holds."""
     yield from sorted(store.objects.glob(f"??/.*{PARTIAL}"))
+    yield from sorted(store.shards.glob(f".*{PARTIAL}"))
     yield from (path for path in sorted(store.claims.glob("*")) if _is_free(path))
 
 

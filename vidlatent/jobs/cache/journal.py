@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 SUFFIX = ".jsonl"
 
@@ -43,11 +44,32 @@ class Journal:
             self._descriptor = None
 
 
+class Journals:
+    """All journals of a folder, also those that others write: read to their ends, and again from there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[str, int] = {}  # bytes of each
+
+    def fresh(self) -> Iterator[dict]:
+        """Every whole line added since the last call, writer by writer; see `torn` for the others."""
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            with path.open("rb") as file:
+                file.seek(self._read.get(path.name, 0))
+                yield from (
+                    record for line in self._whole(path, file) if (record := _parsed(line)) is not None
+                )
+
+    def _whole(self, path: Path, file: BinaryIO) -> Iterator[bytes]:
+        """Lines that have an end; one that is being written has none yet."""
+        while (line := file.readline()).endswith(b"\n"):
+            self._read[path.name] = file.tell()
+            yield line
+
+
 def records(folder: Path) -> Iterator[dict]:
-    """Every whole line of every journal in a folder, writer by writer; see `torn` for the others."""
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
-        with path.open("rb") as file:
-            yield from (record for line in file if (record := _parsed(line)) is not None)
+    """Every whole line of every journal in a folder."""
+    return Journals(folder).fresh()
 
 
 def torn(folder: Path) -> int:

@@ -25,6 +25,7 @@ from torch import Tensor
 from vidlatent.errors import UsageError
 from vidlatent.files import replace_on_close
 from vidlatent.jobs.cache.export import NORMALISED, RAW, ExportOptions, Piece, Writer
+from vidlatent.jobs.cache.shards import add
 
 # Of musubi-tuner: short name → name in the file, and the space of its own caches.
 MUSUBI = {"hv": ("hunyuan_video", RAW), "wan": ("wan", NORMALISED)}
@@ -131,8 +132,9 @@ def webdataset(pieces: Iterable[Piece], target: Path, options: ExportOptions) ->
             for piece in group:
                 row = json.dumps(asdict(piece.row), sort_keys=True).encode()
                 key = piece.name.replace(".", "_")  # what follows a dot is a member's kind
-                _add(tar, f"{key}.latent", piece.path.open("rb"), piece.row.bytes)
-                _add(tar, f"{key}.json", io.BytesIO(row), len(row))
+                with piece.place.raw() as file:
+                    add(tar, f"{key}.latent", file, piece.row.bytes)
+                add(tar, f"{key}.json", io.BytesIO(row), len(row))
         yield path
 
 
@@ -197,11 +199,3 @@ def _groups(pieces: Iterable[Piece], limit: int) -> Iterator[list[Piece]]:
         size += piece.row.bytes
     if held:
         yield held
-
-
-def _add(tar: tarfile.TarFile, name: str, file: io.IOBase, size: int) -> None:
-    """A member without times or owners: the same clips give the same shard."""
-    info = tarfile.TarInfo(name)
-    info.size = size
-    with file:
-        tar.addfile(info, file)

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from vidlatent.jobs.cache.journal import Journal, records
-from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.journal import Journal, Journals
+from vidlatent.jobs.cache.store import Place, Store
 
 DONE, FAILED, SKIPPED, DAMAGED = "done", "failed", "skipped", "damaged"
 _RANK = {SKIPPED: 0, DAMAGED: 1, FAILED: 1, DONE: 2}  # of two rows of one attempt
@@ -19,7 +19,8 @@ class Row:
     `source` is the file's absolute path (a tar member: TAR::MEMBER), `span` is [start, end, frames] where
     only a part is meant, `recipe` names a file of the cache's recipes folder. `key` is empty where the
     source could not even be read. `checksum` is the sha256 of the entry's file, `bytes` its size, `shape`
-    that of the latents, [t, C, h, w]; `read` holds the options it was read with, `threads` of the CPU that
+    that of the latents, [t, C, h, w]; `shard` and `offset` say where it lies once it is packed (see
+    `Manifest.place`); `read` holds the options it was read with, `threads` of the CPU that
     the model had (0: a GPU); `at` is unix time.
     """
 
@@ -36,6 +37,8 @@ class Row:
     height: int = 0
     bytes: int = 0
     checksum: str = ""
+    shard: str = ""
+    offset: int = 0
     seconds: float = 0.0
     error: str | None = None
     notices: tuple[str, ...] = ()
@@ -53,7 +56,7 @@ class Row:
 
     def says_as(self, other: "Row | None") -> bool:
         """Whether another row of the clip says the same."""
-        same = ("status", "key", "error", "facts", "checksum")
+        same = ("status", "key", "error", "facts", "checksum", "shard", "offset")
         return other is not None and all(getattr(self, name) == getattr(other, name) for name in same)
 
     @classmethod
@@ -72,15 +75,16 @@ class Manifest:
     """All rows of a cache, merged, and the journal of this process."""
 
     def __init__(self, store: Store) -> None:
-        self._folder = store.manifest
-        self._journal = Journal(store.manifest)
-        self.reload()
-
-    def reload(self) -> None:
-        """Read what everybody wrote."""
+        self._store = store
+        self._journals, self._journal = Journals(store.manifest), Journal(store.manifest)
         self._clips: dict[tuple, Row] = {}
         self._keys: dict[str, Row] = {}
-        for record in records(self._folder):
+        self._packed: dict[str, Row] = {}  # the last row that names a shard
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what everybody wrote since the last time."""
+        for record in self._journals.fresh():
             self._take(Row.parse(record))
 
     def add(self, row: Row) -> Row:
@@ -88,15 +92,50 @@ class Manifest:
         known = self._clips.get(row.clip)
         if row.says_as(known):
             return known  # type: ignore[return-value]
-        before = [r.attempt for r in (known, self._keys.get(row.key)) if r is not None]
-        row = replace(row, attempt=1 + max(before, default=0), at=round(time.time(), 3))
-        self._journal.append(asdict(row))
-        self._take(row)
+        (row,) = self._append([row])
         return row
+
+    def pack(self, where: Mapping[str, int], shard: str) -> None:
+        """Write down that entries lie in a shard now, each key at an offset; durable once it returns."""
+        self._append([replace(self._keys[key], shard=shard, offset=where[key]) for key in where])
+
+    def damage(self, row: Row, what: str) -> None:
+        """Write down that an entry is no longer what it was, wherever it lies."""
+        packed = self._packed.get(row.key, row)
+        row = replace(row, status=DAMAGED, error=what, shard=packed.shard, offset=packed.offset)
+        self._append([row])
+
+    def _append(self, rows: list[Row]) -> list[Row]:
+        at = round(time.time(), 3)
+        rows = [replace(row, attempt=self._next_attempt(row), at=at) for row in rows]
+        self._journal.append(*map(asdict, rows))
+        for row in rows:
+            self._take(row)
+        return rows
+
+    def _next_attempt(self, row: Row) -> int:
+        before = (self._clips.get(row.clip), self._keys.get(row.key))
+        return 1 + max((known.attempt for known in before if known is not None), default=0)
 
     def of_key(self, key: str) -> Row | None:
         """The last word about an entry."""
         return self._keys.get(key)
+
+    def place(self, row: Row) -> Place:
+        """Where the entry of a row is: in a file of its own, else in the shard named last."""
+        loose, shard = self._store.entry(row.key), self.shard_of(row.key)
+        if shard is None or loose.exists():
+            return Place(loose)
+        return Place(self._store.shards / shard.shard, (shard.offset, shard.bytes))
+
+    def shard_of(self, key: str) -> Row | None:
+        """The row that says in which shard an entry is, unless it was found damaged there."""
+        packed = self._packed.get(key)
+        return packed if packed is not None and packed.status == DONE else None
+
+    def present(self, row: Row) -> bool:
+        """Whether a finished entry is still there, as long as it was."""
+        return row.status == DONE and self.place(row).holds(row.bytes)
 
     def rows(self) -> Iterator[Row]:
         """The last row of every clip, in the order of their names."""
@@ -114,6 +153,8 @@ class Manifest:
         _keep(self._clips, row.clip, row)
         if row.key:
             _keep(self._keys, row.key, row)
+        if row.shard:
+            _keep(self._packed, row.key, row)
 
 
 def _keep(rows: dict, name: object, row: Row) -> None:

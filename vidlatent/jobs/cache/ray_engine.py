@@ -16,10 +16,13 @@ import torch
 
 from vidlatent.engine.load import load_model
 from vidlatent.errors import UsageError
+from vidlatent.jobs.cache.makers import RunOptions
+from vidlatent.jobs.cache.packer import pack_all
 from vidlatent.jobs.cache.recipe import Recipe
-from vidlatent.jobs.cache.run import CacheProgress, Crew, Quiet, RunOptions, Tally, crew
+from vidlatent.jobs.cache.run import Crew, crew
 from vidlatent.jobs.cache.scan import Clip, scan
 from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.tally import CacheProgress, Quiet, Tally
 from vidlatent.jobs.decode import ModelChoice
 
 CLIPS_PER_BATCH = 8  # so that an actor's readers are ahead of its model
@@ -86,7 +89,10 @@ def run_on_ray(  # noqa: PLR0913  a run, and where
         ray.init(address=where.address, log_to_driver=False, logging_level="warning", **ours)
     ray.data.DataContext.get_current().enable_progress_bars = False  # we show our own
     try:
-        return collected(ray, clips, job, where, progress or Quiet())
+        tally = collected(ray, clips, job, where, progress or Quiet())
+        if options.shards is not None:
+            pack_all(Store.open(root), options.shards)  # what filled no shard of any actor
+        return tally
     finally:
         if mine:
             ray.shutdown()

@@ -3,7 +3,6 @@
 from collections import Counter
 from pathlib import Path
 
-from vidlatent.jobs.cache.entry import present
 from vidlatent.jobs.cache.journal import torn
 from vidlatent.jobs.cache.manifest import DONE, FAILED, Manifest, Row
 from vidlatent.jobs.cache.store import Store
@@ -19,7 +18,8 @@ def status(root: Path) -> dict[str, object]:
         "clips": len(rows),
         **{name: count for name, count in sorted(Counter(row.status for row in rows).items())},
         "entries": len(entries),
-        "missing": sum(not present(store, row) for row in entries),
+        "missing": sum(not manifest.present(row) for row in entries),
+        "shards": len({shard.shard for row in entries if (shard := manifest.shard_of(row.key))}),
         "frames": sum(row.frames for row in entries),
         "bytes": sum(row.bytes for row in entries),
         "encoding_hours": round(sum(row.seconds for row in entries) / 3600, 3),

@@ -1,16 +1,53 @@
 """Where things lie in a cache folder."""
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.files import naming_disk_errors
+from vidlatent.io.file_part import FilePart
+from vidlatent.io.latent_file import LatentReader, open_latent
 
 MARKER = "cache.json"
 FORMAT = "vidlatent-cache"
 VERSION = 1
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the bytes of an entry are: a file of its own, or `part`, (offset, bytes), of a shard."""
+
+    path: Path
+    part: tuple[int, int] | None = None
+
+    def open(self) -> LatentReader:
+        """Open the latents."""
+        return open_latent(self.path, self.part)
+
+    def raw(self) -> BinaryIO:
+        """The bytes, as a file."""
+        return self.path.open("rb") if self.part is None else FilePart(self.path, *self.part)  # type: ignore
+
+    def holds(self, nbytes: int) -> bool:
+        """Whether there is room for an entry of so many bytes; of a file of its own: exactly so much."""
+        try:
+            size = self.path.stat().st_size
+        except OSError:
+            return False
+        return size == nbytes if self.part is None else size >= sum(self.part)
+
+    def sha256(self) -> str:
+        """Hex sha256 of the bytes."""
+        with self.raw() as file:
+            digest = hashlib.sha256()
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+            return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -65,6 +102,11 @@ class Store:
         return self.root / "objects"
 
     @property
+    def shards(self) -> Path:
+        """Entries that were packed, many to a file."""
+        return self.root / "shards"
+
+    @property
     def manifest(self) -> Path:
         """Journals of rows."""
         return self.root / "manifest"
@@ -85,5 +127,5 @@ class Store:
         return self.root / "claims"
 
     def entry(self, key: str) -> Path:
-        """Where the latents of `key` are, or will be."""
+        """Where the latents of `key` are, or will be, before they are packed."""
         return self.objects / key[:2] / f"{key}.latent"

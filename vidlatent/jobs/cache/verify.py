@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,9 @@ import torch
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput
-from vidlatent.files import sha256_file
-from vidlatent.io.latent_file import open_latent
 from vidlatent.io.video_source import open_video
-from vidlatent.jobs.cache.entry import present
 from vidlatent.jobs.cache.key import read_options
-from vidlatent.jobs.cache.manifest import DAMAGED, DONE, Manifest, Row
+from vidlatent.jobs.cache.manifest import DONE, Manifest, Row
 from vidlatent.jobs.cache.scan import MEMBER
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.decode import ModelChoice, check_model, decoded_frames, model_for
@@ -56,53 +53,54 @@ def verify(root: Path) -> Iterator[Finding | None]:
         for row in list(manifest.entries()):
             if row.status != DONE:
                 continue
-            what = fault(store, row)
+            what = fault(manifest, row)
             if what is None:
                 yield None
                 continue
-            manifest.add(replace(row, status=DAMAGED, error=what))
+            manifest.damage(row, what)
             yield Finding(row.key, row.source, what)
 
 
-def fault(store: Store, row: Row) -> str | None:
+def fault(manifest: Manifest, row: Row) -> str | None:
     """What is wrong with an entry; None where all is well."""
-    path = store.entry(row.key)
-    if not path.is_file():
-        return f"{path}: missing"
-    if not present(store, row):
-        return f"{path}: expected {row.bytes} bytes, found {path.stat().st_size}"
-    if sha256_file(path) == row.checksum:
+    place = manifest.place(row)
+    if not place.path.is_file():
+        return f"{place.path}: missing"
+    if not manifest.present(row):
+        wanted = row.bytes if place.part is None else sum(place.part)
+        return f"{place.path}: expected {wanted} bytes, found {place.path.stat().st_size}"
+    if place.sha256() == row.checksum:
         return None
     try:
-        with open_latent(path) as latents:
+        with place.open() as latents:
             latents.verify()
     except BadInput as e:
         return e.what
-    return f"{path}: whole, but not the file that was written (sha256 differs)"
+    return f"{place.path}: whole, but not what was written (sha256 differs)"
 
 
 def replays(root: Path, count: int, seed: int = 0, choice: ModelChoice | None = None) -> Iterator[Replay]:
     """Decode `count` entries chosen by `seed`, and compare each with its source, read again the same way."""
-    store = Store.open(root)
-    rows = [row for row in Manifest(store).rows() if can_replay(store, row)]
+    manifest = Manifest(Store.open(root))
+    rows = [row for row in manifest.rows() if can_replay(manifest, row)]
     models: dict[str, Model] = {}
     for row in random.Random(seed).sample(rows, min(count, len(rows))):
         if row.model not in models:
-            with open_latent(store.entry(row.key)) as latents:
+            with manifest.place(row).open() as latents:
                 models[row.model] = model_for(latents, choice or ModelChoice())
-        yield compared(store, row, models[row.model])
+        yield compared(manifest, row, models[row.model])
 
 
-def can_replay(store: Store, row: Row) -> bool:
+def can_replay(manifest: Manifest, row: Row) -> bool:
     """Whether the entry is there, and its source still a file that can be read again."""
-    return present(store, row) and MEMBER not in row.source and Path(row.source).exists()
+    return manifest.present(row) and MEMBER not in row.source and Path(row.source).exists()
 
 
-def compared(store: Store, row: Row, model: Model) -> Replay:
+def compared(manifest: Manifest, row: Row, model: Model) -> Replay:
     """PSNR in dB over all frames of one entry; raises BadInput where the source has other frames by now."""
     psnr = Psnr()
     with (
-        open_latent(store.entry(row.key)) as latents,
+        manifest.place(row).open() as latents,
         open_video(row.source, read_options(row.read)) as video,
     ):
         check_model(latents, model)

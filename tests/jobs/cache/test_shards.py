@@ -1,0 +1,311 @@
+"""Entries in shards are the entries, whoever packed them and whenever somebody was killed."""
+
+import hashlib
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from vidlatent.cli import app
+from vidlatent.errors import BadInput, UsageError
+from vidlatent.jobs.cache.claims import Claim
+from vidlatent.jobs.cache.export import export
+from vidlatent.jobs.cache.gc import garbage, remove
+from vidlatent.jobs.cache.manifest import Manifest, open_manifest
+from vidlatent.jobs.cache.packer import PACK, Packer, pack_all
+from vidlatent.jobs.cache.plan import Shard
+from vidlatent.jobs.cache.run import RunOptions
+from vidlatent.jobs.cache.shards import Sharding, safetensors_members, tar_members
+from vidlatent.jobs.cache.status import status
+from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.verify import replays, verify
+from vidlatent.jobs.dataset import LatentDataset, LatentStream
+from vidlatent.jobs.decode import ModelChoice
+
+KINDS = ("tar", "safetensors")
+CLIPS = 6
+SHARD_BYTES = 300_000  # two or three entries
+
+
+def packing(kind: str, size: int = SHARD_BYTES, **options) -> RunOptions:
+    return RunOptions(workers=1, shards=Sharding(kind, size), **options)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory, clips) -> Path:
+    """Six clips, one of them twice, and one that is none."""
+    folder = clips.write_clips(tmp_path_factory.mktemp("shards") / "videos", CLIPS)
+    clips.write_clip(folder / "copy.avi", 0, frames=5)
+    (folder / "empty.mp4").touch()
+    clips.cache(folder, folder.parent / "loose")
+    return folder
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def packed(request, videos, clips) -> Path:
+    root = videos.parent / request.param
+    clips.cache(videos, root, packing(request.param))
+    return root
+
+
+def entries(root: Path) -> dict[str, str]:
+    """Every key, and the sha256 of the bytes of its entry, wherever they lie."""
+    manifest = open_manifest(root)
+    places = {row.key: manifest.place(row) for row in manifest.rows() if row.status == "done"}
+    return {key: place.sha256() for key, place in places.items()}
+
+
+def members(root: Path) -> list[str]:
+    """The keys in all shards, as the shards themselves say."""
+    read = {".tar": tar_members, ".safetensors": safetensors_members}
+    return sorted(k for p in Store(root).shards.iterdir() if p.suffix in read for k in read[p.suffix](p))
+
+
+def test_shards_hold_every_entry_byte_for_byte_and_no_file_is_left(packed, videos):
+    loose = videos.parent / "loose"
+    assert entries(packed) == entries(loose) and len(entries(packed)) == CLIPS
+    assert members(packed) == sorted(entries(loose))
+    assert not list(packed.glob("objects/*/*"))
+    assert len({row.shard for row in open_manifest(packed).entries() if row.shard}) > 1
+
+
+def test_the_manifest_says_where_an_entry_lies(packed):
+    for row in open_manifest(packed).entries():
+        if row.status == "done":
+            data = (packed / "shards" / row.shard).read_bytes()[row.offset :][: row.bytes]
+            assert hashlib.sha256(data).hexdigest() == row.checksum
+
+
+def test_a_second_run_finds_all_of_it(packed, videos, clips):
+    before = {p: p.stat().st_mtime_ns for p in packed.glob("shards/*")}
+    tally = clips.cache(videos, packed, packing("tar"))
+    assert (tally.done, tally.reused, tally.failed) == (0, CLIPS + 1, 1)
+    assert clips.cache(videos, packed).reused == CLIPS + 1  # nor does a run need to know of shards
+    assert {p: p.stat().st_mtime_ns for p in packed.glob("shards/*")} == before
+
+
+def test_any_webdataset_loader_can_read_tars(videos, clips):
+    root = videos.parent / "tar"
+    clips.cache(videos, root, packing("tar"))
+    for path in root.glob("shards/*.tar"):
+        with tarfile.open(path) as tar:
+            names = tar.getnames()
+            assert names[::2] == sorted(names[::2])
+            assert names[1::2] == [name.replace(".latent", ".json") for name in names[::2]]
+            told = json.load(tar.extractfile(names[1]))
+            assert told["key"] == names[0].partition(".")[0] and told["source"].endswith(".avi")
+
+
+def test_stock_safetensors_reads_shards(videos, clips):
+    root = videos.parent / "safetensors"
+    clips.cache(videos, root, packing("safetensors"))
+    manifest, seen = open_manifest(root), 0
+    for path in root.glob("shards/*.safetensors"):
+        index = json.loads(path.with_suffix(".json").read_text())
+        with safe_open(path, "pt") as file:
+            for name in index["weight_map"]:
+                key = name.partition(".")[0]
+                with manifest.place(manifest.of_key(key)).open() as latents:
+                    assert torch.equal(file.get_tensor(name), latents.read(0, latents.frames))
+                assert index["clips"][key]["shape"] == list(latents.shape)
+                seen += 1
+    assert seen == CLIPS
+
+
+def test_training_reads_from_shards_what_it_reads_from_files(packed, videos):
+    loose = {item["source"]: item["latents"] for item in LatentDataset(videos.parent / "loose")}
+    for data in (LatentDataset(packed), LatentDataset(packed / "shards"), LatentStream(packed)):
+        found = {item["source"]: item["latents"] for item in data}
+        assert len(found) >= CLIPS  # a clip that is there twice is one entry
+        assert all(torch.equal(latents, loose[source]) for source, latents in found.items())
+
+
+def test_verify_decode_status_and_export_follow_the_manifest_into_shards(packed, videos, tmp_path):
+    assert list(verify(packed)) == [None] * CLIPS
+    sampled = list(replays(packed, 3, choice=ModelChoice(device="cpu")))
+    assert len(sampled) == 3 and all(replay.identical for replay in sampled)
+    facts = status(packed)
+    assert facts["missing"] == 0 and facts["shards"] == len(
+        {*packed.glob("shards/shard-*")} - sidecars(packed)
+    )
+    for layout in ("comfyui", "webdataset"):
+        roots = (("packed", packed), ("loose", videos.parent / "loose"))
+        ours, theirs = (sorted(export(root, tmp_path / name / layout, layout)) for name, root in roots)
+        assert [p.name for p in ours] == [p.name for p in theirs]
+    assert {p.name: p.read_bytes() for p in (tmp_path / "packed/comfyui").iterdir()} == {
+        p.name: p.read_bytes() for p in (tmp_path / "loose/comfyui").iterdir()
+    }
+
+
+def sidecars(root: Path) -> set[Path]:
+    return {*root.glob("shards/*.json")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_member_is_found_and_made_again(videos, tmp_path, clips, kind):
+    root = tmp_path / "cache"
+    clips.cache(videos, root, packing(kind))
+    before, manifest = entries(root), open_manifest(root)
+    victim = next(row for row in manifest.entries() if row.status == "done")
+    place = manifest.place(victim)
+    data = bytearray(place.path.read_bytes())
+    data[victim.offset + victim.bytes // 2] ^= 1
+    place.path.write_bytes(data)
+    (finding,) = [finding for finding in verify(root) if finding is not None]
+    assert finding.key == victim.key and "does not match its checksum" in finding.what
+    assert clips.cache(videos, root, packing(kind)).done == 1
+    assert entries(root) == before and list(verify(root)) == [None] * CLIPS
+
+
+def test_a_shard_that_is_gone_is_made_again_the_same(videos, tmp_path, clips):
+    root = tmp_path / "cache"
+    clips.cache(videos, root, packing("tar"))
+    before = {p: p.read_bytes() for p in root.glob("shards/*")}
+    next(iter(before)).unlink()
+    assert clips.cache(videos, root, packing("tar")).done > 0
+    assert {p: p.read_bytes() for p in root.glob("shards/*")} == before
+
+
+STEPS = {
+    "while the shard is written": "vidlatent.jobs.cache.shards.tar_members",
+    "before the shard is in the manifest": "vidlatent.jobs.cache.manifest.Manifest.pack",
+    "before the files go": "vidlatent.jobs.cache.packer.Packer._remove",
+}
+
+
+class Killed(BaseException):
+    """As abrupt as a kill, as far as our own code can see."""
+
+
+@pytest.mark.parametrize("step", [*STEPS])
+def test_a_kill_at_any_step_of_packing_loses_and_doubles_nothing(videos, tmp_path, clips, monkeypatch, step):
+    root, whole = tmp_path / "cache", tmp_path / "whole"
+    clips.cache(videos, whole, packing("tar"))
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(STEPS[step], die)
+        clips.cache(videos, root, packing("tar"))
+    assert list(root.glob("objects/*/*.latent"))
+    clips.cache(videos, root, packing("tar"))
+    assert {p.name: p.read_bytes() for p in root.glob("shards/*")} == {
+        p.name: p.read_bytes() for p in whole.glob("shards/*")
+    }
+    assert entries(root) == entries(whole) and members(root) == members(whole)
+    assert not list(root.glob("objects/*/*")) and not garbage(root)
+
+
+def test_entries_of_earlier_runs_are_packed_when_they_are_met(videos, tmp_path, clips):
+    root = tmp_path / "cache"
+    clips.cache(videos, root)
+    assert clips.cache(videos, root, packing("safetensors")).done == 0
+    assert members(root) == sorted(entries(videos.parent / "loose")) and not list(root.glob("objects/*/*"))
+
+
+def test_parts_of_a_run_make_shards_of_their_own(videos, tmp_path, clips):
+    root = tmp_path / "cache"
+    for index in range(3):
+        clips.cache(videos, root, packing("tar", 1 << 30, shard=Shard(index, 3)))
+    assert len(list(root.glob("shards/*.tar"))) == 3
+    assert entries(root) == entries(videos.parent / "loose") and members(root) == sorted(entries(root))
+
+
+def test_what_another_process_made_and_packed_is_not_made_again(videos, tmp_path, clips, monkeypatch):
+    """Its manifest was read before; the files it would find are in shards by now."""
+    root = tmp_path / "cache"
+    clips.cache(videos, root)
+    stale = Manifest(Store(root))
+    pack_all(Store(root), Sharding("tar"))
+    monkeypatch.setattr("vidlatent.jobs.cache.run.Manifest", lambda store: stale)
+    tally = clips.cache(videos, root, packing("tar"))
+    assert (tally.done, tally.reused) == (0, CLIPS + 1)
+
+
+def test_who_packs_waits_for_who_packs(videos, tmp_path, clips):
+    root = tmp_path / "cache"
+    clips.cache(videos, root)
+    store, manifest = Store(root), open_manifest(root)
+    packer = Packer(store, manifest, Sharding("tar", 1))
+    with Claim.take(store.claims / PACK):
+        for row in manifest.entries():
+            packer.offer(row)
+        assert not store.shards.exists()
+    packer.finish()
+    assert members(root) == sorted(entries(root))
+
+
+def test_an_entry_that_changed_on_disk_is_not_packed_but_made_again(videos, tmp_path, clips):
+    root = tmp_path / "cache"
+    clips.cache(videos, root)
+    before = entries(root)
+    victim = next(root.glob("objects/*/*.latent"))
+    data = bytearray(victim.read_bytes())
+    data[-1] ^= 1
+    victim.write_bytes(data)
+    pack_all(Store(root), Sharding("tar"))
+    assert victim.stem not in members(root) and open_manifest(root).of_key(victim.stem).status == "damaged"
+    assert clips.cache(videos, root, packing("tar")).done == 1
+    assert entries(root) == before
+
+
+def test_gc_removes_shards_that_nobody_knows_and_no_others(packed):
+    kept = {p: p.read_bytes() for p in packed.glob("shards/*")}
+    shards = packed / "shards"
+    for name in ("shard-0123456789abcdef.tar", ".shard-0123456789abcdef.tar.partial"):
+        (shards / name).write_bytes(b"x")
+    (shards / "notes.txt").write_text("mine")
+    items = garbage(packed)
+    assert {item.path.name for item in items} == {
+        "shard-0123456789abcdef.tar",
+        ".shard-0123456789abcdef.tar.partial",
+    }
+    remove(packed, items)
+    (shards / "notes.txt").unlink()
+    assert {p: p.read_bytes() for p in packed.glob("shards/*")} == kept
+
+
+def test_gc_keeps_what_was_garbage_only_when_it_was_listed(videos, tmp_path, clips):
+    root = tmp_path / "cache"
+    clips.cache(videos, root)
+    journals = {p: p.read_bytes() for p in (root / "manifest").iterdir()}
+    for path in journals:
+        path.unlink()
+    items = garbage(root)
+    for path, data in journals.items():
+        path.write_bytes(data)  # somebody was still writing down what is there
+    assert len(items) == CLIPS and remove(root, items) == 0 and len(entries(root)) == CLIPS
+
+
+def test_a_safetensors_file_that_is_no_shard_of_ours_is_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(3)}, tmp_path / "a.safetensors")
+    with pytest.raises(BadInput, match="not a shard of latents"):
+        LatentDataset(tmp_path / "a.safetensors")
+    (tmp_path / "b.safetensors").write_bytes(b"x")
+    with pytest.raises(BadInput, match="not a shard of latents"):
+        LatentDataset(tmp_path / "b.safetensors")
+
+
+def test_shards_are_asked_for_by_name(videos, tmp_path, capsys):
+    command = [
+        "cache",
+        str(videos),
+        "-o",
+        str(tmp_path / "c"),
+        "-m",
+        "toy",
+        "--device",
+        "cpu",
+        "--workers",
+        "1",
+    ]
+    assert app.run([*command, "--shards", "zip"]) == UsageError.exit_code
+    assert "one of tar, safetensors" in capsys.readouterr().err
+    assert app.run([*command, "--shards", "tar", "--shard-size", "1M", "--max-failures", "1"]) == 0
+    assert list((tmp_path / "c/shards").glob("*.tar"))

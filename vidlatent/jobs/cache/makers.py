@@ -1,0 +1,260 @@
+"""Tasks in, entries and rows out."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vidlatent.engine.model import Model
+from vidlatent.errors import BadInput
+from vidlatent.io.latent_file import open_latent
+from vidlatent.jobs.cache.budget import Memory
+from vidlatent.jobs.cache.claims import Claim
+from vidlatent.jobs.cache.entry import Task, done_row, make_entry
+from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, SKIPPED, Manifest, Row
+from vidlatent.jobs.cache.messages import Read
+from vidlatent.jobs.cache.packer import Packer
+from vidlatent.jobs.cache.plan import ALL, Shard
+from vidlatent.jobs.cache.scan import Clip
+from vidlatent.jobs.cache.shards import Sharding
+from vidlatent.jobs.cache.stop import Stop
+from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.tally import CacheProgress, Quiet, Tally
+from vidlatent.jobs.cache.together import Batches, HeldVideo, Together
+from vidlatent.jobs.cache.workers import Readers, RemoteVideo
+
+FAULTS = (BadInput, ValueError, MemoryError, torch.OutOfMemoryError)  # of one clip
+_POLL_S = 0.5  # how often to ask whether another process has finished its clip
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to go about it; nothing here changes an entry.
+
+    `workers` is the number of reading processes. `max_memory` bounds all processes together, in bytes.
+    `rehash` trusts no earlier hash of a file that looks unchanged. `threads` of a model on the CPU; sums
+    of floats depend on it in their last bits, so it is told in every row. A clip whose reading makes no
+    progress for `stall_s` seconds is given up; 0 waits for ever. Up to `batch` clips of one shape go through
+    the network together, where that changes no bit. With `shards` finished entries are packed.
+    """
+
+    workers: int | None = None
+    max_memory: int | None = None
+    shard: Shard = ALL
+    retry_failed: bool = False
+    rehash: bool = False
+    threads: int | None = None
+    stall_s: float = 300.0
+    batch: int = 1
+    shards: Sharding | None = None
+
+
+class Makers:
+    """A run under way: tasks in, entries and rows out."""
+
+    def __init__(
+        self, store: Store, model: Model, manifest: Manifest, memory: Memory, options: RunOptions
+    ) -> None:
+        self.tally = Tally()
+        self.progress: CacheProgress = Quiet()
+        self._store, self._model, self._manifest = store, model, manifest
+        self._memory, self._options = memory, options
+        self._packer = Packer(store, manifest, options.shards) if options.shards else None
+        self._together = Together(model)
+        self._claims: dict[str, Claim] = {}  # of entries being made here
+        self._failed: set[str] = set()  # keys that failed in this run
+        self._later: list[Task] = []  # being made, here or by another process
+
+    def skip_sidecars(self, clips: Iterable[Clip], recipe_id: str) -> Iterator[Clip]:
+        """Pass on what may be a video; write down what by its name is none."""
+        for clip in clips:
+            if clip.sidecar:
+                reason = f"{clip.name}: no video, by its name"
+                row = Row(clip.name, SKIPPED, recipe=recipe_id, error=reason, facts=dict(clip.facts))
+                self._settle(self._manifest.add(row), "skipped")
+            else:
+                yield clip
+
+    def work(self, tasks: Iterable[Task], readers: Readers, stop: Stop) -> None:
+        """Make what is to be made, until all is settled or somebody asks to stop."""
+        try:
+            self._round(tasks, readers, stop)
+            while self._later and not stop.asked:
+                later, self._later, settled = self._later, [], self.tally.settled
+                self._manifest.refresh()
+                self._round(later, readers, stop)
+                if self.tally.settled == settled:  # all of it is in other hands
+                    time.sleep(_POLL_S)
+        finally:
+            for claim in self._claims.values():
+                claim.release()
+            self._claims.clear()
+        self.tally.stopped = stop.asked
+
+    def pack_rest(self) -> None:
+        """Pack what fills no shard."""
+        if self._packer is not None:
+            self._packer.finish()
+
+    def _round(self, tasks: Iterable[Task], readers: Readers, stop: Stop) -> None:
+        wanted = (task for task in tasks if self._must_make(task))
+        with closing(readers.videos(wanted, _question)) as videos:
+            made = self._in_turn(videos) if self._options.batch == 1 else self._in_batches(videos)
+            for _ in made:
+                if stop.asked:
+                    return
+
+    def _in_turn(self, videos: Iterable[tuple[Task, RemoteVideo]]) -> Iterator[None]:
+        """Make one entry after the other."""
+        for task, video in videos:
+            yield self._make(task, video)
+
+    def _in_batches(self, videos: Iterable[tuple[Task, RemoteVideo]]) -> Iterator[None]:
+        """Make entries of clips of one shape together, as far as clips fit into memory."""
+        waiting = Batches(self._memory.held)
+        for task, video in videos:
+            if (held := self._held(task, video)) is not None:
+                count = self._memory.batch(self._model, task.recipe.plan, _size(held), self._options.batch)
+                kind = (task.recipe.plan, held.kind)
+                group = waiting.add((task, held), kind, held.nbytes, count)
+                if group is not None:
+                    self._make_group(group, full=len(group) == count)
+            yield None
+        for group in waiting.rest():
+            yield self._make_group(group, full=False)
+
+    def _held(self, task: Task, video: RemoteVideo) -> HeldVideo | None:
+        """A clip read into memory; None where it is settled by then: failed, or too long and made at once."""
+        began = time.perf_counter()
+        try:
+            with video:
+                held = HeldVideo(video, self._memory.held // self._options.batch)
+                if held.whole:
+                    self._waited(video)
+                    return held
+                self._make(task, held)
+        except FAULTS as e:
+            self._close(task, task.failed(_words(task, e), time.perf_counter() - began), "failed")
+        self._waited(video)
+        return None
+
+    def _make_group(self, group: list[tuple[Task, HeldVideo]], full: bool) -> None:
+        """Make the entries of some clips; only of full batches it is tried whether they may go together."""
+        began, known = time.perf_counter(), [None] * len(group)
+        if full and len(group) > 1:
+            with suppress(*FAULTS):  # one by one, they say whose fault it is
+                known = self._together.moments([held for _, held in group], group[0][0].recipe.plan)
+        spent_s = (time.perf_counter() - began) / len(group)
+        for (task, held), moments in zip(group, known, strict=True):
+            self._make(task, held, moments, spent_s)
+
+    def _must_make(self, task: Task) -> bool:
+        """Whether this process is to make the entry now; if not, it is settled, or waits."""
+        if self._settled(task):
+            return False
+        if task.key in self._claims or (claim := Claim.take(self._store.claims / task.key)) is None:
+            self._later.append(task)
+            return False
+        try:
+            if self._store.shards.exists():  # whoever had the claim before may have made and packed it
+                self._manifest.refresh()
+            settled = self._settled(task) or self._adopted(task)
+        except BaseException:
+            claim.release()
+            raise
+        if settled:
+            claim.release()
+            return False
+        self._claims[task.key] = claim
+        return True
+
+    def _settled(self, task: Task) -> bool:
+        """Write down what is known without any work."""
+        known = self._manifest.of_key(task.key) if task.key else None
+        if task.error is not None:
+            self._settle(self._manifest.add(task.failed(task.error)), "failed")
+        elif known is not None and self._manifest.present(known):
+            self._settle(self._manifest.add(task.like(known)), "reused")
+        elif known is not None and known.status == FAILED and self._let_be(task.key):
+            self._settle(self._manifest.add(task.like(known)), "failed")
+        else:
+            return False
+        return True
+
+    def _let_be(self, key: str) -> bool:
+        return key in self._failed or not self._options.retry_failed
+
+    def _adopted(self, task: Task) -> bool:
+        """Take over an entry that has no row: made by another process, or just before a crash."""
+        path = self._store.entry(task.key)
+        known = self._manifest.of_key(task.key)
+        if not path.exists() or (known is not None and known.status == DAMAGED):
+            return False
+        try:
+            with open_latent(path) as latents:
+                latents.verify()
+        except BadInput:
+            return False  # it will be replaced
+        self._settle(self._manifest.add(done_row(task, path)), "reused")
+        return True
+
+    def _make(
+        self,
+        task: Task,
+        video: RemoteVideo | HeldVideo,
+        moments: list[Tensor] | None = None,
+        spent_s: float = 0.0,
+    ) -> None:
+        """Make one entry; `moments` of its windows are known where it was encoded with others."""
+        began, path = time.perf_counter() - spent_s, self._store.entry(task.key)
+        try:
+            with video:
+                self._memory.refuse_too_large(self._model, task.recipe.plan, _size(video), task.clip.name)
+                make_entry(video, task, path, self._model, moments)
+            row, became = done_row(task, path, time.perf_counter() - began, tuple(video.notices)), "done"
+        except FAULTS as e:
+            row, became = task.failed(_words(task, e), time.perf_counter() - began), "failed"
+        self._waited(video)
+        self._close(task, row, became)
+
+    def _waited(self, video: RemoteVideo | HeldVideo) -> None:
+        self.tally.starved_s += video.starved_s
+        self.tally.full_s += video.full_s
+
+    def _close(self, task: Task, row: Row, became: str) -> None:
+        """Settle what was claimed, and let it go."""
+        if became == "failed":
+            self._failed.add(task.key)
+        self.tally.seconds += row.seconds
+        self._settle(self._manifest.add(row), became)
+        self._claims.pop(task.key).release()
+
+    def _settle(self, row: Row, became: str) -> None:
+        tally = self.tally
+        setattr(tally, became, getattr(tally, became) + 1)
+        if became == "done":
+            tally.frames += row.frames
+            tally.bytes += row.bytes
+        tally.clips = max(tally.clips, tally.settled)
+        if self._packer is not None and row.status == DONE:
+            self._packer.offer(row)
+        self.progress.update(tally)
+
+
+def _size(video: RemoteVideo | HeldVideo) -> tuple[int, int]:
+    return video.info.height, video.info.width
+
+
+def _question(task: Task) -> Read:
+    return Read(task.clip.path, task.clip.member, task.read)
+
+
+def _words(task: Task, error: BaseException) -> str:
+    if isinstance(error, BadInput):
+        return str(error)
+    if isinstance(error, ValueError):
+        return f"{task.clip.name}: {error}"
+    return f"{task.clip.name}: out of memory\nhint: give --tile or --size, or --dtype bf16"
