@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from vidlatent.errors import BadVideo, UsageError
-from vidlatent.io.colour import MATRICES, Colour, code, output_colour
+from vidlatent.io.colour import MATRICES, Colour, RgbReader, code, output_colour
+from vidlatent.io.orientation import Orientation
 from vidlatent.io.video_sink import SinkOptions, open_sink
 from vidlatent.io.video_source import Picture, ReadOptions, open_video
 
@@ -202,3 +203,17 @@ def test_chroma_is_read_where_the_codec_puts_it(tmp_path):
         red = next(video.frames()).rgb[16, 20:100, 0] / 65535
     y, pr = (504 - 64) / 876, (256 + 4 * np.arange(20, 100) - 512) / 896
     assert np.abs(red - (y + 2 * (1 - 0.2126) * pr)).max() < 0.002  # centred chroma would be 0.0035 off
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "yuv422p10le", "yuv444p12le"])
+def test_threads_change_no_pixel(pix_fmt):
+    """Bands of a picture are converted at once: their seams must not show. Values above white are among them."""
+    frame, rng = av.VideoFrame(72, 1002, pix_fmt), np.random.default_rng(2)
+    bits = frame.format.components[0].bits
+    for plane in frame.planes:
+        values = rng.integers(0, 2**bits, plane.buffer_size * 8 // (8 if bits == 8 else 16))
+        plane.update(values.astype(np.uint8 if bits == 8 else np.uint16).tobytes())
+    colour = Colour("bt709", "tv", "bt709", "bt709")
+    one, many = (RgbReader(bits > 8, Orientation(), threads=n)(frame, colour) for n in (1, 5))
+    assert one.shape == (1002, 72, 3) and one.max() == np.iinfo(one.dtype).max
+    assert np.array_equal(one, many)
