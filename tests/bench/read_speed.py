@@ -5,8 +5,8 @@
 
 "Plain" is what most loaders do: `for frame in container.decode(video=0): frame.to_ndarray(format="rgb48le")`
 with frame threads. It leaves white at 65280, interpolates chroma bilinearly and turns nothing; ours does all
-of that exactly. Both go over the same file in turn, so that a busy machine slows both; the ratio is the median
-over the turns, `cpu_ratio` the same in processor time. The last line is JSON.
+of that exactly. Both go over the same file in turn, so that a busy machine slows both; the ratio is their
+median, `cpu_ratio` the same in processor time. The last line is JSON.
 """
 
 import argparse

@@ -207,7 +207,7 @@ def test_chroma_is_read_where_the_codec_puts_it(tmp_path):
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "yuv422p10le", "yuv444p12le"])
 def test_threads_change_no_pixel(pix_fmt):
-    """Bands of a picture are converted at once: their seams must not show. Values above white are among them."""
+    """Bands of a picture are converted at once; their seams must not show, nor values above white wrap."""
     frame, rng = av.VideoFrame(72, 1002, pix_fmt), np.random.default_rng(2)
     bits = frame.format.components[0].bits
     for plane in frame.planes:
