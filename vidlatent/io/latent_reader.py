@@ -21,6 +21,7 @@ from vidlatent.io.latent_digests import BLOCK_RANGE, DIGEST_BYTES, BlockDigests,
 from vidlatent.io.latent_header import LatentHeader
 from vidlatent.io.latent_layout import Layout, read_layout
 from vidlatent.io.latent_tensors import TORCH_DTYPES, bytes_of, first_not_finite
+from vidlatent.io.mapped_part import MappedPart
 
 _COPY_BYTES = 1 << 20
 _HINT = "make it again from its source with `vidlatent encode`"
@@ -30,14 +31,16 @@ class LatentReader:
     """Reads one `.latent`: `header` facts and `clock` at once, latents by the slice. A context manager.
 
     Threads may share one; a forked process must open its own. `part` is (offset, bytes) where the
-    `.latent` lies inside another file, such as an uncompressed tar.
+    `.latent` lies inside another file, such as an uncompressed tar. With `mapped` latents are not read by
+    system calls but copied out of a memory map of the file: for random access over and over.
     """
 
-    def __init__(self, path: Path, part: tuple[int, int] | None = None) -> None:
+    def __init__(self, path: Path, part: tuple[int, int] | None = None, mapped: bool = False) -> None:
         self.path = path
         self._lock = Lock()
         with _blaming(path):
-            self._file = path.open("rb") if part is None else FilePart(path, *part)
+            self._map = MappedPart(path, part) if mapped else None
+            self._file = self._map or (path.open("rb") if part is None else FilePart(path, *part))
             try:
                 self._layout = _trusted_layout(self._file, path)
                 self._believe()
@@ -151,7 +154,11 @@ class LatentReader:
             raise ValueError(f"latent frames {start} to {stop} of {entry.shape[0]}")
         latents = torch.empty((stop - start, *entry.shape[1:]), dtype=TORCH_DTYPES[entry.dtype])
         with _blaming(self.path):
-            self._read_into(bytes_of(latents), entry.start + start * entry.row_bytes)
+            if self._map is None:
+                self._read_into(bytes_of(latents), entry.start + start * entry.row_bytes)
+            else:
+                begin = self._layout.data_start + entry.start + start * entry.row_bytes
+                bytes_of(latents)[:] = self._map.view[begin : begin + latents.nbytes]
             if (bad := first_not_finite(latents)) is not None:
                 raise ValueError(f"{name} of latent frame {start + bad} hold NaN or infinity")
         return latents
@@ -175,12 +182,12 @@ class LatentReader:
             raise ValueError(f"torn file: expected {len(target)} bytes at {offset}, found {found}")
 
 
-def open_latent(path: Path | str, part: tuple[int, int] | None = None) -> LatentReader:
+def open_latent(path: Path | str, part: tuple[int, int] | None = None, mapped: bool = False) -> LatentReader:
     """Open a `.latent` and check all that its header claims; the data is checked as it is read.
 
-    `part` is (offset, bytes) where it lies inside another file.
+    `part` is (offset, bytes) where it lies inside another file; `mapped` reads through a memory map.
     """
-    return LatentReader(Path(path), part)
+    return LatentReader(Path(path), part, mapped)
 
 
 @contextmanager

@@ -25,8 +25,8 @@ class Entry:
     facts: Mapping[str, object] = field(default_factory=dict)
 
     def open(self) -> LatentReader:
-        """Open the latents."""
-        return open_latent(self.path, self.part)
+        """Open the latents, through a memory map: crops are copied out of it, and nothing else is read."""
+        return open_latent(self.path, self.part, mapped=True)
 
 
 def catalog(places: Path | str | Iterable[Path | str], recipe: str | None = None) -> list[Entry]:

@@ -1,5 +1,6 @@
 """Reading latents back for training: random temporal crops, buckets, shards, any number of workers.
 
+Files are mapped into memory: a crop is copied out of the map, and the rest of the file is not read.
 Crops are drawn from (seed, epoch, index) alone, so workers, ranks and resumed runs draw the same ones.
 """
 
