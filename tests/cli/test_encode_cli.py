@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from vidlatent.cli import app
+from vidlatent.io.video_source import ReadOptions, open_video
 
 MEDIA = Path(__file__).parents[1] / "media"
 SUICIDE = """
@@ -89,3 +92,33 @@ def test_an_accelerator_that_is_not_there_is_one_clear_error(tmp_path, capsys):
     assert encode(MEDIA / "ax_hlg10.mp4", "-o", tmp_path / "x", "--hwaccel", "abacus") == 2
     err = capsys.readouterr().err
     assert err.count("error:") == 1 and "--hwaccel abacus: not in this build of libav" in err
+
+
+def test_an_accelerator_without_its_device_is_not_the_videos_fault(tmp_path, capsys):
+    from av.codec.hwaccel import HWAccel
+
+    try:  # where the device is there, there is nothing to refuse
+        with av.open(str(MEDIA / "ax_hlg10.mp4"), hwaccel=HWAccel("cuda")):
+            pytest.skip("this machine has a CUDA device")
+    except av.FFmpegError:
+        pass
+    assert encode(MEDIA / "ax_hlg10.mp4", "-o", tmp_path / "x", "--hwaccel", "cuda") == 2
+    err = capsys.readouterr().err
+    assert err.count("error:") == 1 and "--hwaccel cuda: no such device works on this machine" in err
+    (tmp_path / "broken.mp4").write_bytes(b"no film" * 100)
+    assert encode(tmp_path / "broken.mp4", "-o", tmp_path / "x", "--hwaccel", "cuda") == 3
+    assert "broken.mp4: not a video" in capsys.readouterr().err
+
+
+def test_a_video_that_no_accelerator_decodes_is_decoded_and_it_is_said(tmp_path):
+    """`drm` is an accelerator of no decoder of MPEG-4 ASP: the pixels are those without it."""
+    from av.codec.hwaccel import hwdevices_available
+
+    if "drm" not in hwdevices_available():
+        pytest.skip("this libav knows no drm")
+    with open_video(MEDIA / "gradio_b.avi", ReadOptions(hwaccel="drm", frames=1)) as video:
+        assert "--hwaccel drm cannot decode this video: decoded by software" in video.notices
+        (one,) = video.frames()
+    with open_video(MEDIA / "gradio_b.avi", ReadOptions(frames=1)) as video:
+        assert not any("hwaccel" in notice for notice in video.notices)
+        assert np.array_equal(one.rgb, next(video.frames()).rgb)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -26,25 +27,34 @@ def open_input(
     """
     if pipe is None and not Path(path).exists():
         raise BadVideo(f"{path}: no such file")
-    kind = RAW if raw else YUV4MPEG if pipe else None
     what, hint = "not a video, or one that libav cannot read", None
     if pipe is not None and not raw:
         what, hint = "not YUV4MPEG", "give raw frames with --raw WxH:PIX_FMT:FPS, other videos as files"
-    if hwaccel is not None:
-        what, hint = f"cannot be opened with --hwaccel {hwaccel} on this machine", "leave --hwaccel away"
     with naming_errors(path, what, hint):
-        return av.open(
-            pipe or path,
-            format=kind,
-            options=raw_options(raw) if raw else {},
-            metadata_errors="replace",
-            hwaccel=_accelerator(hwaccel),
+        return _opened(
+            pipe or path, RAW if raw else YUV4MPEG if pipe else None, raw_options(raw) if raw else {}, hwaccel
         )
 
 
-def _accelerator(name: str | None) -> object:
-    if name is None:
-        return None
+def _opened(
+    source: str | Pipe, kind: str | None, options: dict[str, str], hwaccel: str | None
+) -> InputContainer:
+    """libav's container; raises UsageError where only the accelerator is what it lacks."""
+    plainly = partial(av.open, source, format=kind, options=options, metadata_errors="replace")
+    if hwaccel is None:
+        return plainly()
+    accelerator = _accelerator(hwaccel)
+    try:
+        return plainly(hwaccel=accelerator)
+    except FFmpegError as e:
+        if isinstance(source, str):
+            plainly().close()  # a video that cannot be opened at all is the video's own fault
+        raise UsageError(
+            f"--hwaccel {hwaccel}: no such device works on this machine ({reason(e)})", "decode without it"
+        ) from e
+
+
+def _accelerator(name: str) -> object:
     from av.codec.hwaccel import HWAccel, hwdevices_available
 
     if name not in hwdevices_available():

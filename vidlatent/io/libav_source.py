@@ -92,6 +92,7 @@ class LibavSource:
             self.info = replace(self.info, colour=SDR)
         self._reader = colours.RgbReader(info.deep, self._orientation, self._window, self._options.threads)
         self._note_assumptions(first, bytes(matrix) if matrix else None)
+        self._note_wishes(first)
 
     def _window_of(self, picture: VideoFrame) -> Insets:
         """What the container wants cut off the pictures, where that is possible."""
@@ -148,10 +149,6 @@ class LibavSource:
         if guessed := [name for name in ("matrix", "range") if name in info.colour.assumed]:
             said = ", ".join(f"{name} {getattr(info.colour, name)}" for name in guessed)
             self.notices.append(f"colour not tagged, assumed: {said}")
-        if self._tonemapped:
-            self.notices.append(f"tone-mapped from {self._transfer} to BT.709 (BT.2390, 1000 to 203 cd/m²)")
-        elif self._options.tonemap:
-            self.notices.append("nothing to tone-map: the video is not tagged as PQ or HLG")
         if colours.has_alpha(first.format) and info.codec != "gif":
             self.notices.append("transparency dropped")
         if matrix and (angle := odd_angle(matrix)) is not None:
@@ -162,6 +159,16 @@ class LibavSource:
             self.notices.append(
                 f"{info.video_streams} video streams, reading {self._options.stream} (--stream)"
             )
+
+    def _note_wishes(self, first: VideoFrame) -> None:
+        """Say what became of what was asked for on top."""
+        hwaccel = self._options.hwaccel
+        if hwaccel and self._stream.codec_context.pix_fmt == first.format.name:  # not a device's own format
+            self.notices.append(f"--hwaccel {hwaccel} cannot decode this video: decoded by software")
+        if self._tonemapped:
+            self.notices.append(f"tone-mapped from {self._transfer} to BT.709 (BT.2390, 1000 to 203 cd/m²)")
+        elif self._options.tonemap:
+            self.notices.append("nothing to tone-map: the video is not tagged as PQ or HLG")
 
     def _colour_of(self, frame: VideoFrame) -> Colour:
         key = (Tags.of(frame), frame.format.name)
