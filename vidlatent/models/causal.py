@@ -25,7 +25,7 @@ class TimeState:
         past = self._kept.pop(layer, None)
         if past is None:
             past = x[:, :, :1].expand(-1, -1, kernel - 1, -1, -1)
-        joined = torch.cat([past, x], dim=2) if past.shape[2] else x
+        joined = torch.cat([laid_out_like(x, past), x], dim=2) if past.shape[2] else x
         if self.more:
             outputs = max(0, (joined.shape[2] - kernel) // stride + 1)
             self._kept[layer] = joined[:, :, outputs * stride :].clone()
@@ -56,3 +56,9 @@ class TimeState:
     def nbytes(self) -> int:
         """Bytes held between calls."""
         return sum(x.numel() * x.element_size() for x in self._kept.values())
+
+
+def laid_out_like(x: Tensor, past: Tensor) -> Tensor:
+    """`past` in the memory layout of `x`, lest joining them turn channels-last activations around."""
+    channels_last = x.is_contiguous(memory_format=torch.channels_last_3d)
+    return past.contiguous(memory_format=torch.channels_last_3d) if channels_last else past

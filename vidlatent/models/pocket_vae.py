@@ -73,7 +73,7 @@ class TimeBlock(nn.Module):
     def forward(self, x: Tensor, batch: int, state: TimeState) -> Tensor:
         """[B·t, C, h, w] → the same."""
         y = unfold_time(silu(self.space(x)), batch)
-        y = self.time(state.extend(self, y, kernel=3))
+        y = over_time(self.time, state.extend(self, y, kernel=3))
         return add(x, fold_time(y))
 
 
@@ -165,6 +165,12 @@ def silu(x: Tensor) -> Tensor:
 def add(x: Tensor, y: Tensor) -> Tensor:
     """x + y, into x where no gradient is wanted."""
     return x + y if torch.is_grad_enabled() else x.add_(y)
+
+
+def over_time(conv: nn.Conv3d, x: Tensor) -> Tensor:
+    """A (3, 1, 1) convolution of [B, C, T, H, W], as one in two dimensions: far faster on a CPU."""
+    flat = F.conv2d(x.flatten(3), conv.weight.squeeze(-1), conv.bias)
+    return flat.unflatten(3, x.shape[3:])
 
 
 def fold_time(x: Tensor) -> Tensor:
