@@ -11,15 +11,17 @@ from vidlatent.io.video_source import ReadOptions, open_video
 from vidlatent.jobs.isolated import IsolatedReader
 
 MEDIA = Path(__file__).parents[1] / "media"
-# Put where every Python process finds it: reading a file of this name dies, as of a bug in a codec.
-SUICIDE = """
-import os, signal
+# Put where every Python process finds it: reading files of these names dies or hangs, as of a codec's bug.
+SABOTAGE = """
+import os, signal, time
 from vidlatent.io.libav_source import LibavSource
 
 def frames(self, read=LibavSource.frames):
     for number, frame in enumerate(read(self)):
         if "deadly" in self._path and number == 3:
             os.kill(os.getpid(), signal.SIGSEGV)
+        if "endless" in self._path and number == 3:
+            time.sleep(60)
         yield frame
 
 LibavSource.frames = frames
@@ -27,13 +29,13 @@ LibavSource.frames = frames
 
 
 @pytest.fixture
-def deadly(tmp_path, monkeypatch) -> Path:
-    """A clip that kills whatever process reads it, at its fourth frame."""
-    (tmp_path / "sitecustomize.py").write_text(SUICIDE)
+def sabotaged(tmp_path, monkeypatch) -> Path:
+    """A folder with a clip that kills whatever process reads it, and one that hangs it, at the fourth frame."""
+    (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    clip = tmp_path / "deadly.avi"
-    clip.write_bytes((MEDIA / "gradio_b.avi").read_bytes())
-    return clip
+    for name in ("deadly.avi", "endless.avi"):
+        (tmp_path / name).write_bytes((MEDIA / "gradio_b.avi").read_bytes())
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +69,11 @@ def test_errors_are_the_same(reader, name, options, kind, words):
     assert caught.type is kind and "hint" not in caught.value.what
 
 
-def test_a_crash_names_the_signal_and_the_frame_and_spares_the_next_clip(deadly):
+def test_a_crash_names_the_signal_and_the_frame_and_spares_the_next_clip(sabotaged):
     with IsolatedReader() as reader:
         with (
             pytest.raises(BadVideo, match=r"deadly\.avi: .* died \(SIGSEGV\) at frame 3\n"),
-            reader.open(deadly, ReadOptions()) as video,
+            reader.open(sabotaged / "deadly.avi", ReadOptions()) as video,
         ):
             list(video.frames())
         with reader.open(MEDIA / "gradio_b.avi", ReadOptions(frames=5)) as video:
@@ -82,3 +84,15 @@ def test_a_clip_that_is_left_early_spares_the_next(reader):
     for _ in range(2):
         with reader.open(MEDIA / "gradio_b.avi", ReadOptions()) as video:
             assert next(video.frames()).pts == 0
+
+
+def test_a_clip_that_hangs_is_given_up(sabotaged):
+    with IsolatedReader(stall_s=0) as reader:
+        with reader.open(MEDIA / "gradio_b.avi", ReadOptions(frames=1)) as video:
+            list(video.frames())
+        reader._stall_s = 2.0  # only now: to begin a process takes longer than to read a few frames
+        with (
+            pytest.raises(BadVideo, match=r"endless\.avi: .* no progress for 2 s, and was given up"),
+            reader.open(sabotaged / "endless.avi", ReadOptions()) as video,
+        ):
+            list(video.frames())

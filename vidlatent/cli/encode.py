@@ -52,6 +52,14 @@ def command(  # noqa: PLR0913  every flag is a parameter
             help="Decode in a process of its own, which may crash.  [default: with several inputs]",
         ),
     ] = None,
+    stall_timeout: Annotated[
+        float,
+        typer.Option(
+            "--stall-timeout",
+            min=0,
+            help="Isolated, give up a clip that hangs for so many seconds; 0: never.",
+        ),
+    ] = 300,
     audio: o.AudioOption = "keep",
     force: o.ForceOption = False,
     as_json: o.JsonOption = False,
@@ -89,7 +97,7 @@ def command(  # noqa: PLR0913  every flag is a parameter
         force=force,
     )
     isolated = len(pairs) > 1 if isolate is None else isolate
-    with IsolatedReader() as reader:
+    with IsolatedReader(stall_timeout) as reader:
         return encode_all(pairs, ready, wishes, reader.open if isolated else open_video, as_json)
 
 

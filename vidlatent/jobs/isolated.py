@@ -6,27 +6,37 @@ from typing import Self
 
 from vidlatent.io.video_source import Frame, ReadOptions, VideoInfo, VideoSource, open_video
 from vidlatent.jobs.cache.messages import Closed, Failure, Opened, Pixels, Read
-from vidlatent.jobs.cache.process import Worker
+from vidlatent.jobs.cache.process import Watchdog, Worker
 
 STDIN = "-"
+STALL_S = 300.0
 
 
 class IsolatedReader:
-    """Opens one video after the other in a second process, which is begun again where it died."""
+    """Opens one video after the other in a second process, which is begun again where it died.
 
-    def __init__(self) -> None:
+    A video that makes no progress for `stall_s` seconds while somebody waits is given up (0: never).
+    """
+
+    def __init__(self, stall_s: float = STALL_S) -> None:
         self._worker = Worker()
+        self._stall_s = stall_s
+        self._watchdog: Watchdog | None = None
 
     def open(self, path: Path | str, options: ReadOptions) -> VideoSource:
         """As `open_video`, pixel for pixel; raises BadVideo where the process dies. Stdin is read here."""
         if str(path) == STDIN:
             return open_video(path, options)
+        if self._stall_s and self._watchdog is None:
+            self._watchdog = Watchdog([self._worker], self._stall_s)
         return IsolatedVideo(self._worker, Read(Path(path), None, options))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._watchdog is not None:
+            self._watchdog.stop()
         self._worker.kill()
 
 
