@@ -30,7 +30,7 @@ LibavSource.frames = frames
 
 @pytest.fixture
 def sabotaged(tmp_path, monkeypatch) -> Path:
-    """A folder with a clip that kills whatever process reads it, and one that hangs it, at the fourth frame."""
+    """A folder with a clip that kills whatever process reads it at the fourth frame, and one that hangs it."""
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     for name in ("deadly.avi", "endless.avi"):
