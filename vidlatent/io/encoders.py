@@ -9,6 +9,7 @@ from av.error import FFmpegError
 
 from vidlatent.errors import UsageError
 from vidlatent.io.colour import Colour, is_rgb, output_colour, stamp
+from vidlatent.io.mastering import told
 from vidlatent.io.sink_options import SinkOptions
 from vidlatent.io.video_info import Picture
 
@@ -40,7 +41,7 @@ def choose(codec: str, picture: Picture, options: SinkOptions) -> Encoding:
     4:2:0 H.264 and HEVC have even sides only; a picture with an odd one goes to full chroma rather than lose
     or gain a row. Raises UsageError where nothing fits.
     """
-    settings = _settings(codec, options)
+    settings, untold = told(codec, _settings(codec, options), picture.mastering)
     formats = _formats(codec)
     deep = picture.bit_depth > 8
     wanted = _LOSSLESS[deep] if codec == "ffv1" else (*_DEEP, *_SHALLOW) if deep else (*_SHALLOW, *_DEEP)
@@ -48,7 +49,8 @@ def choose(codec: str, picture: Picture, options: SinkOptions) -> Encoding:
         wanted = (options.pix_fmt,)
     refused = "it has none of the pixel formats known here"
     for pix_fmt in (name for name in wanted if name in formats):
-        encoding = Encoding(codec, pix_fmt, settings, _colour(pix_fmt, picture), _notices(pix_fmt, picture))
+        notices = (*_notices(pix_fmt, picture), *untold)
+        encoding = Encoding(codec, pix_fmt, settings, _colour(pix_fmt, picture), notices)
         try:
             configure(CodecContext.create(codec, "w"), encoding, picture).open()
         except FFmpegError as e:

@@ -89,7 +89,7 @@ class LibavSource:
         self._transfer = info.colour.transfer
         self._tonemapped = self._options.tonemap and info.colour.hdr and info.deep
         if self._tonemapped:
-            self.info = replace(self.info, colour=SDR)
+            self.info = replace(self.info, colour=SDR, mastering=None)
         self._reader = colours.RgbReader(info.deep, self._orientation, self._window, self._options.threads)
         self._note_assumptions(first, bytes(matrix) if matrix else None)
         self._note_wishes(first)

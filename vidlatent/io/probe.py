@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 from vidlatent.errors import BadVideo, UsageError
 from vidlatent.io.colour import Colour, bit_depth
 from vidlatent.io.ffmpeg import positive
+from vidlatent.io.mastering import Mastering
 from vidlatent.io.orientation import Orientation
 from vidlatent.io.timeline import Timeline
 from vidlatent.io.video_info import AudioTrack, Chapter, VideoInfo
@@ -80,6 +81,7 @@ def describe(  # noqa: PLR0913 - the seven facts that one VideoInfo is made of
         video_streams=len(video_streams(container)),
         tags=tags(container, stream),
         chapters=chapters(container),
+        mastering=Mastering.of(first),
     )
 
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from vidlatent.io.colour import Colour
+from vidlatent.io.mastering import Mastering
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class VideoInfo:
     video_streams: int = 1
     tags: Mapping[str, str] = field(default_factory=dict)
     chapters: tuple[Chapter, ...] = ()
+    mastering: Mastering | None = None
 
     @property
     def deep(self) -> bool:
@@ -80,6 +82,7 @@ class VideoInfo:
             rate=self.average_rate,
             tags=dict(self.tags),
             chapters=self.chapters,
+            mastering=self.mastering,
         )
 
 
@@ -96,6 +99,7 @@ class Picture:
     rate: Fraction | None
     tags: Mapping[str, str] = field(default_factory=dict)
     chapters: tuple[Chapter, ...] = ()
+    mastering: Mastering | None = None
 
     def to_json(self) -> dict:
         """As plain JSON values; fractions as "num/den"."""
@@ -116,6 +120,7 @@ class Picture:
             rate=Fraction(data["rate"]) if data["rate"] is not None else None,
             tags=dict(data["tags"]),
             chapters=tuple(chapters),
+            mastering=Mastering.from_json(data["mastering"]) if data.get("mastering") else None,
         )
 
 
