@@ -70,6 +70,18 @@ def test_a_torn_file_names_the_frame_where_it_ends(tmp_path, suffix):
         assert f"{kept} frames kept" in " ".join(video.notices)
 
 
+def test_a_torn_gif_is_not_a_shorter_one(tmp_path):
+    """libav plays what is there of it."""
+    whole = clips.make(tmp_path / "whole.gif", Recipe(codec="gif", pix_fmt="rgb8"))
+    data, torn = whole.read_bytes(), tmp_path / "torn.gif"
+    for kept in (-2, -100, -len(data) // 2):
+        torn.write_bytes(data[:kept])
+        with open_video(torn) as video, pytest.raises(BadVideo, match=r"torn\.gif: frame \d+: .* at byte"):
+            list(video.frames())
+    torn.write_bytes(data[:-1])  # all but the end mark, which some writers forget
+    assert len(clips.frames(torn)) == len(clips.frames(whole)) == 12
+
+
 def with_index_first(source: Path, target: Path) -> Path:
     import av
 

@@ -30,7 +30,7 @@ LibavSource.frames = frames
 
 @pytest.fixture
 def sabotaged(tmp_path, monkeypatch) -> Path:
-    """A folder with a clip that kills whatever process reads it at the fourth frame, and one that hangs it."""
+    """A folder with a clip that kills whatever process reads it, at its fourth frame, and one that hangs."""
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     for name in ("deadly.avi", "endless.avi"):

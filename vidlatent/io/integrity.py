@@ -1,8 +1,8 @@
 """Files that end early or fall apart: what a container's own sizes promise against what is there.
 
 Demuxers take the end of a file for the end of the video, so a torn download would become a shorter clip
-without a word. MP4/MOV, AVI and Matroska/WebM say how long they are; this reads those few numbers. A file of
-another kind, or one written as a live stream, promises nothing.
+without a word. MP4/MOV, AVI and Matroska/WebM say how long they are, GIF is a chain of blocks; this reads
+those few numbers. A file of another kind, or one written as a live stream, promises nothing.
 """
 
 from pathlib import Path
@@ -25,13 +25,48 @@ def fault(path: str) -> str | None:
     if not Path(path).is_file():
         return None
     with Path(path).open("rb") as file:
-        if file.read(4) != EBML:
-            return None
-        end = segment_end(file)
-        broken = _walk(file, end, _IN_SEGMENT) if end else None
-        if end and broken is None and file.seek(end) and file.read(4) not in (b"", EBML):
-            broken = end
+        head = file.read(4)
+        broken = _matroska_break(file) if head == EBML else _gif_break(file) if head == b"GIF8" else None
     return None if broken is None else f"the file's structure is broken at byte {broken:,}"
+
+
+def _gif_break(file: BinaryIO) -> int | None:
+    """Where the chain of GIF blocks breaks off; None where it holds, also without its end mark."""
+    file.seek(10)
+    _skip_colours(file, 3)
+    while kind := file.read(1):
+        at = file.tell() - 1
+        if kind == b";":
+            return None
+        if kind == b",":  # a picture
+            file.seek(8, 1)
+            _skip_colours(file, 1)
+        if kind not in (b",", b"!") or not file.read(1) or not _skip_parts(file):
+            return at
+    return None
+
+
+def _skip_colours(file: BinaryIO, header: int) -> None:
+    """Skip so many bytes, the first of which tells of a table of colours after them, and that."""
+    flags = int.from_bytes(file.read(header)[:1], "big")
+    file.seek(3 << (flags % 8 + 1) if flags & 0x80 else 0, 1)
+
+
+def _skip_parts(file: BinaryIO) -> bool:
+    """Skip a row of parts, each after its length, up to an empty one; whether all were there."""
+    while (length := file.read(1)) not in (b"", b"\0"):
+        if len(file.read(length[0])) < length[0]:
+            return False
+    return length == b"\0"
+
+
+def _matroska_break(file: BinaryIO) -> int | None:
+    """Where Matroska's elements break; None where they hold."""
+    end = segment_end(file)
+    broken = _walk(file, end, _IN_SEGMENT) if end else None
+    if end and broken is None and file.seek(end) and file.read(4) not in (b"", EBML):
+        return end
+    return broken
 
 
 def _walk(file: BinaryIO, end: int, known: set[int]) -> int | None:
