@@ -10,8 +10,10 @@ import pytest
 
 pytest.importorskip("ray.data", reason="needs the extra: pip install 'vidlatent[ray]'")
 
+from vidlatent.jobs.cache.manifest import open_manifest
 from vidlatent.jobs.cache.ray_engine import RayOptions, run_on_ray
 from vidlatent.jobs.cache.run import RunOptions
+from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.decode import ModelChoice
 
 CLIPS = 12
@@ -36,8 +38,8 @@ def videos(tmp_path_factory, clips) -> Path:
     return folder
 
 
-def on_ray(videos: Path, root: Path, clips):
-    choice, options = ModelChoice("toy", "cpu"), RunOptions(workers=1)
+def on_ray(videos: Path, root: Path, clips, **more):
+    choice, options = ModelChoice("toy", "cpu"), RunOptions(workers=1, **more)
     return run_on_ray([str(videos)], root, choice, clips.recipe(), options, RayOptions(actors=2))
 
 
@@ -73,3 +75,14 @@ def test_a_worker_killed_in_mid_run_costs_nothing_but_time(cluster, videos, tmp_
     assert len(writers) > 1
     assert clips.objects(root) == clips.objects(videos.parent / "local")
     assert clips.truth(root) == clips.truth(videos.parent / "local")
+
+
+@pytest.mark.slow
+def test_actors_pack_shards_and_the_rest_is_packed_at_the_end(cluster, videos, tmp_path, clips):
+    root = tmp_path / "cache"
+    on_ray(videos, root, clips, shards=Sharding("tar", 300_000), batch=2)
+    manifest = open_manifest(root)
+    made = {f"objects/{row.key[:2]}/{row.key}.latent": manifest.place(row).sha256()
+            for row in manifest.entries() if row.status == "done"}  # fmt: skip
+    assert made == clips.objects(videos.parent / "local") and not clips.objects(root)
+    assert len(list(root.glob("shards/*.tar"))) > 1
