@@ -22,6 +22,7 @@ from vidlatent.io.orientation import Orientation, odd_angle
 from vidlatent.io.pictures import Pictures, deinterlaced
 from vidlatent.io.probe import describe, pick_stream, stream_duration
 from vidlatent.io.resample import Framing, Rate, select
+from vidlatent.io.side_data import side_data
 from vidlatent.io.siting import is_untold, left_siting
 from vidlatent.io.timeline import Timeline
 from vidlatent.io.tonemap import SDR, tonemap
@@ -63,8 +64,8 @@ class LibavSource:
         """Decode the first picture wanted and learn from it what the header does not say."""
         first = self._first_picture()
         self._timeline = Timeline(self._stream.time_base, self._stream.guessed_rate)
-        matrix = first.side_data.get(SideData.DISPLAYMATRIX)
-        self._orientation = Orientation.of_matrix(bytes(matrix)) if matrix else Orientation()
+        matrix = side_data(first, SideData.DISPLAYMATRIX)
+        self._orientation = Orientation.of_matrix(matrix) if matrix else Orientation()
         self._window = self._window_of(first)
         self._colours: dict[tuple[Tags, str], Colour] = {}
         codec = "" if self._options.raw else self._stream.codec_context.name  # raw frames come from any
@@ -91,7 +92,7 @@ class LibavSource:
         if self._tonemapped:
             self.info = replace(self.info, colour=SDR, mastering=None)
         self._reader = colours.RgbReader(info.deep, self._orientation, self._window, self._options.threads)
-        self._note_assumptions(first, bytes(matrix) if matrix else None)
+        self._note_assumptions(first, matrix)
         self._note_wishes(first)
 
     def _window_of(self, picture: VideoFrame) -> Insets:

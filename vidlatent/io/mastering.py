@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from av import VideoFrame
-from av.sidedata.sidedata import Type as SideData
+from av.sidedata.sidedata import Type
+
+from vidlatent.io.side_data import side_data
 
 _CHROMATICITY, _LUMINANCE = 50_000, 10_000  # steps of one
 _DISPLAY = struct.Struct("20i2i")  # AVMasteringDisplayMetadata: ten fractions, and which of them are given
@@ -31,9 +33,9 @@ class Mastering:
     @classmethod
     def of(cls, frame: VideoFrame) -> "Mastering | None":
         """What a decoded frame carries; None where it carries nothing of the kind."""
-        display = frame.side_data.get(SideData.MASTERING_DISPLAY_METADATA)
-        levels = frame.side_data.get(SideData.CONTENT_LIGHT_LEVEL)
-        found = cls(*_display(bytes(display)) if display else (), levels=_levels(levels))
+        display = side_data(frame, Type.MASTERING_DISPLAY_METADATA)
+        levels = side_data(frame, Type.CONTENT_LIGHT_LEVEL)
+        found = cls(*_display(display) if display else (), levels=_levels(levels))
         return None if found == cls() else found
 
     @classmethod
@@ -51,8 +53,8 @@ def _display(data: bytes) -> tuple[tuple[int, ...] | None, tuple[int, int] | Non
     return primaries if has_primaries else None, luminance if has_luminance else None
 
 
-def _levels(data: object) -> tuple[int, int] | None:
-    return _LEVELS.unpack(bytes(data)[: _LEVELS.size]) if data else None
+def _levels(data: bytes | None) -> tuple[int, int] | None:
+    return _LEVELS.unpack(data[: _LEVELS.size]) if data else None
 
 
 @dataclass(frozen=True)
