@@ -1,14 +1,16 @@
 """`vidlatent decode`."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vidlatent.cli import options as o
-from vidlatent.cli.console import bar, complain, notice, print_json, say
-from vidlatent.errors import VidlatentError
+from vidlatent.cli.batch import each
+from vidlatent.cli.console import notice, say
+
+if TYPE_CHECKING:
+    from vidlatent.jobs.decode import DecodeResult
 
 
 def command(  # noqa: PLR0913  every flag is a parameter
@@ -18,7 +20,7 @@ def command(  # noqa: PLR0913  every flag is a parameter
         typer.Option(
             "--output",
             "-o",
-            help="A .mp4 .mov .mkv .webm, a folder DIR/ for PNG frames (or several films), - for y4m.",
+            help="A .mp4 .mov .mkv .webm, a folder DIR/ for images (or several films), - for y4m.",
         ),
     ],
     model: o.ModelOption = None,
@@ -39,51 +41,41 @@ def command(  # noqa: PLR0913  every flag is a parameter
     square_pixels: Annotated[
         bool, typer.Option("--square-pixels", help="Scale so that pixels become square.")
     ] = False,
+    images: Annotated[
+        str | None, typer.Option("--format", help="Images of a folder: png or tiff.  [default: png]")
+    ] = None,
     audio: o.AudioOption = "keep",
     force: o.ForceOption = False,
     as_json: o.JsonOption = False,
 ) -> int:
     """Decode .latent files into videos with the source's own times, size, colour and sound."""
-    from vidlatent.jobs.decode import DecodeOptions, ModelChoice, PlanWishes, SinkOptions
+    from vidlatent.jobs.decode import DecodeOptions, ModelChoice, PlanWishes, SinkOptions, decode_file
 
     wishes = DecodeOptions(
         start=o.seconds(start, "--from"),
         end=o.seconds(end, "--to"),
         plan=PlanWishes(latent_window, tile, overlap),
         max_memory=o.nbytes(max_memory),
-        sink=SinkOptions(codec, crf, preset, pix_fmt, square_pixels),
+        sink=SinkOptions(codec, crf, preset, pix_fmt, square_pixels, images),
         audio=o.keeps_audio(audio),
         force=force,
     )
     choice = ModelChoice(model, device, dtype, weights, config)
+    suffix = f".{images}" if images else ".mp4"
     several = len(inputs) > 1  # a folder is for several films, or for the frames of one
-    pairs = o.targets([str(path) for path in inputs], output, ".mp4") if several else [(inputs[0], output)]
-    return decode_all(pairs, choice, wishes, as_json)
+    pairs = o.targets([str(path) for path in inputs], output, suffix) if several else [(inputs[0], output)]
+    return each(
+        pairs,
+        lambda source, target, progress: decode_file(Path(source), target, choice, wishes, progress),
+        show,
+        as_json,
+    )
 
 
-def decode_all(pairs, choice, wishes, as_json: bool) -> int:
-    """Decode each file into its target; one that fails does not stop the others."""
-    from vidlatent.jobs.decode import decode_file
-
-    results, failed = [], None
-    for source, target in pairs:
-        progress = bar()
-        try:
-            result = decode_file(Path(source), target, choice, wishes, progress)
-        except VidlatentError as e:
-            if len(pairs) == 1:
-                raise
-            complain(e)
-            failed = e
-            continue
-        finally:
-            progress.close()
-        notice(result.notices)
-        say(
-            f"{result.target}: {result.frames} frames {result.width}x{result.height}, "
-            f"{result.frames / result.seconds:.1f} frames/s"
-        )
-        results.append({"source": source, **asdict(result)})
-    if as_json:
-        print_json(results if len(pairs) > 1 else results[0])
-    return 1 if failed else 0
+def show(result: "DecodeResult") -> None:
+    """What came of one file, in a line or two."""
+    notice(result.notices)
+    say(
+        f"{result.target}: {result.frames} frames {result.width}x{result.height}, "
+        f"{result.frames / result.seconds:.1f} frames/s"
+    )

@@ -1,13 +1,12 @@
 """`vidlatent encode`."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vidlatent.cli import options as o
-from vidlatent.cli.console import bar, complain, notice, print_json, say
-from vidlatent.errors import VidlatentError
+from vidlatent.cli.batch import each
+from vidlatent.cli.console import notice, say
 
 if TYPE_CHECKING:
     from vidlatent.jobs.encode import EncodeResult
@@ -65,7 +64,7 @@ def command(  # noqa: PLR0913  every flag is a parameter
     as_json: o.JsonOption = False,
 ) -> int:
     """Encode videos into .latent files."""
-    from vidlatent.jobs.encode import EncodeOptions, ReadOptions, load_model, open_video
+    from vidlatent.jobs.encode import EncodeOptions, ReadOptions, encode, load_model, open_video
     from vidlatent.jobs.isolated import IsolatedReader
 
     read = ReadOptions(
@@ -98,34 +97,16 @@ def command(  # noqa: PLR0913  every flag is a parameter
     )
     isolated = len(pairs) > 1 if isolate is None else isolate
     with IsolatedReader(stall_timeout) as reader:
-        return encode_all(pairs, ready, wishes, reader.open if isolated else open_video, as_json)
+        opening = reader.open if isolated else open_video
+        return each(
+            pairs,
+            lambda source, target, progress: encode(source, target, ready, wishes, progress, opening),
+            lambda result: show(result, ready),
+            as_json,
+        )
 
 
-def encode_all(pairs, model, wishes, open_source, as_json: bool) -> int:
-    """Encode each source into its target; one that fails does not stop the others."""
-    from vidlatent.jobs.encode import encode
-
-    results, failed = [], None
-    for source, target in pairs:
-        progress = bar()
-        try:
-            result = encode(source, target, model, wishes, progress, open_source)
-        except VidlatentError as e:
-            if len(pairs) == 1:
-                raise
-            complain(e)
-            failed = e
-            continue
-        finally:
-            progress.close()
-        show(source, result, model)
-        results.append({"source": source, **asdict(result)})
-    if as_json:
-        print_json(results if len(pairs) > 1 else results[0])
-    return 1 if failed else 0
-
-
-def show(source: str, result: "EncodeResult", model) -> None:
+def show(result: "EncodeResult", model) -> None:
     """What came of one clip, in two or three lines."""
     notice(result.notices)
     t, c, h, w = result.shape

@@ -19,6 +19,7 @@ from av.container import InputContainer, OutputContainer
 from vidlatent.files import replace_on_close
 from vidlatent.io.audio_lane import CopyLane, Lane, copy_of, lane_for
 from vidlatent.io.ffmpeg import STDIN, naming_errors, open_input
+from vidlatent.io.file_part import FilePart
 from vidlatent.io.timeline import Timeline
 
 SHIFT = "VIDLATENT_SHIFT"  # seconds added to all times, as "num/den"
@@ -88,15 +89,24 @@ def _write(partial: Path, tracks: list[AudioStream], packets: Iterator[Packet], 
     return count
 
 
+def _opened(audio: Path | FilePart) -> InputContainer:
+    if isinstance(audio, Path):
+        return open_input(str(audio))
+    with naming_errors(str(audio.path), "its sound cannot be read", _DROP):
+        return av.open(audio, metadata_errors="replace")
+
+
 class AudioFeed:
     """Muxes the packets of an audio file into a container, in step with its video.
 
     `notices` says which tracks had to be re-encoded because the container cannot hold their codec.
     """
 
-    def __init__(self, audio: Path, target: OutputContainer, offset: Fraction = Fraction(0)) -> None:
+    def __init__(
+        self, audio: Path | FilePart, target: OutputContainer, offset: Fraction = Fraction(0)
+    ) -> None:
         """`offset` seconds are added to the source's times."""
-        self._source = open_input(str(audio))
+        self._source = _opened(audio)
         self._target = target
         self._offset = offset - Fraction(self._source.metadata.get(SHIFT, "0"))
         tracks = list(self._source.streams.audio)

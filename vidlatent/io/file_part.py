@@ -8,6 +8,7 @@ class FilePart(io.RawIOBase):
     """The bytes [offset, offset + size) of the file at `path`, read only."""
 
     def __init__(self, path: Path, offset: int, size: int) -> None:
+        self.path = path
         self._file = path.open("rb")
         self._offset, self._size, self._at = offset, size, 0
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile
-from vidlatent.files import replace_on_close
 from vidlatent.io import latent_json as js
 from vidlatent.io.file_part import FilePart
 from vidlatent.io.latent_checks import CONTAINER_KEYS, FORMAT, FORMAT_VERSION, check_clock, check_tensors
@@ -37,6 +36,7 @@ class LatentReader:
 
     def __init__(self, path: Path, part: tuple[int, int] | None = None, mapped: bool = False) -> None:
         self.path = path
+        self._offset = part[0] if part else 0
         self._lock = Lock()
         with _blaming(path):
             self._map = MappedPart(path, part) if mapped else None
@@ -95,15 +95,12 @@ class LatentReader:
             raise BadLatentFile(f"{self.path}: holds no logvar", "encode with `--posterior full` to keep it")
         return self._slice("logvar", start, stop)
 
-    def extract_audio(self, target: Path) -> bool:
-        """Copy the audio, a Matroska file, to `target`; False where there is none."""
+    def open_audio(self) -> FilePart | None:
+        """The audio, a Matroska file inside this one, for the caller to close; None where there is none."""
         if not self.has_audio:
-            return False
-        entry = self._layout.tensors["audio"]
-        with _blaming(self.path), replace_on_close(target) as partial, partial.open("wb") as file:
-            for block in self._blocks(entry.start, entry.stop, _COPY_BYTES):
-                file.write(block)
-        return True
+            return None
+        entry, offset = self._layout.tensors["audio"], self._offset + self._layout.data_start
+        return FilePart(self.path, offset + entry.start, entry.stop - entry.start)
 
     def verify(self) -> None:
         """Read everything again, block by block; raise BadLatentFile naming the first that is bad."""

@@ -20,6 +20,7 @@ from vidlatent.io.audio import AudioFeed
 from vidlatent.io.colour import YuvWriter
 from vidlatent.io.encoders import choose, configure
 from vidlatent.io.ffmpeg import reason
+from vidlatent.io.file_part import FilePart
 from vidlatent.io.resample import resize, square_size
 from vidlatent.io.sink_options import SinkOptions
 from vidlatent.io.video_info import Picture
@@ -61,7 +62,12 @@ class MovieSink:
     """A VideoSink for one film: see video_sink.VideoSink."""
 
     def __init__(
-        self, path: Path, picture: Picture, audio: Path | None, options: SinkOptions, origin: Fraction
+        self,
+        path: Path,
+        picture: Picture,
+        audio: Path | FilePart | None,
+        options: SinkOptions,
+        origin: Fraction,
     ) -> None:
         self._path = path
         self._given = (picture.height, picture.width, 3)

@@ -19,7 +19,7 @@ from vidlatent.engine.memory import settle
 from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError
 from vidlatent.files import replace_on_close
-from vidlatent.io.png_sink import png
+from vidlatent.io.image_sink import image
 from vidlatent.io.video_source import ReadOptions, open_video
 from vidlatent.jobs.likeness import MAPS, Likeness, Score, most_similar, stand_ins
 from vidlatent.models.base import ModelSpec
@@ -206,7 +206,7 @@ def compat(
 def write_picture(compared: Compared, path: Path) -> None:
     """The contact sheet as a PNG."""
     with replace_on_close(path) as partial:
-        partial.write_bytes(png(compared.contact_sheet()))
+        partial.write_bytes(image(compared.contact_sheet()))
 
 
 def cross(

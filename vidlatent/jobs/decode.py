@@ -1,7 +1,7 @@
 """Decode: a `.latent` in, the clip it came from out: its own times, size, colour and sound."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,9 +15,10 @@ from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import Fit, settle
 from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError
-from vidlatent.files import partial_path, refuse_existing
+from vidlatent.files import refuse_existing
+from vidlatent.io.file_part import FilePart
 from vidlatent.io.latent_file import LatentReader, open_latent
-from vidlatent.io.video_sink import SinkOptions, open_sink
+from vidlatent.io.video_sink import STDOUT, SinkOptions, is_folder, open_sink
 from vidlatent.io.video_source import Picture
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.models import registry
@@ -106,7 +107,7 @@ def decode(
     options: DecodeOptions | None = None,
     progress: Progress = SILENT,
 ) -> DecodeResult:
-    """Decode a `.latent` into a film, a folder of PNG, or YUV4MPEG on stdout ("-").
+    """Decode a `.latent` into a film, a folder of images, or YUV4MPEG on stdout ("-").
 
     Without a model the one that the file names is loaded.
     """
@@ -116,7 +117,7 @@ def decode(
     options, model = options or DecodeOptions(), model or model_for(source, ModelChoice())
     began, picture = perf_counter(), Picture.from_json(source.header.picture)
     check_model(source, model)
-    if str(target) != "-" and not Path(target).is_dir():
+    if str(target) != STDOUT and not Path(target).is_dir():
         refuse_existing(Path(target), options.force)
     first, last = wanted_frames(source, options)
     settled = settle_plan(source, model, options)
@@ -222,14 +223,9 @@ def check_model(source: LatentReader, model: Model) -> None:
         )
 
 
-@contextmanager
-def stored_audio(source: LatentReader, target: Path | str, options: DecodeOptions) -> Iterator[Path | None]:
-    """The stored audio as a file while the block runs; None where there is none, or nobody wants it."""
-    if not (options.audio and source.has_audio) or str(target) == "-" or Path(target).is_dir():
-        yield None
-        return
-    path = partial_path(Path(target).with_suffix(".mka"))
-    try:
-        yield path if source.extract_audio(path) else None
-    finally:
-        path.unlink(missing_ok=True)
+def stored_audio(
+    source: LatentReader, target: Path | str, options: DecodeOptions
+) -> AbstractContextManager[FilePart | None]:
+    """The stored audio while the block runs; None where there is none, or nobody can hear it."""
+    heard = options.audio and source.has_audio and str(target) != STDOUT and not is_folder(target)
+    return source.open_audio() if heard else nullcontext()

@@ -1,4 +1,4 @@
-"""A folder of PNG files, with their times beside them."""
+"""A folder of PNG or TIFF files, with their times beside them."""
 
 import json
 import os
@@ -15,17 +15,21 @@ from vidlatent.files import naming_disk_errors, partial_path
 from vidlatent.io.image_folder import TIMES_FILE
 from vidlatent.io.video_info import Picture
 
+# Image formats by name: their encoder's settings, and the order of bytes of its 16-bit samples.
+FORMATS = {"png": ({}, "be"), "tiff": ({"compression_algo": "deflate"}, "le")}
 
-class PngFolderSink:
-    """A VideoSink that writes 000000.png … and timestamps.json: see video_sink.VideoSink.
+
+class ImageSink:
+    """A VideoSink that writes 000000.png (or .tiff) … and timestamps.json: see video_sink.VideoSink.
 
     The folder grows under a partial name and is renamed when it is complete. 8 bits per sample, 16 where the
     source had more than 8.
     """
 
-    def __init__(self, folder: Path, picture: Picture) -> None:
+    def __init__(self, folder: Path, picture: Picture, kind: str) -> None:
         self._folder = folder
         self._picture = picture
+        self._kind = kind
         self._partial = partial_path(folder)
         self._pts: list[int] = []
         self._durations: list[int] = []
@@ -44,7 +48,7 @@ class PngFolderSink:
     def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
         """Add a frame; see video_sink.VideoSink."""
         with naming_disk_errors(self._folder):
-            (self._partial / f"{len(self._pts):06d}.png").write_bytes(png(rgb))
+            (self._partial / f"{len(self._pts):06d}.{self._kind}").write_bytes(image(rgb, self._kind))
         self._pts.append(pts)
         self._durations.append(duration)
 
@@ -64,14 +68,15 @@ class PngFolderSink:
             os.replace(self._partial, self._folder)
 
 
-def png(rgb: np.ndarray) -> bytes:
-    """RGB [H, W, 3], uint8 or uint16, as a PNG file."""
-    encoder = CodecContext.create("png", "w")
+def image(rgb: np.ndarray, kind: str = "png") -> bytes:
+    """RGB [H, W, 3], uint8 or uint16, as a file of one of the FORMATS."""
+    settings, order = FORMATS[kind]
+    shallow = rgb.dtype == np.uint8
+    encoder = CodecContext.create(kind, "w")
     encoder.height, encoder.width = rgb.shape[:2]
-    encoder.pix_fmt = "rgb24" if rgb.dtype == np.uint8 else "rgb48be"
+    encoder.pix_fmt = "rgb24" if shallow else f"rgb48{order}"
     encoder.time_base = Fraction(1, 25)
-    frame = VideoFrame.from_ndarray(
-        np.ascontiguousarray(rgb), "rgb24" if rgb.dtype == np.uint8 else "rgb48le"
-    )
+    encoder.options = dict(settings)
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24" if shallow else "rgb48le")
     packets = encoder.encode(frame.reformat(format=encoder.pix_fmt)) + encoder.encode(None)
     return b"".join(bytes(packet) for packet in packets)
