@@ -76,6 +76,15 @@ def _tone(stream: object, start_ms: int) -> list[av.Packet]:
     return [packet for part in (*parts, None) for packet in stream.encode(part)]
 
 
+def speaking(path: Path, language: str) -> Path:
+    """Half a second of sound in a language."""
+    with av.open(str(path), "w", format="matroska") as container:
+        track = container.add_stream("aac", 48_000)
+        track.metadata["language"] = language
+        container.mux(_tone(track, 0))
+    return path
+
+
 def frames(path: Path, **options) -> list[Frame]:
     """All frames of a video."""
     with open_video(path, ReadOptions(**options)) as video:

@@ -152,19 +152,50 @@ def make_picture(**changes) -> Picture:
     return Picture(**(facts | changes))
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_words_and_chapters_are_carried(tmp_path, suffix):
-    chapters = (
-        Chapter(Fraction(0), Fraction(1, 10), "one"),
-        Chapter(Fraction(1, 10), Fraction(1, 4), "zwei"),
-    )
-    tags = {"title": "Übung", "creation_time": "2020-01-02T03:04:05.000000Z", "language": "fra"}
-    with open_sink(tmp_path / f"x{suffix}", make_picture(tags=tags, chapters=chapters), options=FAST) as sink:
+WORDS = {"title": "Übung", "artist": "wir", "comment": "so", "creation_time": "2020-01-02T03:04:05.000000Z"}
+CHAPTERS = (
+    Chapter(Fraction(0), Fraction(1, 10), "one"),
+    Chapter(Fraction(1, 10), Fraction(1, 4), "zwei"),
+)
+
+
+def write_words(path: Path, tags: dict, audio: Path | None = None) -> list[str]:
+    """Six frames with words and chapters; what the sink had to say."""
+    picture = make_picture(tags=tags, chapters=CHAPTERS)
+    options = SinkOptions() if path.suffix == ".webm" else FAST
+    with open_sink(path, picture, audio, options) as sink:
         for pts in range(0, 240, 40):
             sink.write(np.zeros((48, 64, 3), np.uint8), pts, 40)
+    return sink.notices
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_words_and_chapters_are_carried(tmp_path, suffix):
+    tags = WORDS | {"language": "fra"}
+    assert write_words(tmp_path / f"x{suffix}", tags) == []
     with open_video(tmp_path / f"x{suffix}") as video:
         assert video.info.tags == tags
-        assert video.info.chapters == chapters
+        assert video.info.chapters == CHAPTERS
+
+
+@pytest.mark.parametrize(("suffix", "read"), [(".mp4", "deu"), (".mov", "ger"), (".mkv", "deu")])
+def test_the_language_of_sound_is_carried(tmp_path, suffix, read):
+    """QuickTime counts languages, and libav knows German there as ger only."""
+    spoken = clips.speaking(tmp_path / "sound.mka", "deu")
+    assert write_words(tmp_path / f"x{suffix}", {"language": "deu"}, spoken) == []
+    with open_video(tmp_path / f"x{suffix}") as video:
+        assert [track.language for track in video.info.audio] == [read]
+        assert video.info.tags == {"language": read}
+
+
+@pytest.mark.parametrize(("suffix", "language"), [(".mov", "glg"), (".mp4", "en")])
+def test_words_without_a_place_are_said(tmp_path, suffix, language):
+    spoken = clips.speaking(tmp_path / "sound.mka", language)
+    notices = write_words(tmp_path / f"x{suffix}", {"language": language, "description": "d"}, spoken)
+    name = suffix[1:]
+    for what in ("pictures", "sound"):
+        assert f"{name} cannot tell the language {language} of its {what}: left out" in notices
+    assert (f"{name} cannot tell the description: left out" in notices) == (suffix == ".mov")
 
 
 def test_a_picture_survives_json():

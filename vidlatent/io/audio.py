@@ -17,7 +17,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
 from vidlatent.files import replace_on_close
-from vidlatent.io.audio_lane import CopyLane, Lane, copy_of, lane_for
+from vidlatent.io.audio_lane import CopyLane, Lane, copy_of, lane_for, unspoken
 from vidlatent.io.ffmpeg import STDIN, naming_errors, open_input
 from vidlatent.io.file_part import FilePart
 from vidlatent.io.timeline import Timeline
@@ -112,6 +112,7 @@ class AudioFeed:
         tracks = list(self._source.streams.audio)
         self._lanes: dict[int, Lane] = {track.index: lane_for(target, track) for track in tracks}
         self.notices = [lane.notice for lane in self._lanes.values() if not isinstance(lane, CopyLane)]
+        self.notices += [words for track in tracks for words in unspoken(target, track)]
         self._ready = self._timed(tracks)
         self._next: tuple[Fraction, Packet] | None = next(self._ready, None)
 

@@ -9,6 +9,8 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.error import FFmpegError
 
+from vidlatent.io.languages import spelt
+
 _ROUNDING_S = Fraction(2, 1000)  # how far Matroska's milliseconds may be from the exact time
 _KEPT = ("language", "title", "handler_name")
 _SUBSTITUTES = {"webm": "libopus"}  # elsewhere AAC
@@ -32,6 +34,14 @@ class Lane(Protocol):
         ...
 
 
+def unspoken(target: OutputContainer, track: AudioStream) -> list[str]:
+    """What is lost of a track's language, in words."""
+    language = track.language
+    if language in (None, "und") or spelt(language, target.format.name):
+        return []
+    return [f"{target.format.name} cannot tell the language {language} of its sound: left out"]
+
+
 def lane_for(target: OutputContainer, track: AudioStream) -> Lane:
     """A copying lane where the container can hold the track's codec, else a re-encoding one."""
     try:
@@ -47,6 +57,10 @@ def copy_of(target: OutputContainer, track: AudioStream) -> AudioStream:
 
 def _labelled(stream: AudioStream, like: AudioStream) -> AudioStream:
     stream.metadata.update({k: v for k, v in like.metadata.items() if k in _KEPT})
+    if "language" in stream.metadata:
+        stream.metadata["language"] = (
+            spelt(stream.metadata["language"], stream.container.format.name) or "und"
+        )
     stream.disposition = like.disposition
     return stream
 

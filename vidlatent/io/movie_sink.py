@@ -21,6 +21,7 @@ from vidlatent.io.colour import YuvWriter
 from vidlatent.io.encoders import choose, configure
 from vidlatent.io.ffmpeg import reason
 from vidlatent.io.file_part import FilePart
+from vidlatent.io.languages import spelt
 from vidlatent.io.resample import resize, square_size
 from vidlatent.io.sink_options import SinkOptions
 from vidlatent.io.video_info import Picture
@@ -33,6 +34,7 @@ class _Format:
     name: str
     codec: str = "libx264"
     deep_codec: str = "libx264"
+    untold: frozenset[str] = frozenset()  # tags that its muxer drops
 
     def codec_for(self, picture: Picture) -> str:
         """The default encoder for a picture."""
@@ -50,7 +52,7 @@ class _Format:
 FORMATS = {
     ".mp4": _Format("mp4"),
     ".m4v": _Format("mp4"),
-    ".mov": _Format("mov"),
+    ".mov": _Format("mov", untold=frozenset({"description"})),
     ".mkv": _Format("matroska"),
     ".webm": _Format("webm", "libvpx-vp9", "libsvtav1"),
 }
@@ -146,10 +148,20 @@ class MovieSink:
             raise UsageError(f"{self._path}: this kind of file cannot hold {codec}", "try .mkv") from e
         configure(stream.codec_context, encoding, picture)
         stream.time_base = picture.time_base
-        if "language" in picture.tags:
-            stream.metadata["language"] = picture.tags["language"]
+        self._label(stream)
         self._to_yuv = YuvWriter(encoding.pix_fmt, encoding.colour)
         return stream
+
+    def _label(self, stream: VideoStream) -> None:
+        """Tell the pictures' language, and what of the clip's words has no place in this kind of film."""
+        name, tags = self._format.name, self._picture.tags
+        if language := tags.get("language"):
+            stream.metadata["language"] = spelt(language, name) or "und"
+            if spelt(language, name) is None:
+                self.notices.append(f"{name} cannot tell the language {language} of its pictures: left out")
+        self.notices += [
+            f"{name} cannot tell the {word}: left out" for word in self._format.untold & set(tags)
+        ]
 
     def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
         """Add a frame; see video_sink.VideoSink."""

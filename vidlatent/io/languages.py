@@ -1,0 +1,29 @@
+"""Languages as film formats spell them.
+
+Matroska takes any word, MP4 three letters. QuickTime counts languages, so .mov can tell those on its list
+only, which libav knows by one spelling each, not always that of ISO 639-2/T.
+"""
+
+import re
+
+_RESPELT = {
+    "fre": "fra", "deu": "ger", "nld": "dut", "swe": "sve", "ell": "gre", "isl": "ice", "zho": "chi",
+    "fas": "per", "gle": "iri", "sqi": "alb", "rum": "ron", "cze": "ces", "slo": "slk", "mkd": "mac",
+    "hye": "arm", "kat": "geo", "bod": "tib", "mya": "bur", "msa": "may", "cym": "wel", "eus": "baq",
+}  # fmt: skip
+_QUICKTIME = (
+    "eng fra ger ita dut sve spa dan por nor heb jpn ara fin gre ice mlt tur chi urd hin tha kor lit pol hun "
+    "est lav per rus iri alb ron ces slk slv yid mac bul ukr bel uzb kaz aze arm geo kir tgk tuk mon pus kur "
+    "kas snd tib nep san mar ben asm guj ori mal kan tam tel sin bur khm lao vie ind may tgl amh tir orm som "
+    "swa kin mlg epo wel baq cat lat que grn aym tat uig jav"
+)
+
+
+def spelt(language: str, container: str) -> str | None:
+    """`language` as the muxer `container` (libav's name) wants it; None where it has no place for it."""
+    if container == "mov":
+        known = _RESPELT.get(language, language)
+        return known if known in _QUICKTIME.split() else None
+    if container == "mp4":
+        return language if re.fullmatch("[a-z]{3}", language) else None
+    return language
