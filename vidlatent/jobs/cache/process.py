@@ -82,6 +82,7 @@ class Worker:
         if self._process is None or self._process.poll() is not None:
             self.kill()
             self._process, self._given_up_s = _begun(), None
+            receive(self._process.stdout)  # it has started: what that takes is not the clip's silence
         return self._process
 
     def _died(self, process: subprocess.Popen, question: Look | Read, frames: int) -> BadVideo:

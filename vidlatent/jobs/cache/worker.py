@@ -81,6 +81,7 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints must not end up among the answers
     pulse = Pulse(out)
     try:
+        send(out, Alive())  # begun
         while (ask := receive(sys.stdin.buffer)) is not None:
             for head, body in answers(ask, pulse):  # type: ignore[arg-type]
                 send(out, head, body)
