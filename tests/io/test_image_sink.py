@@ -77,11 +77,24 @@ def test_a_format_that_cannot_be_is_refused(tmp_path, name, kind, said):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_deep_clip_decodes_to_deep_images(tmp_path):
+def test_pixels_that_are_not_square_are_said_or_scaled(tmp_path):
+    source = clips.make(tmp_path / "in.mp4", clips.Recipe(sar=Fraction(2), stamps=(0, 40)))
+    assert clips.rewrite(source, tmp_path / "a.png") == [
+        "images cannot tell pixels of 2 (--square-pixels scales them)"
+    ]
+    assert clips.rewrite(source, tmp_path / "b.png", SinkOptions(square_pixels=True)) == []
+    assert [clips.frames(tmp_path / name)[0].rgb.shape for name in ("a.png", "b.png")] == [
+        (48, 64, 3),
+        (48, 128, 3),
+    ]
+
+
+def test_a_deep_clip_decodes_to_deep_images(tmp_path, capsys):
     source = clips.make(tmp_path / "in.mp4", clips.Recipe(pix_fmt="yuv420p10le", audio="aac"))
     latent, frames = tmp_path / "x.latent", tmp_path / "frames"
     assert run(["encode", str(source), "-o", str(latent), "--model", "toy", "--device", "cpu"]) == 0
     assert run(["decode", str(latent), "-o", f"{frames}/", "--format", "tiff", "--device", "cpu"]) == 0
+    assert "images and YUV4MPEG hold no sound: left out" in capsys.readouterr().err
     assert clips.spans(frames) == clips.spans(source)
     for old, new in zip(clips.frames(source), clips.frames(frames), strict=True):
         assert new.rgb.dtype == np.uint16

@@ -13,6 +13,7 @@ from av import CodecContext, VideoFrame
 from vidlatent.errors import UsageError, VidlatentError
 from vidlatent.files import naming_disk_errors, partial_path
 from vidlatent.io.image_folder import TIMES_FILE
+from vidlatent.io.resample import resize, squared
 from vidlatent.io.video_info import Picture
 
 # Image formats by name: their encoder's settings, and the order of bytes of its 16-bit samples.
@@ -26,14 +27,16 @@ class ImageSink:
     source had more than 8.
     """
 
-    def __init__(self, folder: Path, picture: Picture, kind: str) -> None:
+    def __init__(self, folder: Path, picture: Picture, kind: str, square_pixels: bool) -> None:
         self._folder = folder
-        self._picture = picture
+        self._picture = squared(picture) if square_pixels else picture
         self._kind = kind
         self._partial = partial_path(folder)
         self._pts: list[int] = []
         self._durations: list[int] = []
         self.notices: list[str] = []
+        if self._picture.sar != 1:
+            self.notices.append(f"images cannot tell pixels of {picture.sar} (--square-pixels scales them)")
 
     def __enter__(self) -> Self:
         if self._folder.exists() and any(self._folder.iterdir()):
@@ -47,6 +50,7 @@ class ImageSink:
 
     def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
         """Add a frame; see video_sink.VideoSink."""
+        rgb = resize(rgb, (self._picture.width, self._picture.height))
         with naming_disk_errors(self._folder):
             (self._partial / f"{len(self._pts):06d}.{self._kind}").write_bytes(image(rgb, self._kind))
         self._pts.append(pts)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Self
@@ -22,7 +22,7 @@ from vidlatent.io.encoders import choose, configure
 from vidlatent.io.ffmpeg import reason
 from vidlatent.io.file_part import FilePart
 from vidlatent.io.languages import spelt
-from vidlatent.io.resample import resize, square_size
+from vidlatent.io.resample import resize, squared
 from vidlatent.io.sink_options import SinkOptions
 from vidlatent.io.video_info import Picture
 
@@ -129,13 +129,13 @@ class MovieSink:
         told = self._format.name in ("mp4", "mov") or codec in _TELL_ASPECT
         if picture.sar == 1 or (told and not self._options.square_pixels):
             return picture
-        size = square_size(picture.width, picture.height, picture.sar)
+        square = squared(picture)
         if not self._options.square_pixels:
             self.notices.append(
                 f"{codec} in {self._format.name} cannot tell pixels of {picture.sar}: "
-                f"scaled to square ones, {size[0]}x{size[1]}"
+                f"scaled to square ones, {square.width}x{square.height}"
             )
-        return replace(picture, width=size[0], height=size[1], sar=Fraction(1))
+        return square
 
     def _add_video(self) -> VideoStream:
         codec = self._options.codec or self._format.codec_for(self._picture)

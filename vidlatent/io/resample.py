@@ -1,7 +1,7 @@
 """Other rates and sizes than the source's: by timestamp, and by an antialiased filter."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from math import floor
@@ -11,7 +11,7 @@ import numpy as np
 
 from vidlatent.errors import UsageError
 from vidlatent.io.timeline import refine
-from vidlatent.io.video_info import ReadOptions
+from vidlatent.io.video_info import Picture, ReadOptions
 
 T = TypeVar("T")
 FITS = ("stretch", "crop", "pad")
@@ -153,6 +153,12 @@ _FIT = {"stretch": _stretch, "crop": _cover, "pad": _pad}
 def square_size(width: int, height: int, sar: Fraction) -> tuple[int, int]:
     """The size in square pixels that displays alike, neither side smaller than before."""
     return (round(width * sar), height) if sar >= 1 else (width, round(height / sar))
+
+
+def squared(picture: Picture) -> Picture:
+    """The picture in square pixels."""
+    width, height = square_size(picture.width, picture.height, picture.sar)
+    return replace(picture, width=width, height=height, sar=Fraction(1))
 
 
 def resize(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:

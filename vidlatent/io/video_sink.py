@@ -54,7 +54,7 @@ def open_sink(
         return Y4mSink(picture, options)
     target = Path(path)
     if is_folder(path):
-        return ImageSink(target, picture, image_kind(target, options))
+        return ImageSink(target, picture, image_kind(target, options), options.square_pixels)
     if target.suffix.lower() not in FORMATS:
         known = " ".join((*FORMATS, *IMAGES))
         raise UsageError(

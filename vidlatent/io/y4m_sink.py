@@ -6,7 +6,9 @@ from typing import Self
 
 import numpy as np
 
+from vidlatent.errors import UsageError
 from vidlatent.io.colour import YuvWriter, output_colour
+from vidlatent.io.resample import resize, squared
 from vidlatent.io.sink_options import SinkOptions
 from vidlatent.io.video_info import Picture
 
@@ -18,9 +20,13 @@ class Y4mSink:
     """A VideoSink that writes YUV4MPEG: see video_sink.VideoSink. It knows one frame rate and no times."""
 
     def __init__(self, picture: Picture, options: SinkOptions) -> None:
-        self._picture = picture
+        self._picture = squared(picture) if options.square_pixels else picture
         deep = "10le" if picture.bit_depth > 8 else ""
         self._pix_fmt = options.pix_fmt or f"yuv444p{deep}"
+        if self._pix_fmt not in _CHROMA:
+            raise UsageError(
+                f"YUV4MPEG has no pixel format {self._pix_fmt}", f"it takes --pix-fmt {', '.join(_CHROMA)}"
+            )
         self._to_yuv = YuvWriter(self._pix_fmt, output_colour(picture.colour))
         self._file = sys.stdout.buffer
         self.notices = ["YUV4MPEG carries no timestamps: frames follow each other at the average rate"]
@@ -35,6 +41,7 @@ class Y4mSink:
 
     def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
         """Add a frame; see video_sink.VideoSink."""
+        rgb = resize(rgb, (self._picture.width, self._picture.height))
         frame = self._to_yuv(np.ascontiguousarray(rgb))
         self._file.write(b"FRAME\n")
         for plane in frame.planes:

@@ -1,7 +1,7 @@
 """Decode: a `.latent` in, the clip it came from out: its own times, size, colour and sound."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +16,6 @@ from vidlatent.engine.memory import Fit, settle
 from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError
 from vidlatent.files import refuse_existing
-from vidlatent.io.file_part import FilePart
 from vidlatent.io.latent_file import LatentReader, open_latent
 from vidlatent.io.video_sink import STDOUT, SinkOptions, is_folder, open_sink
 from vidlatent.io.video_source import Picture
@@ -123,8 +122,10 @@ def decode(
     settled = settle_plan(source, model, options)
     progress.begin(str(source.path), last - first)
     origin = source.clock.seconds(first) if first else Fraction(0)
+    sound = source.has_audio and options.audio
+    mute = ("images and YUV4MPEG hold no sound: left out",) if sound and not hearable(target) else ()
     with (
-        stored_audio(source, target, options) as audio,
+        source.open_audio() if sound and not mute else nullcontext() as audio,
         open_sink(target, picture, audio, options.sink, origin) as sink,
         closing(decoded_frames(source, model, settled.plan, (first, last))) as frames,
     ):
@@ -137,7 +138,7 @@ def decode(
         width=picture.width,
         height=picture.height,
         seconds=perf_counter() - began,
-        notices=(*settled.notices, *sink.notices),
+        notices=(*settled.notices, *mute, *sink.notices),
     )
 
 
@@ -223,9 +224,6 @@ def check_model(source: LatentReader, model: Model) -> None:
         )
 
 
-def stored_audio(
-    source: LatentReader, target: Path | str, options: DecodeOptions
-) -> AbstractContextManager[FilePart | None]:
-    """The stored audio while the block runs; None where there is none, or nobody can hear it."""
-    heard = options.audio and source.has_audio and str(target) != STDOUT and not is_folder(target)
-    return source.open_audio() if heard else nullcontext()
+def hearable(target: Path | str) -> bool:
+    """Whether what is written there can hold sound."""
+    return str(target) != STDOUT and not is_folder(target)
