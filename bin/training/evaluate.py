@@ -15,7 +15,7 @@ from vidlatent.engine.pixels import to_frames
 from vidlatent.metrics.lpips import Lpips
 from vidlatent.metrics.psnr import Psnr
 
-FRAMES = 33
+FRAMES = 17
 
 
 def evaluate(args: argparse.Namespace) -> None:
