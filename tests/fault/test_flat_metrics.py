@@ -7,8 +7,8 @@ import pytest
 
 from vidlatent.metrics.ffmpeg import probe
 
-SHORT, LONG = 24, 72  # three and nine of the scoreboard's batches
-SLACK_BYTES = 10 << 20  # allocator noise; 48 more frames of both clips would be 103 MB
+SHORT, LONG = 16, 48  # two and six of the scoreboard's batches
+SLACK_BYTES = 10 << 20  # allocator noise; 32 more frames of both clips would be 69 MB
 CODE = """
 import sys
 import imageio_ffmpeg, numpy as np, torch
