@@ -69,5 +69,5 @@ def captioned(name: str, crops: np.ndarray) -> np.ndarray:
     """Enlarged crops with their clip's name above."""
     picture = np.repeat(np.repeat(crops, ZOOM, axis=0), ZOOM, axis=1)
     label = Image.new("RGB", (picture.shape[1], CAPTION))
-    ImageDraw.Draw(label).text((4, 3), f"{name}: source, result, 4 × difference", fill="white")
+    ImageDraw.Draw(label).text((4, 3), f"{name}: source, result, 4 x difference", fill="white")
     return np.vstack([np.asarray(label), picture])
