@@ -44,6 +44,8 @@ class Data:
             at = rng.integers(1, self.frames)
             other = footage_clip(self.bank, self.frames, self.crop, rng)
             clip = torch.cat([clip[:, :at], other[:, at:]], dim=1)
+        if rng.random() < 0.06:  # a still
+            clip = clip[:, :1].expand_as(clip)
         if rng.random() < 0.06:
             clip = write_text(clip, rng)
         return disturb(clip, rng)

@@ -12,6 +12,8 @@ from vidlatent.metrics.lpips import EPSILON, SCALE, SHIFT, VGG, load_weights, ta
 from vidlatent.models.causal import TimeState
 from vidlatent.models.pocket_vae import PocketVAE
 
+INVISIBLE = 1e-5  # squared error in [-1, 1] at 56 dB: below it nothing is left to learn
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -19,6 +21,7 @@ class Objective:
 
     seed: int
     scale_weight: float
+    log_weight: float
     lpips_weight: float
     lpips_frames: int  # frames of a clip that LPIPS looks at in a step
     eye: Mapping[str, Tensor] | None
@@ -27,7 +30,7 @@ class Objective:
     def of(cls, args) -> "Objective":
         """As the command line asks; the VGG16 file is what bin/convert-lpips writes."""
         eye = load_eye(args.lpips, args.device) if args.lpips else None
-        return cls(args.seed, args.scale_weight, args.lpips_weight, args.lpips_frames, eye)
+        return cls(args.seed, args.scale_weight, args.log_weight, args.lpips_weight, args.lpips_frames, eye)
 
     def __call__(self, model: PocketVAE, video: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Loss of a batch [B, 3, T, H, W], and its mean squared error."""
@@ -37,6 +40,7 @@ class Objective:
         out = model.decode(z + model.spec.config["latent_noise"] * noise, TimeState()).float()
         mse = F.mse_loss(out, video)
         loss = charbonnier(out, video) + 0.5 * mse + 0.3 * gradient_loss(out, video)
+        loss = loss + self.log_weight * log_error(out, video)
         loss = loss + self.scale_weight * z.float().square().mean()
         if self.eye is not None:
             at = torch.randperm(video.shape[2], generator=generator)[: self.lpips_frames]
@@ -78,6 +82,11 @@ def unit(x: Tensor) -> Tensor:
 def gradient_loss(x: Tensor, y: Tensor) -> Tensor:
     """Charbonnier distance of first differences in space and time."""
     return sum(charbonnier(x.diff(dim=d), y.diff(dim=d)) for d in (-1, -2, -3)) / 3
+
+
+def log_error(x: Tensor, y: Tensor) -> Tensor:
+    """Mean logarithm of the clips' squared errors: what PSNR averages, so that easy clips count too."""
+    return ((x - y).square().mean(dim=(1, 2, 3, 4)) + INVISIBLE).log().mean()
 
 
 def charbonnier(x: Tensor, y: Tensor) -> Tensor:

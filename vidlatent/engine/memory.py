@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vidlatent.engine.model import Model
-from vidlatent.engine.plan import plan_for
+from vidlatent.engine.plan import plan_for, shortened
 from vidlatent.engine.runtime import peak_host_bytes
 from vidlatent.errors import OutOfResources, UsageError
 from vidlatent.models.causal import TimeState
@@ -81,6 +81,7 @@ def window_bytes(model: Model, plan: Plan, size: tuple[int, int], encode: bool) 
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import, rarely wanted
 
     grid, spec = model.spec.grid, model.spec
+    plan = shortened(plan, spec, *size)
     tiles = plan.encode_tiles if encode else plan.decode_tiles
     sides = [side + grid.missing_pixels(side) for side in size]
     if not encode:

@@ -1,9 +1,13 @@
 """From what a user asks (a window, a tile) to a `Plan`, or an error that names what would fit."""
 
+from dataclasses import replace
+
 from vidlatent.errors import UsageError
 from vidlatent.grid import Grid
 from vidlatent.models.base import ModelSpec
 from vidlatent.windows import Plan, TimeRule
+
+QUICK_PIXELS = 16 * 854 * 480  # of all frames of a call; longer calls of Pocket are no faster
 
 
 def plan_for(
@@ -25,6 +29,24 @@ def plan_for(
         decode_time=_decode_rule(spec, latent_window),
         encode_tiles=encode_tiles,
         decode_tiles=decode_tiles,
+    )
+
+
+def shortened(plan: Plan, spec: ModelSpec, height: int, width: int) -> Plan:
+    """`plan` for frames of this size: large ones go through an exact model's own chunks fewer at a time.
+
+    Chunks of exact models change nothing but speed and memory. Those that a user chose stay.
+    """
+    latents = max(1, QUICK_PIXELS // (spec.grid.time * height * width))
+
+    def rule(asked: TimeRule, own: TimeRule, each: int) -> TimeRule:
+        free = own.exact and own.stride and asked == own
+        return TimeRule(min(own.stride, latents * each)) if free else asked
+
+    return replace(
+        plan,
+        encode_time=rule(plan.encode_time, spec.plan.encode_time, spec.grid.time),
+        decode_time=rule(plan.decode_time, spec.plan.decode_time, 1),
     )
 
 

@@ -32,7 +32,9 @@ def stream(
         x = join(held)
         tiles = None if spared(tiling, x, window, last) else tiling
         y = through_tiles(apply, x, tiles, states, more=rule.exact and not last)
+        del x, held  # the next window does not stand beside this one
         yield y[:, :, window.drop :]
+        del y
 
 
 def spared(tiling: Tiling | None, x: Tensor, window: Window, last: bool) -> bool:

@@ -25,6 +25,7 @@ from vidlatent.prefetch import prefetch
 from vidlatent.windows import Plan, TimeRule
 
 READ_LATENTS = 16  # latent frames read from the file at once
+WRITE_AHEAD_FRAMES, WRITE_AHEAD_BYTES = 16, 64 << 20  # decoded frames that may wait for the codec
 
 
 @dataclass(frozen=True)
@@ -164,14 +165,25 @@ def decoded_frames(
     size = (header.source.height, header.source.width)
     dtype = np.uint16 if header.picture["bit_depth"] > 8 else np.uint8
     windows = model.decode_stream(read_latents(source, begin), plan)
-    with closing(prefetch(windows, depth=1)) as ahead:  # the network runs while this thread writes
-        for video in ahead:
-            low, high = max(first - n, 0), min(last - n, video.shape[2])
-            for i in range(low, high):  # frame by frame: no second copy of the window
-                yield pixels.to_frames(video[:, :, i : i + 1], *size, dtype)[0]
-            n += video.shape[2]
-            if n >= last:
-                return
+    frames = in_integers(windows, (first - n, last - n), size, dtype)
+    depth = min(WRITE_AHEAD_FRAMES, max(1, WRITE_AHEAD_BYTES // (3 * size[0] * size[1] * dtype().itemsize)))
+    with closing(prefetch(frames, depth)) as ahead:  # the network runs while this thread writes
+        yield from ahead
+
+
+def in_integers(
+    windows: Iterator[Tensor], span: tuple[int, int], size: tuple[int, int], dtype: type
+) -> Iterator[np.ndarray]:
+    """Frames [first, last) = `span` of decoded windows [1, 3, T, H, W], each made when asked for."""
+    n, (first, last) = 0, span
+    for video in windows:
+        low, high = max(first - n, 0), min(last - n, video.shape[2])
+        for i in range(low, high):
+            yield pixels.to_frames(video[:, :, i : i + 1], *size, dtype)[0]
+        n += video.shape[2]
+        del video  # the next window's floats do not stand beside this one's
+        if n >= last:
+            return
 
 
 def read_latents(source: LatentReader, begin: int) -> Iterator[Tensor]:

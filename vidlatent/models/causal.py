@@ -1,5 +1,7 @@
 """The clip so far, as a causal network remembers it: the only stateful arithmetic in the house."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -56,6 +58,19 @@ class TimeState:
     def nbytes(self) -> int:
         """Bytes held between calls."""
         return sum(x.numel() * x.element_size() for x in self._kept.values())
+
+
+def in_parts(apply: Callable[[Tensor, TimeState], Tensor], x: Tensor, size: int, state: TimeState) -> Tensor:
+    """What `apply` makes of `x` [B, C, T, H, W], `size` frames at a time: the same numbers in less memory.
+
+    Several parts are several calls, so the state must carry between them whether or not the clip goes on.
+    """
+    parts, more = x.split(size, dim=2), state.more
+    made = []
+    for i, part in enumerate(parts, start=1):
+        state.more = more or i < len(parts)
+        made.append(apply(part, state))
+    return torch.cat([part.movedim(1, -1) for part in made], dim=1).movedim(-1, 1)  # channels-last stays
 
 
 def laid_out_like(x: Tensor, past: Tensor) -> Tensor:

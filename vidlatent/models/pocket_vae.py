@@ -18,11 +18,12 @@ from torch.nn import functional as F
 
 from vidlatent.grid import Grid
 from vidlatent.models.base import Family, ModelSpec
-from vidlatent.models.causal import TimeState
+from vidlatent.models.causal import TimeState, in_parts
 from vidlatent.windows import Plan, TimeRule, even_tiles
 
 GRID = Grid(time=4, space=8)
 PATCH = 4  # pixels folded into channels at once
+AT_ONCE = 2  # frames at 1/4 size that are worked on together
 FOLD = GRID.space // PATCH  # positions folded together with GRID.time frames
 
 
@@ -72,9 +73,9 @@ class TimeBlock(nn.Module):
 
     def forward(self, x: Tensor, batch: int, state: TimeState) -> Tensor:
         """[B·t, C, h, w] → the same."""
-        y = unfold_time(silu(self.space(x)), batch)
-        y = over_time(self.time, state.extend(self, y, kernel=3))
-        return add(x, fold_time(y))
+        # one expression: no name keeps a large tensor longer than it is wanted
+        seen = state.extend(self, unfold_time(silu(self.space(x)), batch), kernel=3)
+        return add(x, fold_time(over_time(self.time, seen)))
 
 
 def stem_blocks(c: PocketConfig, count: int) -> nn.ModuleList:
@@ -98,14 +99,20 @@ class Encoder(nn.Module):
     def forward(self, video: Tensor, state: TimeState) -> Tensor:
         """[B, 3, T, H, W] → [B, C, t, H/8, W/8]."""
         batch = video.shape[0]
-        x = self.stem(F.pixel_unshuffle(fold_time(video), PATCH))
-        for block in self.stem_blocks:
-            x = block(x, batch, state)
-        x = state.extend(self, unfold_time(x, batch), kernel=GRID.time, stride=GRID.time)
+        x = in_parts(self.near_pixels, video, at_once(video), state)
+        x = state.extend(self, x, kernel=GRID.time, stride=GRID.time)
         x = fold_time(self.fold(x))  # [B·t, width, h, w]
         for block in self.blocks:
             x = block(x, batch, state)
         return unfold_time(self.head(x), batch)
+
+    def near_pixels(self, video: Tensor, state: TimeState) -> Tensor:
+        """[B, 3, T, H, W] → [B, stem, T, H/4, W/4]."""
+        batch = video.shape[0]
+        x = self.stem(F.pixel_unshuffle(fold_time(video), PATCH))
+        for block in self.stem_blocks:
+            x = block(x, batch, state)
+        return unfold_time(x, batch)
 
 
 class Decoder(nn.Module):
@@ -129,7 +136,11 @@ class Decoder(nn.Module):
         x = self.unfold(unfold_time(x, batch))  # [B, stem, 4t, H/4, W/4]
         if state.begins(self):
             x = x[:, :, GRID.time - 1 :]  # the first latent stands for one frame
-        x = fold_time(x)
+        return in_parts(self.near_pixels, x, at_once(x), state)
+
+    def near_pixels(self, x: Tensor, state: TimeState) -> Tensor:
+        """[B, stem, T, H/4, W/4] → [B, 3, T, H, W]."""
+        batch, x = x.shape[0], fold_time(x)
         for block in self.stem_blocks:
             x = block(x, batch, state)
         return unfold_time(F.pixel_shuffle(self.stem(x), PATCH), batch)
@@ -155,6 +166,14 @@ class PocketVAE(nn.Module):
     def decode(self, latents: Tensor, state: TimeState) -> Tensor:
         """[B, C, t, h, w] → [B, 3, T, H, W], not clamped."""
         return self.decoder(latents, state)
+
+
+def at_once(x: Tensor) -> int:
+    """Frames of `x` [B, C, T, H, W] to take through the layers near the pixels together.
+
+    Few stay in the cache of a CPU and take little memory: 1.2 to 1.4 times as fast as 17 at 854×480.
+    """
+    return x.shape[2] if torch.is_grad_enabled() else AT_ONCE
 
 
 def silu(x: Tensor) -> Tensor:
