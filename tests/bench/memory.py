@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("clip", type=Path)
     parser.add_argument("--size", default="854x480")
     parser.add_argument("--frames", type=int, nargs="+", default=[65, 2049])
+    parser.add_argument("--encode-only", action="store_true")
     args = parser.parse_args()
     width, height = map(int, args.size.split("x"))
     rows = []
@@ -65,11 +66,11 @@ def main() -> None:
             clip, latent = Path(folder, f"{frames}.mp4"), Path(folder, f"{frames}.latent")
             looped(args.clip, clip, (width, height), frames)
             row = {"frames": frames, "encode_mb": peak_mb("encode", clip, "-o", latent)}
-            row["decode_mb"] = peak_mb("decode", latent, "-o", Path(folder, f"{frames}.out.mp4"))
+            if not args.encode_only:
+                row["decode_mb"] = peak_mb("decode", latent, "-o", Path(folder, f"{frames}.out.mp4"))
             rows.append(row)
-            print(
-                f"{frames:6} frames {args.size}: encode {row['encode_mb']} MB, decode {row['decode_mb']} MB"
-            )
+            peaks = ", ".join(f"{what.split('_')[0]} {mb} MB" for what, mb in row.items() if what != "frames")
+            print(f"{frames:6} frames {args.size}: {peaks}", flush=True)
     print(json.dumps({"size": args.size, "rows": rows}))
 
 
