@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidlatent.engine.load import load_model
-from vidlatent.errors import UsageError
+from vidlatent.errors import BadInput, UsageError
 from vidlatent.jobs.bench import bench
 from vidlatent.jobs.bench_options import BenchOptions, expand, load_subjects
 from vidlatent.jobs.report_json import report_to_json, row_from_json, row_to_json
@@ -129,6 +129,36 @@ def counting(function, calls: list):
         return function(*arguments)
 
     return counted
+
+
+def test_a_resumed_bench_shows_the_same_pictures(toy, as_clip, moving_clip, tmp_path):
+    halves, journal = replace(toy, store="fp16"), tmp_path / "rows.jsonl"
+    clips = [as_clip(name, moving_clip(n, 40, 24)) for name, n in (("a", 3), ("b", 9), ("c", 2))]
+    asked = options(pictures=2)
+    first = bench(clips, [halves], asked, resume=journal)
+    again = bench(clips, [halves], asked, resume=journal)
+    assert sum(row.witness is not None for row in again.rows) == 2
+    assert pictures(again) == pictures(first)
+    assert len(list(tmp_path.glob("rows.jsonl.pictures/*.npz"))) == 2  # of those that are shown
+
+
+def test_pictures_that_are_none_are_named(toy, as_clip, moving_clip, tmp_path):
+    journal, clip = tmp_path / "rows.jsonl", as_clip("a", moving_clip(3))
+    bench([clip], [toy], options(pictures=1), resume=journal)
+    (kept,) = tmp_path.glob("rows.jsonl.pictures/*")
+    kept.write_bytes(kept.read_bytes()[:-100])
+    with pytest.raises(BadInput, match="no pictures of a bench"):
+        bench([clip], [toy], options(pictures=1), resume=journal)
+
+
+def pictures(report) -> list[tuple[str, bytes]]:
+    """All that a page shows of every row's frames."""
+    kept = [(row.subject, row.witness) for row in report.rows if row.witness]
+    return [
+        (name, pixels.tobytes())
+        for name, witness in kept
+        for pixels in (*(p for w in witness.worst() for p in (w.reference, w.difference)), *witness.strip())
+    ]
 
 
 def test_a_journal_of_other_settings_is_not_believed(toy, as_clip, moving_clip, tmp_path):

@@ -76,7 +76,7 @@ def command(  # noqa: PLR0913  every flag is a parameter
         baseline=baseline,
         runs=runs,
         seed=seed,
-        pictures=PICTURES if any(path.suffix == ".html" for path in report or []) else 0,
+        pictures=PICTURES if resume or any(path.suffix == ".html" for path in report or []) else 0,
     )
     how = Loading(device, dtype, window, latent_window, tile)
     subjects = load_subjects(model or ["pocket"], m.words(latent_dtype or ""), how)

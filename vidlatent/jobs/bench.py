@@ -46,7 +46,10 @@ def bench(
     for clip in clips:
         for row in run.rows(str(clip), journal):
             rows.append(row)
-            keep_worst_pictures(rows, options.pictures)
+            unseen = keep_worst_pictures(rows, options.pictures)
+            if journal:
+                journal.add(rows[-1])
+                journal.drop_pictures(unseen if options.pictures else ())
     baseline = options.reference
     return Report(
         kind="bench",
@@ -59,12 +62,16 @@ def bench(
     )
 
 
-def keep_worst_pictures(rows: list[Row], count: int) -> None:
-    """Let go of the frames of all rows but the `count` worst ones: memory does not grow with the clips."""
+def keep_worst_pictures(rows: list[Row], count: int) -> list[Row]:
+    """Let go of the frames of all rows but the `count` worst ones: memory does not grow with the clips.
+
+    Gives the rows that lost theirs.
+    """
     seen = [i for i, row in enumerate(rows) if row.witness]
     seen.sort(key=lambda i: rows[i].witness.error, reverse=True)
     for i in seen[count:]:
         rows[i] = replace(rows[i], witness=None)
+    return [rows[i] for i in seen[count:]]
 
 
 class _Run:
@@ -129,12 +136,9 @@ class _Run:
         try:
             clip = Clip(blank.clip, self._options.read, self._options.protocol)
             self._progress.begin(f"{blank.clip} · {blank.subject}", self._options.frames)
-            row = self._measured(blank, clip, work)
+            return self._measured(blank, clip, work)
         except VidlatentError as e:
             return replace(blank, error=e.what)
-        if journal:
-            journal.add(row)
-        return row
 
     def _measured(self, blank: Row, clip: Clip, work: Callable[..., Row]) -> Row:
         """`work` with metrics watching, and what they and the clip have to say added to its row."""

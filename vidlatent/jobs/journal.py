@@ -1,12 +1,18 @@
-"""Rows that are done, a line each, so that a bench that was stopped goes on where it was."""
+"""Rows that are done, a line each, so that a bench that was stopped goes on where it was.
+
+The pictures that a report may want lie in a folder beside the file: NAME.pictures/.
+"""
 
 import hashlib
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from vidlatent.errors import BadInput
 from vidlatent.jobs.report_json import row_from_json, row_to_json
 from vidlatent.jobs.results import Row
+from vidlatent.jobs.witness import Witness
 
 
 class Journal:
@@ -19,15 +25,30 @@ class Journal:
 
     def find(self, clip: str, subject: str) -> Row | None:
         """The row of this clip and subject, unless the clip or the settings have changed since."""
-        return self._rows.get(self._key(clip, subject))
+        row = self._rows.get(self._key(clip, subject))
+        if row is None:
+            return None
+        pictures = self._pictures(row)
+        return replace(row, witness=Witness.load(pictures)) if pictures.exists() else row
 
     def add(self, row: Row) -> None:
-        """Write a finished row down; one that failed is left to be tried again."""
-        if row.error:
+        """Write a new row down, its pictures first; one that failed is left to be tried again."""
+        key = self._key(row.clip, row.subject)
+        if row.error or key in self._rows:
             return
-        line = {"key": self._key(row.clip, row.subject), "row": row_to_json(row)}
+        if row.witness:
+            row.witness.save(self._pictures(row))
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps({"key": key, "row": row_to_json(row)}) + "\n")
+
+    def drop_pictures(self, rows: Iterable[Row]) -> None:
+        """Remove the pictures of rows that no report will show."""
+        for row in rows:
+            self._pictures(row).unlink(missing_ok=True)
+
+    def _pictures(self, row: Row) -> Path:
+        name = hashlib.sha256(self._key(row.clip, row.subject).encode()).hexdigest()[:16]
+        return self.path.with_name(f"{self.path.name}.pictures") / f"{name}.npz"
 
     def _key(self, clip: str, subject: str) -> str:
         stat = Path(clip).stat() if Path(clip).exists() else None

@@ -2,10 +2,15 @@
 
 import heapq
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from zipfile import BadZipFile
 
 import numpy as np
 
 from vidlatent.engine.pixels import FULL_SCALE
+from vidlatent.errors import BadInput
+from vidlatent.files import replace_on_close
 
 WORST = 3
 AMPLIFY = 8  # times the difference, around mid-grey
@@ -63,6 +68,35 @@ class Witness:
         sides = zip(*self._rows, strict=True)
         reference, distorted = (np.stack(side, axis=1) for side in sides)
         return reference, distorted
+
+    def save(self, path: Path) -> None:
+        """Write down what is kept, pixel for pixel, as a file of NumPy arrays."""
+        worst, (rows, rebuilt) = self.worst(), self.strip()
+        path.parent.mkdir(exist_ok=True)
+        with replace_on_close(path) as partial, partial.open("wb") as file:
+            np.savez_compressed(
+                file,
+                error=[frame.error for frame in worst],
+                index=[frame.index for frame in worst],
+                reference=np.stack([frame.reference for frame in worst]),
+                distorted=np.stack([frame.distorted for frame in worst]),
+                strip=np.stack([rows, rebuilt]),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """What `save` wrote down: to be looked at, not to be continued."""
+        witness = cls()
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                frames = (kept[name] for name in ("error", "index", "reference", "distorted"))
+                for error, index, reference, distorted in zip(*frames, strict=True):
+                    witness._worst.append(WorstFrame(float(error), int(index), reference, distorted))
+                strips = kept["strip"].swapaxes(1, 2)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as e:
+            raise BadInput(f"{path}: no pictures of a bench", "remove it") from e
+        witness._rows = list(zip(*strips, strict=True))
+        return witness
 
     def _keep_row(self, reference: np.ndarray, distorted: np.ndarray) -> None:
         middle = reference.shape[0] // 2
