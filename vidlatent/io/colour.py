@@ -1,6 +1,5 @@
 """Colour: what a stream says about its pixels, what must be guessed, and exact conversion to and from RGB."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
 
@@ -10,6 +9,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from vidlatent.errors import UsageError
 from vidlatent.io.cropping import Insets
+from vidlatent.io.deep_pixels import Interleaver
 from vidlatent.io.orientation import Orientation
 from vidlatent.io.passes import Shown
 from vidlatent.io.siting import left_siting
@@ -31,8 +31,6 @@ PRIMARIES = {
     10: "smpte428", 11: "smpte431", 12: "smpte432", 22: "ebu3213",
 }  # fmt: skip
 UNSPECIFIED = 2
-_CACHED_PIXELS = 1 << 15
-_BANDS = 4  # of a picture that are worked on at once, where there are threads
 _WHOLE = Insets()
 HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
 HD_LINES = 720  # from here up an untagged picture is taken for BT.709, below for BT.601
@@ -164,7 +162,7 @@ class RgbReader:
         self._threads = threads or cpu_count() or 1
         self._shown = Shown(orientation, window)
         self._to_planes, self._to_pixels = VideoReformatter(), VideoReformatter()
-        self._pool = ThreadPoolExecutor(min(self._threads, _BANDS)) if deep else None
+        self._interleaved = Interleaver(self._threads) if deep else None
 
     def __call__(self, frame: VideoFrame, colour: Colour) -> np.ndarray:
         """The picture as displayed: matrix and range of `colour` undone, cut, turned, nothing else.
@@ -183,7 +181,7 @@ class RgbReader:
             threads=self._threads,
         )
         planes = self._shown(planes)
-        out = self._whitened(planes, _white_bits(frame, colour)) if self.deep else self._packed(planes)
+        out = self._interleaved(planes, _white_bits(frame, colour)) if self.deep else self._packed(planes)
         limited_grey = frame.format.name.startswith("gray") and colour.range == "tv"
         return _stretched(out) if limited_grey else out
 
@@ -191,36 +189,6 @@ class RgbReader:
         return self._to_pixels.reformat(
             planes, format="rgb24", interpolation=Interpolation.POINT
         ).to_ndarray()
-
-    def _whitened(self, planes: VideoFrame, bits: int) -> np.ndarray:
-        """16-bit planes as pixels [H, W, 3], white at 65535; a band of rows per thread."""
-        height, width = planes.height, planes.width
-        shares = [np.frombuffer(planes.planes[i], np.uint16).reshape(height, -1) for i in (2, 0, 1)]  # of GBR
-        out = np.empty((height, width, 3), np.uint16)
-        band = max(1, -(-height // _BANDS))
-        jobs = (
-            self._pool.submit(_whiten, [plane[top : top + band, :width] for plane in shares], bits, part)
-            for top in range(0, height, band)
-            for part in (out[top : top + band],)
-        )
-        for job in list(jobs):
-            job.result()
-        return out
-
-
-def _whiten(planes: list[np.ndarray], bits: int, out: np.ndarray) -> None:
-    """Planes [H, W] → `out` [H, W, 3], v + (v >> bits) of each, so that white becomes 65535.
-
-    A few rows of all three at a time, so that both sides stay in the cache.
-    """
-    top = 65535 - (65535 >> bits)
-    step = max(1, _CACHED_PIXELS // out.shape[1])
-    for row in range(0, len(out), step):
-        for channel, plane in enumerate(planes):
-            rows = plane[row : row + step]
-            if rows.max() > top:  # whiter than white
-                rows = np.minimum(rows, top)
-            out[row : row + step, :, channel] = rows + (rows >> bits)  # faster than add(out=...)
 
 
 def _stretched(grey: np.ndarray) -> np.ndarray:
