@@ -1,12 +1,17 @@
-"""A sheet of crops, enlarged: source, reconstruction and four times their difference, where it is worst."""
+"""Sheets of crops, enlarged: source, reconstruction and four times their difference.
+
+One shows where every clip is worst, the other what should be easy and shows any grid, tint or ripple:
+the flattest, darkest and most saturated places of all clips, and text.
+"""
 
 import argparse
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 import vidlatent
 from training.evaluate import FRAMES, clips_under, reconstructed
@@ -18,34 +23,95 @@ COLUMNS = 2  # clips side by side
 
 
 def sheet(args: argparse.Namespace) -> None:
-    """Write worst.png into --to: a row of three crops for every video under --data."""
+    """Write worst.png (a crop of every video under --data) and plain.png (what is easy) into --to."""
     torch.set_num_threads(args.threads)
     model = vidlatent.load_model(str(args.to), device=args.device, dtype=torch.float32)
-    rows = [captioned(path.name, worst(model, path)) for path in clips_under(args.data)]
-    rows += [np.zeros_like(rows[0])] * (-len(rows) % COLUMNS)
-    lines = [np.hstack(rows[i : i + COLUMNS]) for i in range(0, len(rows), COLUMNS)]
-    Image.fromarray(np.vstack(lines)).quantize(256).save(args.to / "worst.png", optimize=True)
+    rows, easy = [], dict.fromkeys(EASY, (-np.inf, "", None))
+    for path in clips_under(args.data):
+        pairs = beginning(model, path)
+        rows.append(captioned(path.name, max((found(worst, *pair) for pair in pairs), key=first)[1]))
+        for kind, score in EASY.items():
+            value, crops = found(score, *pairs[-1])
+            easy[kind] = max(easy[kind], (value, path.name, crops), key=first)
+    write(rows, args.to / "worst.png")
+    plain = [captioned(f"{kind}, {name}", crops) for kind, (_, name, crops) in easy.items()]
+    write([*plain, captioned("text", text(model))], args.to / "plain.png")
 
 
-def worst(model: vidlatent.Model, path: Path) -> np.ndarray:
-    """The crop of largest squared error among the clip's first frames, [SIDE, 3 · SIDE, 3] uint8."""
+def beginning(model: vidlatent.Model, path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The first frames of a clip, and what becomes of them."""
     with vidlatent.open_video(path) as source:
         frames = [eight_bit(frame.rgb) for frame in islice(source.frames(), FRAMES)]
-    pairs = zip(frames, reconstructed(model, frames), strict=False)
-    found = max((worst_crop(a, b) for a, b in pairs), key=lambda found: found[0])
-    return found[1]
+    return list(zip(frames, reconstructed(model, frames), strict=False))
 
 
-def worst_crop(source: np.ndarray, result: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean squared error of the worst of the tiles of a frame, and its three pictures side by side."""
+def worst(source: np.ndarray, result: np.ndarray) -> float:
+    """Mean squared error."""
+    return float(np.square(source.astype(np.float32) - result).mean())
+
+
+def flat(source: np.ndarray, _: np.ndarray) -> float:
+    """How little neighbours differ, in pictures that are neither black nor white."""
+    grey = source.mean(axis=2)
+    steps = sum(np.abs(np.diff(grey, axis=axis)).mean() for axis in (0, 1))
+    return -float(steps) if 32 < grey.mean() < 224 else -np.inf
+
+
+def dark(source: np.ndarray, _: np.ndarray) -> float:
+    """How little light there is, where there is something to see."""
+    return -float(source.mean()) if source.std() > 2 else -np.inf
+
+
+def saturated(source: np.ndarray, _: np.ndarray) -> float:
+    """How far the primaries lie apart."""
+    return float((source.max(axis=2) - source.min(axis=2).astype(np.float32)).mean())
+
+
+EASY: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "flat": flat, "dark": dark, "saturated": saturated
+}  # fmt: skip
+
+
+def text(model: vidlatent.Model) -> np.ndarray:
+    """Letters on flat colours, still, in the last of some frames."""
+    picture = Image.new("RGB", (SIDE, SIDE), (40, 60, 90))
+    pen = ImageDraw.Draw(picture)
+    for size, y in ((10, 4), (14, 22), (20, 46), (32, 78)):
+        pen.text((4, y), "Sphinx of black quartz", fill="white", font=ImageFont.load_default(size))
+    frames = [np.asarray(picture)] * 9
+    *_, last = reconstructed(model, frames)
+    return side_by_side(frames[-1], last)
+
+
+def found(
+    score: Callable[[np.ndarray, np.ndarray], float], source: np.ndarray, result: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """The highest score of a frame's tiles, and that tile's three pictures side by side."""
     height, width = source.shape[:2]
     rows = range(0, max(1, height - SIDE + 1), SIDE // 2)
     columns = range(0, max(1, width - SIDE + 1), SIDE // 2)
-    square = np.square(source.astype(np.float32) - result).mean(axis=2)
-    y, x = max(((y, x) for y in rows for x in columns), key=lambda at: square[tile(*at)].mean())
-    a, b = (fitted(picture[tile(y, x)]) for picture in (source, result))
-    apart = np.clip(128 + 4 * (b.astype(np.int16) - a), 0, 255).astype(np.uint8)
-    return float(square[tile(y, x)].mean()), np.hstack([a, b, apart])
+    tiles = [tile(y, x) for y in rows for x in columns]
+    values = [score(source[at], result[at]) for at in tiles]
+    at = tiles[int(np.argmax(values))]
+    return max(values), side_by_side(fitted(source[at]), fitted(result[at]))
+
+
+def side_by_side(source: np.ndarray, result: np.ndarray) -> np.ndarray:
+    """Source, result, and four times their difference around grey."""
+    apart = np.clip(128 + 4 * (result.astype(np.int16) - source), 0, 255).astype(np.uint8)
+    return np.hstack([source, result, apart])
+
+
+def write(rows: list[np.ndarray], path: Path) -> None:
+    """All rows as one picture of few colours."""
+    rows = rows + [np.zeros_like(rows[0])] * (-len(rows) % COLUMNS)
+    lines = [np.hstack(rows[i : i + COLUMNS]) for i in range(0, len(rows), COLUMNS)]
+    Image.fromarray(np.vstack(lines)).quantize(256).save(path, optimize=True)
+
+
+def first(pair: tuple) -> float:
+    """What pairs are compared by."""
+    return pair[0]
 
 
 def tile(y: int, x: int) -> tuple[slice, slice]:
