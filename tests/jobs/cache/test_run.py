@@ -236,7 +236,7 @@ def test_waiting_frames_are_bounded_in_bytes(tmp_path, clips):
     from vidlatent.io.video_source import ReadOptions
     from vidlatent.jobs.cache.messages import Read
 
-    with Readers(1, 5 * frame_bytes) as readers:
+    with Readers(1, 2 * 5 * frame_bytes) as readers:  # of two clips, if there were two
         for _, video in readers.videos([clip], lambda path: Read(path, None, ReadOptions())):
             with video:
                 deadline = time.monotonic() + 20

@@ -5,12 +5,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Self, TypeVar
 
 from vidlatent.errors import BadVideo, OutOfResources
 from vidlatent.io.video_source import Frame, VideoInfo
-from vidlatent.jobs.cache.messages import Closed, Failure, Opened, Pixels, Read
+from vidlatent.jobs.cache.messages import Failure, Opened, Pixels, Read
 from vidlatent.jobs.cache.process import Watchdog, Worker
 from vidlatent.jobs.cache.survey import Look, Seen
 
@@ -60,14 +61,21 @@ class Budget:
 
 
 class RemoteVideo:
-    """A VideoSource whose frames come from a worker: see video_source.VideoSource. Reading begins at once."""
+    """A VideoSource whose frames come from a worker: see video_source.VideoSource.
+
+    Reading begins at once, or when the worker is done with the clip `after` which it reads now.
+    """
 
     info: VideoInfo
 
-    def __init__(self, worker: Worker, question: Read, limit: int) -> None:
+    def __init__(
+        self, worker: Worker, question: Read, limit: int, after: "RemoteVideo | None" = None
+    ) -> None:
         self._worker, self._question = worker, question
         self._frames = Budget(limit)
-        self._ended = False
+        self._after = after
+        self._reading, self._closed = False, False
+        self._turn = threading.Lock()  # held where one of these two changes
         self.notices: list[str] = []
         self.starved_s = 0.0  # the model waited for so long
         self._thread = threading.Thread(target=self._fill, name="vidlatent-reader", daemon=True)
@@ -79,11 +87,23 @@ class RemoteVideo:
         return self._frames.full_s
 
     def _fill(self) -> None:
+        if self._after is not None:
+            self._after._thread.join()
+            self._after = None
+        with self._turn:
+            self._reading = not self._closed
+        if self._reading:
+            self._read()
+        with self._turn:
+            self._reading = False
+
+    def _read(self) -> None:
         try:
             for head, pixels in self._worker.ask(self._question):
                 if isinstance(head, Pixels):
                     frame = Frame(pixels, head.pts, head.duration)
                     if not self._frames.put(frame, pixels.nbytes):
+                        self._worker.kill()  # it would go on with a clip that nobody wants
                         return
                 else:
                     self._frames.put(head, 0)
@@ -94,7 +114,6 @@ class RemoteVideo:
         began = time.perf_counter()
         item = self._frames.get()
         self.starved_s += time.perf_counter() - began
-        self._ended = isinstance(item, Closed | Failure | BaseException)
         if isinstance(item, BaseException):
             raise item
         if isinstance(item, Failure):
@@ -117,46 +136,58 @@ class RemoteVideo:
         self.close()
 
     def close(self) -> None:
-        """Let go; a clip that was not read to its end takes its process with it."""
-        self._frames.stop()
-        if not self._ended:
-            self._worker.kill()
+        """Let go; a clip that is being read takes its process with it, but no clip that comes after it."""
+        self.stop()
         self._thread.join()
+
+    def stop(self) -> None:
+        """Read no more, or do not begin."""
+        self._frames.stop()
+        with self._turn:
+            self._closed = True
+            if self._reading:
+                self._worker.kill()
 
 
 class Readers:
     """Some workers: they look at sources, or read several clips ahead. A context manager.
 
-    `limit` bounds the frames that wait, in bytes; a worker that makes no progress for `stall_s` seconds is
-    ended, and its clip given up (0: never).
+    A worker that has read its clip begins the next one while the model still has frames of the former: one
+    clip more than there are workers is under way. `limit` bounds the frames that wait, in bytes; a worker
+    that makes no progress for `stall_s` seconds is ended, and its clip given up (0: never).
     """
 
     def __init__(self, count: int, limit: int = 0, stall_s: float = 0) -> None:
         self._workers = [Worker() for _ in range(count)]
-        self._limit = limit // count
+        self._limit = limit // (count + 1)
         self._watchdog = Watchdog(self._workers, stall_s) if stall_s else None
 
     def videos(self, items: Iterable[T], question: Callable[[T], Read]) -> Iterator[tuple[T, RemoteVideo]]:
         """Each item and its clip, in order, while the next ones are being read."""
-        items, flying = iter(items), deque()
+        flying: deque[tuple[T, RemoteVideo]] = deque()
+        launched = self._launched(items, question)
         try:
-            for worker in self._workers:
-                self._launch(worker, items, question, flying)
+            flying.extend(islice(launched, len(self._workers) + 1))
             while flying:
-                item, video, worker = flying.popleft()
+                item, video = flying.popleft()
                 try:
                     yield item, video
                 finally:
                     video.close()
-                self._launch(worker, items, question, flying)
+                flying.extend(islice(launched, 1))
         finally:
-            for _, video, _ in flying:
+            for _, video in reversed(flying):  # so that none begins because another one ends
+                video.stop()
+            for _, video in flying:
                 video.close()
 
-    def _launch(self, worker: Worker, items: Iterator[T], question: Callable, flying: deque) -> None:
-        for item in items:
-            flying.append((item, RemoteVideo(worker, question(item), self._limit), worker))
-            return
+    def _launched(self, items: Iterable[T], question: Callable[[T], Read]) -> Iterator[tuple[T, RemoteVideo]]:
+        """Each item and its clip as it is given to a worker: to each in turn, so they come back in turn."""
+        last: list[RemoteVideo | None] = [None] * len(self._workers)
+        for n, item in enumerate(items):
+            turn = n % len(self._workers)
+            last[turn] = RemoteVideo(self._workers[turn], question(item), self._limit, last[turn])
+            yield item, last[turn]
 
     def looks(
         self, items: Iterable[T], question: Callable[[T], Look | None]
