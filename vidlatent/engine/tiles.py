@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vidlatent.models.causal import TimeState
+from vidlatent.precision import true_float32
 from vidlatent.windows import Tiling
 
 Apply = Callable[[Tensor, TimeState], Tensor]
@@ -24,6 +25,7 @@ class TileStates:
         return state
 
 
+@true_float32()
 @torch.inference_mode()
 def through_tiles(apply: Apply, x: Tensor, tiling: Tiling | None, states: TileStates, more: bool) -> Tensor:
     """`apply` to [B, C, T, H, W] whole, or to each of its tiles, blended in float32 where they overlap."""

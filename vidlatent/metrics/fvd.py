@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from vidlatent.errors import BadInput, BadWeights
 from vidlatent.files import sha256_file
 from vidlatent.metrics.base import Better, check_pair, unit_planes
+from vidlatent.precision import true_float32
 
 WINDOW = 16  # frames the network sees at once
 SIDE = 224
@@ -68,6 +69,7 @@ class Fvd:
             )
         return {"mean": frechet(reference, distorted), "windows": float(reference.count)}
 
+    @true_float32()
     @torch.inference_mode()
     def _look(self, windows: Tensor) -> None:
         """Windows [2, 3, 16, 224, 224] of both sides into their features' moments."""

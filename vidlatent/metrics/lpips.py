@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from vidlatent.errors import BadInput, BadWeights
 from vidlatent.files import asset, sha256_file
 from vidlatent.metrics.base import Better, Series, check_pair, unit_planes
+from vidlatent.precision import true_float32
 
 SHIFT = (-0.030, -0.088, -0.188)  # the authors' input scaling, for pixels in [-1, 1]
 SCALE = (0.458, 0.448, 0.450)
@@ -104,6 +105,7 @@ class Lpips:
         values = self._series.checked()
         return {"mean": float(values.mean()), "worst": float(values.max())}
 
+    @true_float32()
     @torch.inference_mode()
     def _distance(self, reference: Tensor, distorted: Tensor) -> Tensor:
         """Frames [T, H, W, 3] → [T]."""

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from vidlatent.errors import BadInput
 from vidlatent.metrics.base import Better, Series, check_pair, unit_planes
+from vidlatent.precision import true_float32
 
 WINDOW = 11
 SIGMA = 1.5
@@ -92,6 +93,7 @@ def similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return luminance, structure
 
 
+@true_float32()
 def blur(planes: Tensor) -> Tensor:
     """Planes [N, C, H, W] → [N, C, H-10, W-10]: each under the Gaussian window, where it fits."""
     n, c, h, w = planes.shape

@@ -1,0 +1,84 @@
+"""What only a GPU can show: the authors' numbers in float32, the same metrics, flat device memory."""
+
+import importlib.util
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vidlatent
+from vidlatent.engine.runtime import peak_device_bytes
+from vidlatent.metrics.flicker import Flicker
+from vidlatent.metrics.lpips import Lpips
+from vidlatent.metrics.psnr import Psnr
+from vidlatent.metrics.ssim import MsSsim, Ssim
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+_spec = importlib.util.spec_from_file_location("cases", Path(__file__).parents[1] / "golden" / "cases.py")
+cases = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(cases)
+
+UNTILED = sorted(
+    path.name
+    for path in cases.GOLDEN.iterdir()
+    if path.is_dir() and not path.name.endswith(("temporal", "spatial", "__pycache__"))
+)
+
+
+@pytest.mark.parametrize("name", UNTILED)
+def test_the_authors_numbers_in_float32(name, tmp_path):
+    case = cases.compact(name, tmp_path)
+    model = vidlatent.load_model(case.folder, device="cuda", dtype=torch.float32)
+    plan = model.plan(window=0, latent_window=0)
+    for run in case.facts["runs"]:
+        video = case.video(run)
+        if video.shape[-2] % 8 or video.shape[-1] % 8:
+            continue  # the engine pads, these describe what the bare network does
+        moments = torch.cat(list(model.encode_stream(video.unbind(2), plan)), dim=2)
+        cases.assert_close(moments.cpu(), case.wanted[run["moments"]])
+        if run["decoded"]:
+            cases.assert_close(model.decode(case.mean(run), plan).cpu(), case.wanted[run["decoded"]])
+
+
+def test_bf16_is_near_float32(moving_clip):
+    frames = list(moving_clip(17, 64, 64))
+    exact, quick = (
+        torch.cat(
+            list(vidlatent.load_model("pocket", device="cuda", dtype=dtype).encode_stream(frames)), dim=2
+        )
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert (exact - quick).norm() / exact.norm() < 0.03
+
+
+@pytest.mark.parametrize("metric", [Psnr, Ssim, MsSsim, Flicker, Lpips])
+def test_metrics_say_the_same_as_on_the_host(metric, moving_clip):
+    frames = moving_clip(4, 192, 192)
+    noise = np.random.default_rng(0).integers(-9, 10, frames.shape)
+    other = (frames.astype(int) + noise).clip(0, 255).astype(np.uint8)
+    values = []
+    for device in ("cpu", "cuda"):
+        measured = metric()
+        measured.update(*(torch.from_numpy(side).to(device) for side in (frames, other)))
+        values.append(measured.per_frame())
+    np.testing.assert_allclose(values[1], values[0], rtol=1e-4)
+
+
+def test_device_memory_is_flat(moving_clip):
+    model = vidlatent.load_model("pocket", device="cuda")
+    clip = moving_clip(17, 256, 256)
+
+    def peak(frames: int) -> int:
+        torch.cuda.reset_peak_memory_stats()
+        moments = model.encode_stream(islice(cycle(clip), frames))
+        latents = (each for window in moments for each in window.chunk(2, dim=1)[0].unbind(2))
+        for _ in model.decode_stream(latents):
+            pass
+        return peak_device_bytes(model.runtime.device)
+
+    peak(65)
+    window = model.spec.plan.encode_time.longest * clip[0].size * model.runtime.dtype.itemsize
+    assert peak(1025) - peak(65) < window
