@@ -1,12 +1,13 @@
 """A file, or a part of one, mapped into memory: what is not looked at is not read."""
 
-import io
 import mmap
 import os
 from pathlib import Path
 
+from vidlatent.io.read_only import ReadOnly
 
-class MappedPart(io.RawIOBase):
+
+class MappedPart(ReadOnly):
     """The bytes of the file at `path`, or `part`, (offset, bytes), of them, as a file and as `view`.
 
     Pages are read when they are touched, and shared by all processes that map the file. Files are replaced
@@ -24,31 +25,14 @@ class MappedPart(io.RawIOBase):
             lead = offset % mmap.ALLOCATIONGRANULARITY
             self._map = mmap.mmap(file.fileno(), lead + count, access=mmap.ACCESS_READ, offset=offset - lead)
         self.view = memoryview(self._map)[lead : lead + count]
-        self._at = 0
+        super().__init__(count)
 
     def readinto(self, target: memoryview) -> int:
         """Fill `target` from where reading is, as far as there are bytes; their number."""
-        found = self.view[self._at : self._at + len(target)]
+        found = self.view[self.at : self.at + len(target)]
         memoryview(target).cast("B")[: len(found)] = found
-        self._at += len(found)
+        self.at += len(found)
         return len(found)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go somewhere, counted from the start, from here or from the end."""
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self.view)}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        """Where reading is."""
-        return self._at
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
 
     def close(self) -> None:
         """Unmap the file."""
