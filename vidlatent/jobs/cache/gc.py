@@ -8,7 +8,7 @@ from pathlib import Path
 from vidlatent.files import PARTIAL
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.manifest import DONE, Manifest
-from vidlatent.jobs.cache.packer import PACK
+from vidlatent.jobs.cache.packer import PACK, is_packed
 from vidlatent.jobs.cache.store import Store
 
 
@@ -22,7 +22,8 @@ class Garbage:
 
 
 def garbage(root: Path, superseded: bool = False) -> list[Garbage]:
-    """Leftovers of killed runs and entries without a row; with `superseded` also entries of former sources.
+    """Leftovers of killed runs, entries without a row, and files of entries that lie in a shard as well; with
+    `superseded` also entries of former sources.
 
     An entry is superseded where every clip it was made of has an entry with another key by now, by the same
     recipe: the file under that name has changed. A shard goes as a whole, or stays. Only files of a cache's
@@ -33,12 +34,21 @@ def garbage(root: Path, superseded: bool = False) -> list[Garbage]:
     wanted = {row.key for row in manifest.rows() if row.status == DONE}
     known = {row.key for row in manifest.entries() if row.status == DONE}
     found = [_item(path, "left by a run that was killed") for path in _leftovers(store)]
-    unknown = list(_unneeded(store, manifest, known))
-    found += [_item(path, "no row of the manifest knows it") for path in unknown]
+    found += [_item(path, "no row of the manifest knows it") for path in _unneeded(store, manifest, known)]
+    found += [_item(path, f"the same is in {shard}") for path, shard in _doubles(store, manifest)]
     if superseded:
-        former = (path for path in _unneeded(store, manifest, wanted) if path not in set(unknown))
+        listed = {item.path for item in found}
+        former = (path for path in _unneeded(store, manifest, wanted) if path not in listed)
         found += [_item(path, "its source has changed, and was cached again") for path in former]
     return found
+
+
+def _doubles(store: Store, manifest: Manifest) -> Iterator[tuple[Path, str]]:
+    """Files of entries that were packed, which a kill left behind, and the shard where each is whole."""
+    for path in sorted(store.objects.glob("??/*.latent")):
+        row, packed = manifest.of_key(path.stem), manifest.shard_of(path.stem)
+        if row is not None and packed is not None and is_packed(store, manifest, row):
+            yield path, packed.shard
 
 
 def _unneeded(store: Store, manifest: Manifest, keys: set[str]) -> Iterator[Path]:

@@ -66,14 +66,11 @@ class Packer:
 
     def _must_move(self, row: Row) -> bool:
         """Whether an entry is a file, and nowhere else; a second copy in a file of its own is removed."""
-        loose, packed = Place(self._store.entry(row.key)), self._manifest.shard_of(row.key)
-        if packed is None or not loose.path.exists():
-            return loose.holds(row.bytes)
-        place = Place(self._store.shards / packed.shard, (packed.offset, packed.bytes))
-        if not place.holds(row.bytes) or place.sha256() != row.checksum:
-            return loose.holds(row.bytes)
-        loose.path.unlink(missing_ok=True)
-        return False
+        loose = Place(self._store.entry(row.key))
+        if loose.path.exists() and is_packed(self._store, self._manifest, row):
+            loose.path.unlink(missing_ok=True)
+            return False
+        return loose.holds(row.bytes)
 
     def _move(self, rows: list[Row]) -> None:
         while rows:
@@ -92,6 +89,15 @@ class Packer:
     def _remove(self, members: list[Member]) -> None:
         for member in members:
             member.path.unlink(missing_ok=True)
+
+
+def is_packed(store: Store, manifest: Manifest, row: Row) -> bool:
+    """Whether an entry lies in a shard, with the very bytes that its row tells of."""
+    packed = manifest.shard_of(row.key)
+    if packed is None:
+        return False
+    place = Place(store.shards / packed.shard, (packed.offset, packed.bytes))
+    return place.holds(row.bytes) and place.sha256() == row.checksum
 
 
 def pack_all(store: Store, sharding: Sharding) -> None:
