@@ -83,7 +83,9 @@ METRICS: Mapping[str, Offer] = {
     "lpips-vgg": Offer("perceptual distance (VGG16), 0 is best", "a file", _lpips_vgg, "LPIPS VGG16 weights"),
     "flicker": Offer("change between frames that the source has not, 0 is best", "two frames", _flicker),
     "vmaf": Offer(
-        "perceptual quality, 100 is best", "an ffmpeg with libvmaf (imageio-ffmpeg has one)", _vmaf
+        "perceptual quality, 100 is best (97.4 where nothing moves)",
+        "an ffmpeg with libvmaf (imageio-ffmpeg has one)",
+        _vmaf,
     ),
     "xpsnr": Offer("perceptually weighted PSNR, dB", "an ffmpeg with xpsnr (imageio-ffmpeg has one)", _xpsnr),
     "fvd": Offer("distance of sets of clips, 0 is best", "a file, and 32 frames", _fvd, "I3D as TorchScript"),

@@ -17,7 +17,8 @@ class Vmaf:
     """VMAF of every frame, 0 to 100, by the model for television at 1080p.
 
     A frame without motion scores 97.4 at most, even beside itself: so the model was trained. The first
-    frame of a clip has none.
+    frame of a clip has none. The filter offers no way around it that leaves the other frames' numbers alone
+    (its `enable_transform` is the model for phones), and we report what libvmaf says.
     """
 
     name = "vmaf"
@@ -31,7 +32,8 @@ class Vmaf:
         self._frames = 0
         self.protocol = (
             f"libvmaf model {MODEL} in ffmpeg {self._scorer.version}, distorted clip first; RGB to "
-            "BT.709 limited 4:2:0 of 8 bits (10 for deeper sources), no scaling; mean over frames"
+            "BT.709 limited 4:2:0 of 8 bits (10 for deeper sources), no scaling; mean over frames; identical "
+            "frames: 100, but 97.4 where nothing moves, as in every clip's first frame"
         )
 
     def update(self, reference: Tensor, distorted: Tensor) -> None:
