@@ -1,6 +1,5 @@
 """What bench and compare share: naming metrics, and showing or writing what was found."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from vidlatent.jobs.report_tables import Table
     from vidlatent.jobs.results import Report
 
-WIDE = 240  # columns, where nobody watches
 MetricsOption = Annotated[str, typer.Option("--metrics", help="Comma-separated; see the list below.")]
 FileOption = Annotated[
     list[str] | None,
@@ -61,12 +59,12 @@ def conclude(report: "Report", targets: list[Path], force: bool, as_json: bool) 
 
 def show(report: "Report") -> None:
     """The tables, on stdout: as wide as they are where it is a file or a pipe."""
-    from rich.console import Console
     from rich.measure import Measurement
 
+    from vidlatent.cli.tables import table_console
     from vidlatent.jobs.report_tables import tables
 
-    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    console = table_console()
     for table in tables(report):
         drawn = draw(table)
         if Measurement.get(console, console.options, drawn).maximum > console.width:

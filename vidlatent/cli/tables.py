@@ -1,9 +1,17 @@
 """Facts and rows as tables, on stdout."""
 
+import sys
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+WIDE = 240  # columns, where nobody watches
+
+
+def table_console() -> Console:
+    """Where tables go: as wide as they are where stdout is a file or a pipe."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDE)
 
 
 def show_facts(facts: dict[str, Any], indent: str = "") -> None:
@@ -32,8 +40,8 @@ def spelled(value: Any) -> str:
 def show_rows(rows: list[dict[str, Any]]) -> None:
     """Rows of the same facts as a table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for key in rows[0]:
-        table.add_column(key.replace("_", " "), overflow="fold")
+    for i, key in enumerate(rows[0]):
+        table.add_column(key.replace("_", " "), overflow="fold", no_wrap=i == 0)  # names stay in one piece
     for row in rows:
         table.add_row(*(spelled(value) for value in row.values()))
-    Console().print(table)
+    table_console().print(table)
