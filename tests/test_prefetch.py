@@ -100,3 +100,33 @@ def test_no_thread_is_left_when_the_consumer_fails():
     with pytest.raises(RuntimeError, match="consumer"):
         consume()
     assert wait_until(lambda: not reading_threads())
+
+
+def test_an_interruption_while_the_thread_starts_leaves_no_thread_behind(monkeypatch):
+    """Ctrl-C in Thread.start() left the source being read while its owner closed it."""
+    really_start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        really_start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(prefetch(range(1000)))
+    assert not reading_threads()
+
+
+def test_a_thread_that_starts_after_the_interruption_leaves_the_source_alone(monkeypatch):
+    """The same, where the interruption came before the thread was running."""
+    late, touched = [], []
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: late.append(thread) or interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        next(prefetch(touched.append(i) or i for i in range(3)))
+    monkeypatch.undo()
+    late[0].start()
+    late[0].join()
+    assert touched == []
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt

@@ -18,8 +18,8 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
     queue: Queue[tuple[T | None, BaseException | None]] = Queue(maxsize=max(1, depth))
     stop = threading.Event()
     thread = threading.Thread(target=_fill, args=(items, queue, stop), name="vidlatent-prefetch", daemon=True)
-    thread.start()
     try:
+        thread.start()  # waits for the thread, so a signal may well be raised here
         while True:
             item, end = _get(queue, thread)
             if isinstance(end, StopIteration):
@@ -29,10 +29,13 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
             yield item  # type: ignore[misc]
     finally:
         stop.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
 
 
 def _fill(items: Iterable[T], queue: Queue, stop: threading.Event) -> None:
+    if stop.is_set():  # the consumer was interrupted while it started this, and may be closing the source
+        return
     end: BaseException = StopIteration()
     try:
         _pass_on(items, queue, stop)
