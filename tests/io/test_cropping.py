@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vidlatent.io.cropping import Insets
-from vidlatent.io.video_source import ReadOptions, open_video
+from vidlatent.io.video_source import ReadOptions, open_video, reading
 
 clips = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("clips.py"))))
 NESTED = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1")
@@ -91,6 +91,18 @@ def test_crop_and_size_are_meant_within_the_window(plain, tmp_path):
     path = cropped(plain, tmp_path, ".mp4")
     cut = clips.frames(path, crop=(1, 2, 8, 6))[0].rgb
     assert np.array_equal(cut, clips.frames(path)[0].rgb[2:8, 1:9])
+
+
+def test_the_window_and_what_was_asked_are_on_record(plain, tmp_path):
+    options = ReadOptions(size=(20, 10), fps=Fraction(5), threads=1)
+    with open_video(cropped(plain, tmp_path, ".mp4"), options) as video:
+        assert video.info.window == (LEFT, TOP, 50, 41)
+        assert reading(video.info, options) == {
+            "window": [LEFT, TOP, 50, 41],
+            "rotation": 0,
+            "flip": False,
+            "asked": {"size": [20, 10], "fps": "5/1"},
+        }
 
 
 def test_a_window_as_large_as_the_picture_changes_nothing(plain):

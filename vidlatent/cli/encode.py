@@ -35,7 +35,7 @@ def command(  # noqa: PLR0913  every flag is a parameter
     size: o.SizeOption = None,
     crop: o.CropOption = None,
     fit: o.FitOption = "stretch",
-    stream: Annotated[int, typer.Option("--stream", help="Which video track, from 0.")] = 0,
+    stream: o.StreamOption = 0,
     assume_matrix: Annotated[
         str | None, typer.Option("--assume-matrix", help="Colour matrix of an untagged video, e.g. bt709.")
     ] = None,

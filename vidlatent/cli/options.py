@@ -61,6 +61,7 @@ CropOption = Annotated[str | None, typer.Option("--crop", help="Cut out LEFT,TOP
 FitOption = Annotated[
     str, typer.Option("--fit", help="With --size: stretch, crop or pad where the aspect differs.")
 ]
+StreamOption = Annotated[int, typer.Option("--stream", min=0, help="Which video track, from 0.")]
 DeinterlaceOption = Annotated[bool, typer.Option("--deinterlace", help="Make full frames of fields.")]
 TonemapOption = Annotated[bool, typer.Option("--tonemap", help="Map HDR (PQ, HLG) to SDR.")]
 AllowTruncatedOption = Annotated[

@@ -81,8 +81,13 @@ class LibavSource:
         )
         self._displayed = self._size_of(first)
         self._framing = Framing.plan(self._displayed, info.sar, self._options)
+        window = (self._window.left, self._window.top, *self._window.size(first.width, first.height))
         self.info = replace(
-            info, width=self._framing.canvas[0], height=self._framing.canvas[1], sar=self._framing.sar
+            info,
+            width=self._framing.canvas[0],
+            height=self._framing.canvas[1],
+            sar=self._framing.sar,
+            window=window if self._window else None,
         )
         if self._options.fps is not None:
             fps = self._options.fps

@@ -1,7 +1,7 @@
 """What is known of a video before it is read, what may be asked of it, and what it is read into."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 
 import numpy as np
@@ -36,8 +36,9 @@ class VideoInfo:
     """One video stream as its header and first frame describe it.
 
     `width` and `height` are those of the frames that are delivered: after the cropping window and rotation,
-    and after --size and --crop where asked; the sample aspect ratio `sar` is not applied but told. `rotation`
-    (clockwise degrees) and then `flip` (left to right) have been applied. What the header merely claims is
+    and after --size and --crop where asked; the sample aspect ratio `sar` is not applied but told. The
+    container's `window` (left, top, width, height of the stored picture), `rotation` (clockwise degrees) and
+    then `flip` (left to right) have been applied. What the header merely claims is
     called `header_…`; counted facts come from reading.
     """
 
@@ -64,6 +65,7 @@ class VideoInfo:
     tags: Mapping[str, str] = field(default_factory=dict)
     chapters: tuple[Chapter, ...] = ()
     mastering: Mastering | None = None
+    window: tuple[int, int, int, int] | None = None
 
     @property
     def deep(self) -> bool:
@@ -176,6 +178,17 @@ class Frame:
     rgb: np.ndarray
     pts: int
     duration: int
+
+
+def reading(info: VideoInfo, options: ReadOptions) -> dict[str, object]:
+    """What lies between a file's stored pictures and the frames delivered, as plain JSON values.
+
+    What the container asked for, and of `options` whatever is not the default and bears on the frames.
+    """
+    plain = {f.name: f.default for f in fields(ReadOptions)}
+    asked = {name: value for name, value in asdict(options).items() if value != plain[name]}
+    asked.pop("threads", None)
+    return _plain({"window": info.window, "rotation": info.rotation, "flip": info.flip, "asked": asked})
 
 
 def _plain(value: object) -> object:

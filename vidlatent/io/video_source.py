@@ -9,11 +9,20 @@ from vidlatent.io.colour import Colour
 from vidlatent.io.ffmpeg import STDIN
 from vidlatent.io.image_folder import ImageFolder
 from vidlatent.io.libav_source import LibavSource
-from vidlatent.io.video_info import AudioTrack, Chapter, Frame, Picture, RawFrames, ReadOptions, VideoInfo
+from vidlatent.io.video_info import (
+    AudioTrack,
+    Chapter,
+    Frame,
+    Picture,
+    RawFrames,
+    ReadOptions,
+    VideoInfo,
+    reading,
+)
 
 __all__ = [
     "AudioTrack", "Chapter", "Colour", "Frame", "Picture", "RawFrames", "ReadOptions", "VideoInfo",
-    "VideoSource", "open_video",
+    "VideoSource", "open_video", "reading",
 ]  # fmt: skip
 
 

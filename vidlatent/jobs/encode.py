@@ -19,7 +19,7 @@ from vidlatent.files import partial_path, refuse_existing, sha256_file
 from vidlatent.io.audio import copy_audio
 from vidlatent.io.latent_file import LatentWriter
 from vidlatent.io.latent_header import POSTERIORS, LatentHeader, Pad, Source
-from vidlatent.io.video_source import Frame, RawFrames, ReadOptions, VideoSource, open_video
+from vidlatent.io.video_source import Frame, RawFrames, ReadOptions, VideoSource, open_video, reading
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.models.base import Posterior
 from vidlatent.prefetch import prefetch
@@ -182,7 +182,7 @@ def header_for(video: VideoSource, source: Path | str, model: Model, options: En
         compute_dtype=model.runtime.dtype_name,
         device_kind=model.runtime.device.type,
         exactness="stream-equals-whole" if spec.exact else "reference-windows",
-        picture=info.picture().to_json(),
+        picture={**info.picture().to_json(), "reading": reading(info, options.read)},
     )
 
 

@@ -7,24 +7,28 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from vidlatent.errors import BadInput
+from vidlatent.errors import BadInput, UsageError
 from vidlatent.io.latent_file import LatentReader, open_latent
-from vidlatent.io.video_source import open_video
+from vidlatent.io.video_source import ReadOptions, open_video
 from vidlatent.models import registry
 from vidlatent.models.weights import opened, sha256_of
 
 WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth")
 
 
-def inspect(path: Path, verify: bool = False) -> dict[str, Any]:
-    """Facts of a `.latent`, a weight file or model folder, or else a video; `verify` reads it to its end."""
+def inspect(path: Path, verify: bool = False, stream: int = 0) -> dict[str, Any]:
+    """Facts of a `.latent`, a weight file or model folder, or else a video; `verify` reads it to its end.
+
+    `stream` is the one to tell of where a video has several.
+    """
     if not path.exists():
         raise BadInput(f"{path}: no such file", "check the path")
-    if path.suffix == ".latent":
+    latent, weights = path.suffix == ".latent", path.suffix in WEIGHTS or (path / "config.json").is_file()
+    if stream and (latent or weights):
+        raise UsageError(f"{path}: no video, so it has no stream {stream}", "leave --stream away")
+    if latent:
         return inspect_latent(path, verify)
-    if path.suffix in WEIGHTS or (path / "config.json").is_file():
-        return inspect_weights(path)
-    return inspect_video(path, verify)
+    return inspect_weights(path) if weights else inspect_video(path, verify, stream)
 
 
 def inspect_latent(path: Path, verify: bool) -> dict[str, Any]:
@@ -81,10 +85,10 @@ def inspect_weights(path: Path) -> dict[str, Any]:
     }
 
 
-def inspect_video(path: Path, verify: bool) -> dict[str, Any]:
-    """What a video's header says; with `verify`, also what was counted by decoding all of it."""
-    with open_video(path) as video:
-        facts = {"file": str(path), "kind": "video", **plain(asdict(video.info))}
+def inspect_video(path: Path, verify: bool, stream: int = 0) -> dict[str, Any]:
+    """What a video's header says of one stream; with `verify`, also what was counted by decoding it all."""
+    with open_video(path, ReadOptions(stream=stream)) as video:
+        facts = {"file": str(path), "kind": "video", "stream": stream, **plain(asdict(video.info))}
         if verify:
             facts["counted"] = counted(video.frames())
         facts["notices"] = list(video.notices)
