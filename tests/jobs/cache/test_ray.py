@@ -17,6 +17,11 @@ from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.decode import ModelChoice
 
 CLIPS = 12
+BUSY = {  # Ray's workers give way to all others, and may be given up for it, unless told not to
+    "RAY_worker_niceness": "0",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_memory_monitor_refresh_ms": "0",
+}
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +29,12 @@ def cluster():
     """Two workers on this machine."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield ray
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in BUSY.items():
+            patch.setenv(name, value)
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+        yield ray
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
