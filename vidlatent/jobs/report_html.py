@@ -95,7 +95,8 @@ def _rate_plots(report: Report) -> Iterator[str]:
     figures = [_svg(svg, f"{name} against bits per pixel") for name, svg in plots.items() if svg]
     if figures:
         yield '<h2>Rate and quality</h2><p class="soft">Means over the clips. Left is smaller; up is better, '
-        yield "or down where less is. Curves are codecs at several rates, stars are models.</p>"
+        yield "or down where less is. Curves are codecs at several rates, stars are models and "
+        yield "codecs at one rate.</p>"
         yield '<div class="plots">'
         yield from figures
         yield "</div>"

@@ -54,17 +54,21 @@ def _axes(x: str, y: str) -> Iterator[tuple["Axes", io.StringIO]]:
 
 
 def rate_quality(report: Report, metric: str) -> str | None:
-    """Quality against bits per pixel: a line for each curve, a star for each model; None without rates."""
+    """Quality against bits per pixel: a line for each curve, a star for a lone point; None without rates."""
     lines = [
         s for s in summaries(report) if s.bits_per_pixel and math.isfinite(s.means.get(metric, math.inf))
     ]
     if not lines:
         return None
+    from matplotlib.ticker import LogLocator
+
     with _axes("bits per pixel", _label(report, metric)) as (axes, svg):
         for family in dict.fromkeys(line.family for line in lines if line.family):
             _draw_family(axes, metric, [line for line in lines if line.family == family])
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
     return svg.getvalue()
 
 
