@@ -36,7 +36,7 @@ def test_help_lists_the_metrics_and_what_each_needs(vidlatent, command):
 
 def test_bench_prints_one_document_with_json(vidlatent, sample):
     code, out, _ = vidlatent("bench", sample, *TOY, "--metrics", "psnr", "--json")
-    document = json.loads(out)
+    document = json.loads(out.splitlines()[-1])
     assert code == 0
     assert document["rows"][0]["frames"] == 5
     assert document["rows"][0]["scores"]["psnr"]["values"]["mean"] == "inf"

@@ -31,8 +31,8 @@ def notice(lines: tuple[str, ...] | list[str]) -> None:
 
 
 def print_json(document: Any) -> None:
-    """The one JSON document of a command, on stdout."""
-    print(json.dumps(document, indent=2, default=str), flush=True)
+    """The one JSON document of a command, on stdout: its last line, but for people in a terminal."""
+    print(json.dumps(document, indent=2 if sys.stdout.isatty() else None, default=str), flush=True)
 
 
 def _coloured() -> bool:
