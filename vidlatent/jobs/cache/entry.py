@@ -14,7 +14,7 @@ from vidlatent.files import sha256_file
 from vidlatent.io.latent_file import open_latent
 from vidlatent.io.video_source import ReadOptions, VideoSource
 from vidlatent.jobs.cache.key import read_facts
-from vidlatent.jobs.cache.manifest import DONE, FAILED, Row
+from vidlatent.jobs.cache.manifest import DONE, FAILED, OF_CLIP, Row
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.survey import State, state_of
@@ -65,8 +65,7 @@ class Task:
     def like(self, row: Row) -> Row:
         """What became of the same bytes and recipe, said of this clip."""
         mine = self.row(row.status)
-        keep = ("source", "recipe", "span", "read", "facts", "source_sha256")
-        return replace(row, **{name: getattr(mine, name) for name in keep})
+        return replace(row, **{name: getattr(mine, name) for name in OF_CLIP})
 
 
 def make_entry(

@@ -9,6 +9,7 @@ from vidlatent.jobs.cache.journal import Journal, Journals
 from vidlatent.jobs.cache.store import Place, Store
 
 DONE, FAILED, SKIPPED, DAMAGED = "done", "failed", "skipped", "damaged"
+OF_CLIP = ("source", "recipe", "span", "read", "facts", "source_sha256")  # what a row says of it alone
 _RANK = {SKIPPED: 0, DAMAGED: 1, FAILED: 1, DONE: 2}  # of two rows of one attempt
 
 
@@ -80,6 +81,7 @@ class Manifest:
         self._clips: dict[tuple, Row] = {}
         self._keys: dict[str, Row] = {}
         self._packed: dict[str, Row] = {}  # the last row that names a shard
+        self._first: dict[str, tuple] = {}  # of the clips that an entry was made for, the first by name
         self.refresh()
 
     def refresh(self) -> None:
@@ -121,6 +123,13 @@ class Manifest:
         """The last word about an entry."""
         return self._keys.get(key)
 
+    def as_first(self, row: Row) -> Row:
+        """What a row says of its entry, said of the first clip by name that has it, not of the one met last."""
+        first = self._clips.get(self._first.get(row.key, ()))
+        if first is None or (first.key, first.status) != (row.key, DONE):
+            return row
+        return replace(row, **{name: getattr(first, name) for name in OF_CLIP})
+
     def place(self, row: Row) -> Place:
         """Where the entry of a row is: in a file of its own, else in the shard named last."""
         loose, shard = self._store.entry(row.key), self.shard_of(row.key)
@@ -155,6 +164,9 @@ class Manifest:
             _keep(self._keys, row.key, row)
         if row.shard:
             _keep(self._packed, row.key, row)
+        if row.status == DONE:
+            first = self._first.setdefault(row.key, row.clip)
+            self._first[row.key] = min(first, row.clip, key=str)
 
 
 def _keep(rows: dict, name: object, row: Row) -> None:

@@ -60,7 +60,7 @@ class Packer:
             self._bytes -= self._waiting.pop(key)
             row = self._manifest.of_key(key)
             if row is not None and row.status == DONE and self._must_move(row):
-                rows.append(row)
+                rows.append(self._manifest.as_first(row))
                 size += row.bytes
         return rows
 
