@@ -1,12 +1,15 @@
 import math
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.jobs.compare import CompareOptions, compare
 from vidlatent.jobs.score import same_depth
+from vidlatent.metrics.ffmpeg import probe
 
+FILTERS = probe(imageio_ffmpeg.get_ffmpeg_exe()).filters
 PSNR = ("psnr",)
 
 
@@ -20,6 +23,23 @@ def test_a_clip_beside_itself_is_infinitely_alike(as_clip, moving_clip):
     assert row.scores["psnr"].mean == math.inf
     assert row.frames == 5
     assert "5 pairs, same number of frames, same times" in row.notices[0]
+
+
+def test_it_is_said_that_all_frames_are_identical_and_only_then(as_clip, moving_clip):
+    frames = moving_clip(3)
+    changed = frames.copy()
+    changed[0, 0, 0, 0] += 1
+    a, b = as_clip("a", frames), as_clip("b", changed)
+    said = "all frames are identical"
+    assert [said in compare(a, other, options()).rows[0].notices for other in (a, b)] == [True, False]
+
+
+@pytest.mark.skipif("libvmaf" not in FILTERS, reason="this ffmpeg has no libvmaf")
+def test_why_vmaf_of_identical_videos_is_below_100_is_said(as_clip, moving_clip):
+    clip = as_clip("a", moving_clip(4, 120, 160))
+    (row,) = compare(clip, clip, CompareOptions(metrics=("vmaf",), device="cpu")).rows
+    assert row.scores["vmaf"].per_frame[1:] == (100.0,) * 3 and row.scores["vmaf"].mean < 100
+    assert "97.4 where nothing moves" in row.notices[-1]
 
 
 def test_clocks_with_other_ticks_show_the_same_times(as_clip, moving_clip):
