@@ -124,7 +124,7 @@ class Manifest:
         return self._keys.get(key)
 
     def as_first(self, row: Row) -> Row:
-        """What a row says of its entry, said of the first clip by name that has it, not of the one met last."""
+        """What a row says of its entry, said of the first clip by name that has it, not the one met last."""
         first = self._clips.get(self._first.get(row.key, ()))
         if first is None or (first.key, first.status) != (row.key, DONE):
             return row
