@@ -1,13 +1,16 @@
 """Sound: carried packet by packet, never decoded unless a container cannot hold its codec.
 
-`copy_audio` puts a video's audio packets, untouched, into an audio-only Matroska file; `AudioFeed` hands
-them to a muxer again. Times stay those of the source: Matroska cannot tell negative ones, so a constant is
-added to all of them, and told in the tag SHIFT. It rounds to milliseconds too; the feed puts packets of
-constant length back on their exact grid.
+`copy_audio` puts a video's audio packets, untouched, into an audio-only Matroska file, or NUT or QuickTime
+where Matroska has no place for a codec (telephone, Windows Media, ADPCM); `AudioFeed` hands them to a muxer
+again. Times stay those of the source: Matroska cannot tell negative ones, so a constant is added to all of
+them, and told in the tag SHIFT. It rounds to milliseconds too; the feed puts packets of constant length back
+on their exact grid.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 
@@ -23,6 +26,8 @@ from vidlatent.io.file_part import FilePart
 from vidlatent.io.timeline import Timeline
 
 SHIFT = "VIDLATENT_SHIFT"  # seconds added to all times, as "num/den"
+# Kinds of file for sound alone, the first that holds all of it is taken, and what lets them tell SHIFT.
+_CARRIERS = {"matroska": {}, "asf": {}, "nut": {}, "mov": {"movflags": "+use_metadata_tags"}}
 _DROP = "use --audio drop to leave it out"
 _PRIMING_S = Fraction(1)  # more than any codec's run-in, which starts before a track's start_time
 
@@ -74,7 +79,9 @@ def _write(partial: Path, tracks: list[AudioStream], packets: Iterator[Packet], 
     """Packets in order, on clocks that only move forward, as muxers demand."""
     clocks = {track.index: Timeline(track.time_base, None) for track in tracks}
     count = 0
-    with av.open(str(partial), "w", format="matroska", options={"fflags": "+bitexact"}) as target:
+    kind = _carrier(tracks)
+    options = {"fflags": "+bitexact", **_CARRIERS[kind]}
+    with av.open(str(partial), "w", format=kind, options=options) as target:
         target.metadata[SHIFT] = str(shift)
         copies = {track.index: copy_of(target, track) for track in tracks}
         for packet in packets:
@@ -87,6 +94,16 @@ def _write(partial: Path, tracks: list[AudioStream], packets: Iterator[Packet], 
             target.mux(packet)
             count += 1
     return count
+
+
+def _carrier(tracks: list[AudioStream]) -> str:
+    """The kind of file that holds all of these as they are."""
+    for kind in _CARRIERS:
+        with suppress(ValueError), av.open(BytesIO(), "w", format=kind) as trial:
+            for track in tracks:
+                copy_of(trial, track)
+            return kind
+    return "matroska"  # which will say what it cannot hold
 
 
 def _opened(audio: Path | FilePart) -> InputContainer:
@@ -131,6 +148,14 @@ class AudioFeed:
         while self._next is not None and (seconds is None or self._next[0] < seconds):
             self._target.mux(self._next[1])
             self._next = next(self._ready, None)
+
+    def losses(self) -> list[str]:
+        """What was lost of the sound, in words; known once all of it went by."""
+        return [
+            f"sound of {lane.damaged} of {lane.packets} packets lost: they cannot be decoded"
+            for lane in self._lanes.values()
+            if lane.damaged
+        ]
 
     def close(self) -> None:
         """Let go of the audio file."""

@@ -96,7 +96,7 @@ class LatentReader:
         return self._slice("logvar", start, stop)
 
     def open_audio(self) -> FilePart | None:
-        """The audio, a Matroska file inside this one, for the caller to close; None where there is none."""
+        """The audio, a file inside this one, for the caller to close; None where there is none."""
         if not self.has_audio:
             return None
         entry, offset = self._layout.tensors["audio"], self._offset + self._layout.data_start

@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 from vidlatent.errors import UsageError, VidlatentError
 from vidlatent.files import replace_on_close
 from vidlatent.io.audio import AudioFeed
+from vidlatent.io.audio_lane import EXPERIMENTAL
 from vidlatent.io.colour import YuvWriter
 from vidlatent.io.encoders import choose, configure
 from vidlatent.io.ffmpeg import reason
@@ -44,7 +45,7 @@ class _Format:
     def options(self) -> dict[str, str]:
         """Settings of the muxer."""
         if self.name in ("mp4", "mov"):
-            return {"movflags": "+faststart"}
+            return {"movflags": "+faststart", **EXPERIMENTAL}
         # Sound may start before zero; without this everything, pictures too, would be moved.
         return {"avoid_negative_ts": "disabled"}
 
@@ -207,3 +208,4 @@ class MovieSink:
         self._mux(self._video.encode(None))
         if self._feed is not None:
             self._feed.until(None)
+            self.notices += self._feed.losses()
