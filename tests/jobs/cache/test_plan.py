@@ -74,6 +74,12 @@ def test_shards_that_cannot_be_are_refused(text):
         shard_from(text, {})
 
 
+@pytest.mark.parametrize(("text", "first"), [("2/2", "0/2"), ("0/0", "0/1")])
+def test_the_first_shard_that_can_be_is_named(text, first):
+    with pytest.raises(UsageError, match=f"{first} is the first"):
+        shard_from(text, {})
+
+
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [

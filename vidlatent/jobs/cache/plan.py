@@ -26,7 +26,8 @@ class Shard:
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
             raise UsageError(
-                f"--shard {self.index}/{self.count}: no such part", f"0/{self.count} is the first"
+                f"--shard {self.index}/{self.count}: no such part",
+                f"I/N counts from nought: 0/{max(1, self.count)} is the first of {max(1, self.count)}",
             )
 
 
