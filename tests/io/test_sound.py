@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import av
+import numpy as np
 import pytest
 
 from vidlatent.io.audio import copy_audio
@@ -78,3 +79,24 @@ def test_sound_that_matroska_cannot_hold_is_carried_all_the_same(tmp_path, codec
     clip = clips.make(tmp_path / f"in{source}", clips.Recipe(codec="mpeg4", stamps=(0, 40), audio=codec))
     assert copy_audio(clip, tmp_path / "sound") > 0
     assert data(tmp_path / "sound") == data(clip)
+
+
+def test_sound_whose_clock_stumbles_back_goes_into_a_film(tmp_path):
+    """A joined transport stream's second half may have another sample rate than its header, and drift."""
+    rates = (44_100, 32_000)
+    for number, rate in enumerate(rates):
+        with av.open(str(tmp_path / f"{number}.ts"), "w") as container:
+            video, audio = container.add_stream("mpeg2video", 25), container.add_stream("mp2", rate)
+            video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+            for index in range(25):
+                frame = av.VideoFrame.from_ndarray(clips.scene(index, (64, 48)), "rgb24")
+                container.mux(video.encode(frame.reformat(format="yuv420p")))
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 1152 * 20), np.int16), "s16", "stereo")
+            silence.sample_rate = rate
+            for part in (*av.AudioResampler("s16", "stereo", rate, 1152).resample(silence), None):
+                container.mux(audio.encode(part))
+            container.mux(video.encode(None))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join((tmp_path / f"{number}.ts").read_bytes() for number in range(len(rates))))
+    clips.rewrite(joined, tmp_path / "out.mp4", FAST)
+    assert len(clips.sound(tmp_path / "out.mp4")[0]) == len(clips.sound(joined)[0])

@@ -1,5 +1,6 @@
 """How one audio track gets into a container: as it is, or re-encoded where it cannot."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -106,6 +107,7 @@ class CopyLane:
         self._length = Fraction(samples, rate) if samples and rate else None
         self._expected: Fraction | None = None
         self._waiting: Timed | None = None
+        self._last = -sys.maxsize
         self._step = 1  # ticks from the packet before to this one
 
     def take(self, packet: Packet, about: Fraction) -> Iterator[Timed]:
@@ -113,7 +115,8 @@ class CopyLane:
         length = self._length or (packet.duration or 0) * packet.time_base
         at = self._on_grid(about)
         packet.time_base = self._tick
-        packet.pts = packet.dts = round(at / self._tick)
+        self._last = max(self._last + 1, round(at / self._tick))  # muxers take no step back
+        packet.pts = packet.dts = self._last
         packet.duration = round(length / self._tick)
         packet.stream = self._stream
         if self._waiting is not None:
