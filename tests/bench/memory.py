@@ -15,6 +15,7 @@ from pathlib import Path
 
 import av
 
+LOSSLESS = ("--codec", "ffv1")  # which holds no frames back; x264 keeps dozens, more of them as time goes on
 MAIN = """
 import sys
 from vidlatent.allocator import map_large_blocks
@@ -67,7 +68,7 @@ def main() -> None:
             looped(args.clip, clip, (width, height), frames)
             row = {"frames": frames, "encode_mb": peak_mb("encode", clip, "-o", latent)}
             if not args.encode_only:
-                row["decode_mb"] = peak_mb("decode", latent, "-o", Path(folder, f"{frames}.out.mp4"))
+                row["decode_mb"] = peak_mb("decode", latent, "-o", Path(folder, f"{frames}.mkv"), *LOSSLESS)
             rows.append(row)
             peaks = ", ".join(f"{what.split('_')[0]} {mb} MB" for what, mb in row.items() if what != "frames")
             print(f"{frames:6} frames {args.size}: {peaks}", flush=True)
