@@ -25,7 +25,7 @@ from vidlatent.prefetch import prefetch
 from vidlatent.windows import Plan, TimeRule
 
 READ_LATENTS = 16  # latent frames read from the file at once
-WRITE_AHEAD_FRAMES, WRITE_AHEAD_BYTES = 16, 64 << 20  # decoded frames that may wait for the codec
+WRITE_AHEAD_FRAMES, WRITE_AHEAD_BYTES = 16, 32 << 20  # decoded frames that may wait for the codec
 
 
 @dataclass(frozen=True)
