@@ -58,11 +58,13 @@ from vidlatent.engine.memory import window_bytes, resident_bytes
 from vidlatent.engine.runtime import peak_host_bytes
 torch.set_num_threads(2)
 model = vidlatent.load_model("pocket", device="cpu")
-run = (lambda s: model.encode(torch.zeros(1, 3, 17, *s))) if {encode} else (
-    lambda s: model.decode(torch.zeros(1, 16, 5, s[0] // 8, s[1] // 8)))
-run((64, 64))  # what libraries take once
+clip = lambda h, w: torch.zeros(1, 3, 17, h, w) if {encode} else torch.zeros(1, 16, 5, h // 8, w // 8)
+run = model.encode if {encode} else model.decode
+run(clip(64, 64))  # what libraries take once
+whole = clip(*{SIZE})
+whole += 1  # zeros are no memory until they are written
 before = resident_bytes()
-run({SIZE})
+run(whole)
 print(peak_host_bytes() - before, window_bytes(model, model.plan(), {SIZE}, {encode}))
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
