@@ -27,11 +27,11 @@ print(peak_host_bytes())
 """
 
 
-def looped(source: Path, target: Path, size: tuple[int, int], frames: int) -> None:
+def looped(source: Path, target: Path, size: tuple[int, int], frames: int, fps: int = 30) -> None:
     """`source` over and over until there are so many frames, as H.264."""
     done = 0
     with av.open(str(target), "w") as container:
-        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
+        stream = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast"})
         (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
         while done < frames:
             with av.open(str(source)) as clip:
@@ -39,7 +39,7 @@ def looped(source: Path, target: Path, size: tuple[int, int], frames: int) -> No
                     if done == frames:
                         break
                     shown = frame.reformat(*size, format="yuv420p")
-                    shown.pts, shown.time_base, done = done, Fraction(1, 30), done + 1
+                    shown.pts, shown.time_base, done = done, Fraction(1, fps), done + 1
                     container.mux(stream.encode(shown))
         container.mux(stream.encode())
 
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("clip", type=Path)
     parser.add_argument("--size", default="854x480")
     parser.add_argument("--frames", type=int, nargs="+", default=[65, 2049])
+    parser.add_argument("--fps", type=int, default=30)
     parser.add_argument("--encode-only", action="store_true")
     args = parser.parse_args()
     width, height = map(int, args.size.split("x"))
@@ -65,7 +66,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for frames in args.frames:
             clip, latent = Path(folder, f"{frames}.mp4"), Path(folder, f"{frames}.latent")
-            looped(args.clip, clip, (width, height), frames)
+            looped(args.clip, clip, (width, height), frames, args.fps)
             row = {"frames": frames, "encode_mb": peak_mb("encode", clip, "-o", latent)}
             if not args.encode_only:
                 row["decode_mb"] = peak_mb("decode", latent, "-o", Path(folder, f"{frames}.mkv"), *LOSSLESS)
