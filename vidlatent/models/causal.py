@@ -42,6 +42,11 @@ class TimeState:
         if self.more:
             self._kept[layer] = x.clone()
 
+    def keep(self, layer: nn.Module, x: Tensor) -> None:
+        """Keep `x` itself, which nobody may write to any more, for `layer` until the next call."""
+        if self.more:
+            self._kept[layer] = x
+
     def begins(self, layer: nn.Module) -> bool:
         """Whether this is the first call of the clip that `layer` sees."""
         first = layer not in self._begun
@@ -70,6 +75,8 @@ def in_parts(apply: Callable[[Tensor, TimeState], Tensor], x: Tensor, size: int,
     for i, part in enumerate(parts, start=1):
         state.more = more or i < len(parts)
         made.append(apply(part, state))
+    if len(made) == 1:
+        return made[0]
     return torch.cat([part.movedim(1, -1) for part in made], dim=1).movedim(-1, 1)  # channels-last stays
 
 
