@@ -1,12 +1,12 @@
 """Golden cases as tests use them: weights written out in their published names, and loaded like anyone's."""
 
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+import weights_formula as formula
 from safetensors.torch import load_file, save_file
 
 import vidlatent
@@ -19,10 +19,6 @@ GOLDEN = Path(__file__).parent
 # mistakes tried on these cases gives 3e-4.
 MAX_ABS = 1e-4
 REL_RMS = 1e-5
-
-_spec = importlib.util.spec_from_file_location("weights_formula", GOLDEN / "weights_formula.py")
-formula = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(formula)
 
 
 @pytest.fixture(autouse=True)

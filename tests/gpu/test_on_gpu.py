@@ -1,9 +1,8 @@
 """What only a GPU can show: the authors' numbers in float32, the same metrics, flat device memory."""
 
-import importlib.util
 from itertools import cycle, islice
-from pathlib import Path
 
+import cases
 import numpy as np
 import pytest
 import torch
@@ -17,9 +16,6 @@ from vidlatent.metrics.ssim import MsSsim, Ssim
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
-_spec = importlib.util.spec_from_file_location("cases", Path(__file__).parents[1] / "golden" / "cases.py")
-cases = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cases)
 
 UNTILED = sorted(
     path.name

@@ -1,11 +1,11 @@
 """Whether an image VAE understands a video VAE: on a pair built to match, on strangers, and on misfits."""
 
-import importlib.util
 import json
 import math
 from dataclasses import replace
 from pathlib import Path
 
+import cases
 import numpy as np
 import pytest
 import torch
@@ -20,9 +20,6 @@ from vidlatent.jobs.compat import CompatOptions, compat
 from vidlatent.jobs.likeness import Channel, Likeness, Score, most_similar, stand_ins
 from vidlatent.models import cv_vae, image_vae
 
-_spec = importlib.util.spec_from_file_location("cases", Path(__file__).parents[1] / "golden" / "cases.py")
-cases = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cases)
 one_thread = cases.one_thread
 
 IMAGE = {

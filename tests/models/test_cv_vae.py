@@ -1,10 +1,9 @@
 """CV-VAE against the authors' code, bare and through the engine; its tilings; what its configs may say."""
 
 import csv
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
+import cases
 import pytest
 import torch
 from torch.nn import functional as F
@@ -14,9 +13,6 @@ from vidlatent.models.cv_vae import FAMILY, SD3, SD21, tilings
 from vidlatent.models.kl import Border, FrameConv, VideoConv, interleave
 from vidlatent.windows import Tiling, TimeRule
 
-_spec = importlib.util.spec_from_file_location("cases", Path(__file__).parents[1] / "golden" / "cases.py")
-cases = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cases)
 one_thread = cases.one_thread
 
 COMPACT = sorted(path.name for path in cases.GOLDEN.glob("cv_*"))

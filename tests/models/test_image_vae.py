@@ -1,9 +1,9 @@
 """Image autoencoders against the reference, in every naming that their weights come in."""
 
 import csv
-import importlib.util
 from pathlib import Path
 
+import cases
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,9 +13,6 @@ from vidlatent.errors import BadWeights
 from vidlatent.models import image_vae
 from vidlatent.models.image_vae import FAMILY, SD, SD3
 
-_spec = importlib.util.spec_from_file_location("cases", Path(__file__).parents[1] / "golden" / "cases.py")
-cases = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cases)
 one_thread = cases.one_thread
 
 LDM = {  # diffusers → original names, written down apart from the package's own table

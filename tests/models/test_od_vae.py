@@ -1,11 +1,11 @@
 """OD-VAE against the authors' code, bare and through the engine; and what its configs may say."""
 
 import csv
-import importlib.util
 import json
 import math
 from pathlib import Path
 
+import cases
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,9 +19,6 @@ from vidlatent.models.od_config import OdConfig
 from vidlatent.models.od_vae import FAMILY, LegacyAttention, double_time, tilings
 from vidlatent.windows import Plan, Tiling, TimeRule
 
-_spec = importlib.util.spec_from_file_location("cases", Path(__file__).parents[1] / "golden" / "cases.py")
-cases = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cases)
 one_thread = cases.one_thread
 
 COMPACT = sorted(path.name for path in cases.GOLDEN.glob("od_*"))

@@ -1,11 +1,10 @@
 """WF-VAE against the authors' code, and against itself: streamed in any chunks, it is the whole clip."""
 
 import csv
-import importlib.util
 import random
 from itertools import pairwise
-from pathlib import Path
 
+import cases
 import pytest
 import torch
 
@@ -15,9 +14,6 @@ from vidlatent.models.haar import HAAR3, Haar3d, InverseHaar3d, haar2d, inverse_
 from vidlatent.models.wf_vae import FAMILY, RELEASED
 from vidlatent.windows import TimeRule
 
-_spec = importlib.util.spec_from_file_location("cases", Path(__file__).parents[1] / "golden" / "cases.py")
-cases = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cases)
 one_thread = cases.one_thread
 
 # Convolutions choose their kernel by the length of what they get, and kernels add in different
