@@ -7,6 +7,7 @@ the flattest, darkest and most saturated places of all clips, and text.
 import argparse
 from collections.abc import Callable
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,10 @@ def sheet(args: argparse.Namespace) -> None:
     rows, easy = [], dict.fromkeys(EASY, (-np.inf, "", None))
     for path in clips_under(args.data):
         pairs = beginning(model, path)
-        rows.append(captioned(path.name, max((found(worst, *pair) for pair in pairs), key=first)[1]))
+        rows.append(captioned(path.name, max((found(worst, *pair) for pair in pairs), key=itemgetter(0))[1]))
         for kind, score in EASY.items():
             value, crops = found(score, *pairs[-1])
-            easy[kind] = max(easy[kind], (value, path.name, crops), key=first)
+            easy[kind] = max(easy[kind], (value, path.name, crops), key=itemgetter(0))
     write(rows, args.to / "worst.png")
     plain = [captioned(f"{kind}, {name}", crops) for kind, (_, name, crops) in easy.items()]
     write([*plain, captioned("text", text(model))], args.to / "plain.png")
@@ -91,9 +92,8 @@ def found(
     rows = range(0, max(1, height - SIDE + 1), SIDE // 2)
     columns = range(0, max(1, width - SIDE + 1), SIDE // 2)
     tiles = [tile(y, x) for y in rows for x in columns]
-    values = [score(source[at], result[at]) for at in tiles]
-    at = tiles[int(np.argmax(values))]
-    return max(values), side_by_side(fitted(source[at]), fitted(result[at]))
+    value, at = max(((score(source[at], result[at]), at) for at in tiles), key=itemgetter(0))
+    return value, side_by_side(fitted(source[at]), fitted(result[at]))
 
 
 def side_by_side(source: np.ndarray, result: np.ndarray) -> np.ndarray:
@@ -107,11 +107,6 @@ def write(rows: list[np.ndarray], path: Path) -> None:
     rows = rows + [np.zeros_like(rows[0])] * (-len(rows) % COLUMNS)
     lines = [np.hstack(rows[i : i + COLUMNS]) for i in range(0, len(rows), COLUMNS)]
     Image.fromarray(np.vstack(lines)).quantize(256).save(path, optimize=True)
-
-
-def first(pair: tuple) -> float:
-    """What pairs are compared by."""
-    return pair[0]
 
 
 def tile(y: int, x: int) -> tuple[slice, slice]:

@@ -73,20 +73,23 @@ class Model:
         Frames are [H, W, 3] or [B, H, W, 3] uint8 or uint16, or tensors [B, 3, H, W] in [-1, 1]; sides
         off the grid are padded. Trailing frames that fill no latent give none: see `fitted`.
         """
-        plan, frames = plan or self.spec.plan, iter(frames)
-        for first in frames:
-            sides = first.shape[-2:] if isinstance(first, Tensor) else first.shape[-3:-1]
-            plan = shortened(plan, self.spec, *sides)
-            cuts = (plan.encode_time, plan.encode_tiles, self.spec.grid.latents)
-            yield from stream(self.network.encode, chain([first], frames), self._join_frames, *cuts)
+        frames = iter(frames)
+        if (first := next(frames, None)) is None:
+            return
+        sides = first.shape[-2:] if isinstance(first, Tensor) else first.shape[-3:-1]
+        plan = shortened(plan or self.spec.plan, self.spec, *sides)
+        cuts = (plan.encode_time, plan.encode_tiles, self.spec.grid.latents)
+        yield from stream(self.network.encode, chain([first], frames), self._join_frames, *cuts)
 
     def decode_stream(self, latents: Iterable[Tensor], plan: Plan | None = None) -> Iterator[Tensor]:
         """Pixels [B, 3, T, H, W] in float32, not clamped, for each window of latents [B, C, h, w]."""
-        plan, latents = plan or self.spec.plan, iter(latents)
-        for first in latents:
-            plan = shortened(plan, self.spec, *(side * self.spec.grid.space for side in first.shape[-2:]))
-            cuts = (plan.decode_time, plan.decode_tiles, self.spec.grid.frames)
-            yield from stream(self.network.decode, chain([first], latents), self._join_latents, *cuts)
+        latents = iter(latents)
+        if (first := next(latents, None)) is None:
+            return
+        sides = (side * self.spec.grid.space for side in first.shape[-2:])
+        plan = shortened(plan or self.spec.plan, self.spec, *sides)
+        cuts = (plan.decode_time, plan.decode_tiles, self.spec.grid.frames)
+        yield from stream(self.network.decode, chain([first], latents), self._join_latents, *cuts)
 
     def _join_frames(self, frames: list[np.ndarray] | list[Tensor]) -> Tensor:
         if isinstance(frames[0], Tensor):

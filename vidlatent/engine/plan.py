@@ -7,7 +7,7 @@ from vidlatent.grid import Grid
 from vidlatent.models.base import ModelSpec
 from vidlatent.windows import Plan, TimeRule
 
-QUICK_PIXELS = 16 * 854 * 480  # of all frames of a call; longer calls of Pocket are no faster
+QUICK_PIXELS = 16 * 854 * 480  # of all frames of a call: what Pocket's own sixteen have at 854×480
 
 
 def plan_for(

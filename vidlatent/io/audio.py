@@ -1,10 +1,10 @@
 """Sound: carried packet by packet, never decoded unless a container cannot hold its codec.
 
-`copy_audio` puts a video's audio packets, untouched, into an audio-only Matroska file, or NUT or QuickTime
-where Matroska has no place for a codec (telephone, Windows Media, ADPCM); `AudioFeed` hands them to a muxer
-again. Times stay those of the source: Matroska cannot tell negative ones, so a constant is added to all of
-them, and told in the tag SHIFT. It rounds to milliseconds too; the feed puts packets of constant length back
-on their exact grid.
+`copy_audio` puts a video's audio packets, untouched, into an audio-only Matroska file, or ASF, NUT or
+QuickTime where Matroska has no place for a codec (telephone, Windows Media, ADPCM); `AudioFeed` hands them
+to a muxer again. Times stay those of the source: Matroska cannot tell negative ones, so a constant is added
+to all of them, and told in the tag SHIFT. It rounds to milliseconds too; the feed puts packets of constant
+length back on their exact grid.
 """
 
 from collections.abc import Iterator
