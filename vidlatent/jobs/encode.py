@@ -92,8 +92,9 @@ def encode(
         progress.begin(str(source), expected_frames(video, options.read))
         with open_writer(target, header, video, model, options) as writer:
             tally = Tally(progress)
-            frames = model.fitted(tally.watch(prefetch(video.frames(), READ_AHEAD_FRAMES)))
-            count = append_all(writer, model.encode_stream(frames, header.plan), options)
+            with closing(prefetch(video.frames(), READ_AHEAD_FRAMES)) as ahead:
+                windows = model.encode_stream(model.fitted(tally.watch(ahead)), header.plan)
+                count = append_all(writer, windows, options)
             clock = tally.clock(video.info.time_base)
             header = finished(header, source, clock, model)
             with copied_audio(source, clock, target, options) as (audio, packets):
@@ -119,12 +120,11 @@ class Tally:
 
     def watch(self, frames: Iterator[Frame]) -> Iterator[np.ndarray]:
         """The pixels [H, W, 3] of each frame."""
-        with closing(frames):
-            for frame in frames:
-                self._pts.append(frame.pts)
-                self._durations.append(frame.duration)
-                self._progress.frames(len(self._pts))
-                yield frame.rgb
+        for frame in frames:
+            self._pts.append(frame.pts)
+            self._durations.append(frame.duration)
+            self._progress.frames(len(self._pts))
+            yield frame.rgb
 
     def clock(self, time_base: Fraction) -> FrameClock:
         """When all those frames are shown."""
