@@ -1,5 +1,9 @@
 """What every test may use: a small clip's worth of pixels, and the larger sets where they lie beside."""
 
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +54,21 @@ def moving_clip():
         return np.round(127.5 + 100 * np.stack(waves, axis=-1)).astype(np.uint8)
 
     return build
+
+
+@contextmanager
+def no_larger_files(limit_bytes: int) -> Iterator[None]:
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+@pytest.fixture
+def file_size_limit():
+    """No file may grow past the limit: the same refusal in mid-write as a full disk, without filling one."""
+    return no_larger_files

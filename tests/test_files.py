@@ -2,12 +2,8 @@
 
 import errno
 import os
-import resource
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,19 +18,6 @@ from vidlatent.files import (
     replace_on_close,
     sha256_file,
 )
-
-
-@contextmanager
-def file_size_limit(limit_bytes: int) -> Iterator[None]:
-    """No file may grow past the limit: the same refusal in mid-write as a full disk, without filling one."""
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def test_a_partial_file_is_hidden_clearly_named_and_in_the_same_folder(tmp_path: Path):
@@ -146,7 +129,7 @@ def test_discarding_what_is_committed_changes_nothing(tmp_path: Path):
     assert (tmp_path / "out").exists()
 
 
-def test_a_full_disk_is_said_to_be_full_and_the_partial_is_removed(tmp_path: Path):
+def test_a_full_disk_is_said_to_be_full_and_the_partial_is_removed(tmp_path: Path, file_size_limit):
     path = tmp_path / "out"
     with (
         file_size_limit(100_000),

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -188,16 +187,10 @@ def test_a_folder_that_may_not_be_written_is_a_usage_error(vidlatent, sample, tm
     run.failed(2, "cannot be written")
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(vidlatent, sample, tmp_path):
+def test_a_full_disk_is_told_and_leaves_nothing(vidlatent, sample, tmp_path, file_size_limit):
     """A limit on file sizes refuses writes as a full disk does."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
-    try:
+    with file_size_limit(1 << 20):
         run = vidlatent("encode", sample, "-o", tmp_path / "x.latent", "-m", "toy", "--size", "320x240")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, ignored)
     run.failed(5, "x.latent", "disk full")
     assert not list(tmp_path.iterdir())
 

@@ -1,11 +1,7 @@
 """A writer leaves a whole file, or what was there before."""
 
 import os
-import resource
-import signal
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -39,19 +35,6 @@ def known(frames: int, **facts: object) -> LatentHeader:
 def writer_at(path: Path, header: LatentHeader = HEADER, dtype: str = "F32") -> LatentWriter:
     """A writer of latents [t, 4, 2, 2]."""
     return LatentWriter(path, header, 4, 2, 2, dtype, header.posterior == "full")
-
-
-@contextmanager
-def file_size_limit(limit_bytes: int) -> Iterator[None]:
-    """No file may grow past the limit: the same refusal in mid-write as a full disk, without filling one."""
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def test_nothing_is_at_the_path_until_close(tmp_path: Path):
@@ -212,7 +195,7 @@ def test_logvar_that_is_no_number_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("limit_bytes", [1, 50_000, 102_400, 168_000])
-def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, limit_bytes: int):
+def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, limit_bytes: int, file_size_limit):
     """At the reserved header, among the latents, among the logvar, at the end of it all."""
     header = replace(HEADER, posterior="full", source=Source("clip.mp4", 17, 256, 256))
     path, latents = tmp_path / "clip.latent", torch.zeros(5, 4, 32, 32)

@@ -129,15 +129,15 @@ def run(  # noqa: PLR0913  every flag is a parameter
     from vidlatent.jobs.cache.run import RunOptions
     from vidlatent.jobs.cache.run import run as run_cache
     from vidlatent.jobs.cache.shards import Sharding
-    from vidlatent.jobs.encode import ReadOptions, load_model
+    from vidlatent.jobs.encode import load_model
 
-    read = ReadOptions(
-        start=o.seconds(start, "--start"),
-        end=o.seconds(end, "--end"),
+    read = o.reading(
+        start,
+        size,
+        crop,
+        end,
+        fps,
         frames=frames,
-        fps=o.rate(fps),
-        size=o.integers(size, "--size", 2, "640x360"),
-        crop=o.integers(crop, "--crop", 4, "0,0,640,480"),
         fit=fit,
         deinterlace=deinterlace,
         tonemap=tonemap,

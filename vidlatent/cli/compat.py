@@ -44,16 +44,11 @@ def command(  # noqa: PLR0913  every flag is a parameter
 ) -> int:
     """Measure whether an image VAE understands the latents of a video VAE."""
     from vidlatent.files import refuse_existing
-    from vidlatent.jobs.compat import CompatOptions, ReadOptions, compat, load_pair, write_picture
+    from vidlatent.jobs.compat import CompatOptions, compat, load_pair, write_picture
 
     if picture:
         refuse_existing(picture, force)
-    read = ReadOptions(
-        frames=frames,
-        start=o.seconds(start, "--start"),
-        crop=o.integers(crop, "--crop", 4, "0,0,256,256"),
-        size=o.integers(size, "--size", 2, "256x256"),
-    )
+    read = o.reading(start, size, crop, frames=frames)
     names = tuple(name.strip() for name in maps.split(",") if name.strip())
     wishes = CompatOptions(read, names, seed, o.nbytes(max_memory))
     models = load_pair((video_vae, video_weights), (image_vae, image_weights), device, dtype)

@@ -64,16 +64,16 @@ def command(  # noqa: PLR0913  every flag is a parameter
     as_json: o.JsonOption = False,
 ) -> int:
     """Encode videos into .latent files."""
-    from vidlatent.jobs.encode import EncodeOptions, ReadOptions, encode, load_model, open_video
+    from vidlatent.jobs.encode import EncodeOptions, encode, load_model, open_video
     from vidlatent.jobs.isolated import IsolatedReader
 
-    read = ReadOptions(
-        start=o.seconds(start, "--start"),
-        end=o.seconds(end, "--end"),
+    read = o.reading(
+        start,
+        size,
+        crop,
+        end,
+        fps,
         frames=frames,
-        fps=o.rate(fps),
-        size=o.integers(size, "--size", 2, "640x360"),
-        crop=o.integers(crop, "--crop", 4, "0,0,640,480"),
         fit=fit,
         stream=stream,
         assume_matrix=assume_matrix,

@@ -10,7 +10,7 @@ import typer
 from vidlatent.errors import UsageError
 
 if TYPE_CHECKING:
-    from vidlatent.jobs.encode import RawFrames
+    from vidlatent.jobs.encode import RawFrames, ReadOptions
 
 ModelOption = Annotated[
     str | None,
@@ -89,6 +89,27 @@ def raw_frames(text: str | None) -> "RawFrames | None":
         raise UsageError(f"--raw {text}: {wrong}", "WxH:PIX_FMT:FPS, for instance 320x240:yuv420p:25")
     width, height = integers(size, "--raw", 2, "320x240:yuv420p:25")
     return RawFrames(width, height, pix_fmt, rate(fps, "--raw"))
+
+
+def reading(
+    start: str | None,
+    size: str | None,
+    crop: str | None,
+    end: str | None = None,
+    fps: str | None = None,
+    **asked: object,
+) -> "ReadOptions":
+    """What to read of a clip: the words of the flags made numbers, and what else is `asked` as it is."""
+    from vidlatent.jobs.encode import ReadOptions
+
+    return ReadOptions(
+        start=seconds(start, "--start"),
+        end=seconds(end, "--end"),
+        fps=rate(fps),
+        size=integers(size, "--size", 2, "640x360"),
+        crop=integers(crop, "--crop", 4, "0,0,640,480"),
+        **asked,
+    )
 
 
 def seconds(text: str | None, flag: str) -> Fraction | None:
