@@ -1,5 +1,6 @@
 """Decode: a `.latent` in, the clip it came from out: its own times, size, colour and sound."""
 
+import math
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from vidlatent.models import registry
 from vidlatent.prefetch import prefetch
 from vidlatent.windows import Plan, TimeRule
 
-READ_LATENTS = 16  # latent frames read from the file at once
+READ_LATENTS, READ_BYTES = 16, 8 << 20  # latent frames read from the file at once, where they are no larger
 WRITE_AHEAD_FRAMES, WRITE_AHEAD_BYTES = 16, 32 << 20  # decoded frames that may wait for the codec
 
 
@@ -188,8 +189,9 @@ def in_integers(
 
 def read_latents(source: LatentReader, begin: int) -> Iterator[Tensor]:
     """Latents [1, C, h, w], frame by frame from latent frame `begin` on."""
-    for start in range(begin, source.frames, READ_LATENTS):
-        yield from source.read(start, min(start + READ_LATENTS, source.frames)).split(1)
+    count = min(READ_LATENTS, max(1, READ_BYTES // (4 * math.prod(source.shape[1:]))))
+    for start in range(begin, source.frames, count):
+        yield from source.read(start, min(start + count, source.frames)).split(1)
 
 
 def first_latent(rule: TimeRule, model: Model, frame: int) -> int:
