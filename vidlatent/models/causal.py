@@ -1,9 +1,12 @@
 """The clip so far, as a causal network remembers it: the only stateful arithmetic in the house."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+P = TypeVar("P")
 
 
 class TimeState:
@@ -15,7 +18,7 @@ class TimeState:
 
     def __init__(self, more: bool = False) -> None:
         self.more = more
-        self._kept: dict[nn.Module, Tensor] = {}
+        self._kept: dict[nn.Module, tuple[Tensor, ...]] = {}
         self._begun: set[nn.Module] = set()
 
     def extend(self, layer: nn.Module, x: Tensor, kernel: int, stride: int = 1) -> Tensor:
@@ -24,28 +27,32 @@ class TimeState:
         At the start of a clip those are kernel-1 copies of the first frame; later, what the layer
         has seen but not yet stepped over.
         """
-        past = self._kept.pop(layer, None)
+        past = self.recall(layer)
         if past is None:
             past = x[:, :, :1].expand(-1, -1, kernel - 1, -1, -1)
         joined = torch.cat([laid_out_like(x, past), x], dim=2) if past.shape[2] else x
         if self.more:
             outputs = max(0, (joined.shape[2] - kernel) // stride + 1)
-            self._kept[layer] = joined[:, :, outputs * stride :].clone()
+            self.keep(layer, joined[:, :, outputs * stride :].clone())
         return joined
 
     def recall(self, layer: nn.Module) -> Tensor | None:
         """Take what `layer` remembered; None at the start of a clip."""
-        return self._kept.pop(layer, None)
+        return next(iter(self.kept(layer)), None)
 
     def remember(self, layer: nn.Module, x: Tensor) -> None:
         """Keep a copy of `x` for `layer` until the next call, if the clip goes on."""
         if self.more:
-            self._kept[layer] = x.clone()
+            self.keep(layer, x.clone())
 
-    def keep(self, layer: nn.Module, x: Tensor) -> None:
-        """Keep `x` itself, which nobody may write to any more, for `layer` until the next call."""
+    def kept(self, layer: nn.Module) -> tuple[Tensor, ...]:
+        """Take all that was kept for `layer`; nothing at the start of a clip."""
+        return self._kept.pop(layer, ())
+
+    def keep(self, layer: nn.Module, *tensors: Tensor) -> None:
+        """Keep `tensors` themselves, which nobody may write to any more, for `layer` until the next call."""
         if self.more:
-            self._kept[layer] = x
+            self._kept[layer] = tensors
 
     def begins(self, layer: nn.Module) -> bool:
         """Whether this is the first call of the clip that `layer` sees."""
@@ -62,22 +69,28 @@ class TimeState:
     @property
     def nbytes(self) -> int:
         """Bytes held between calls."""
-        return sum(x.numel() * x.element_size() for x in self._kept.values())
+        return sum(x.numel() * x.element_size() for kept in self._kept.values() for x in kept)
 
 
-def in_parts(apply: Callable[[Tensor, TimeState], Tensor], x: Tensor, size: int, state: TimeState) -> Tensor:
-    """What `apply` makes of `x` [B, C, T, H, W], `size` frames at a time: the same numbers in less memory.
+def in_parts(
+    apply: Callable[[P, TimeState], Tensor], parts: Sequence[P], frames: int, state: TimeState
+) -> Tensor:
+    """What `apply` makes of each part of a clip, as one [B, C, frames, H, W]: the same in less memory.
 
     Several parts are several calls, so the state must carry between them whether or not the clip goes on.
     """
-    parts, more = x.split(size, dim=2), state.more
-    made = []
+    if len(parts) == 1:
+        return apply(parts[0], state)
+    more, whole, done = state.more, None, 0
     for i, part in enumerate(parts, start=1):
         state.more = more or i < len(parts)
-        made.append(apply(part, state))
-    if len(made) == 1:
-        return made[0]
-    return torch.cat([part.movedim(1, -1) for part in made], dim=1).movedim(-1, 1)  # channels-last stays
+        made = apply(part, state)
+        if whole is None:
+            batch, channels, _, *sides = made.shape
+            whole = made.new_empty(batch, frames, *sides, channels).movedim(-1, 1)  # channels-last
+        whole[:, :, done : done + made.shape[2]] = made
+        done += made.shape[2]
+    return whole
 
 
 def laid_out_like(x: Tensor, past: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from vidlatent.windows import Plan, TimeRule, even_tiles
 GRID = Grid(time=4, space=8)
 PATCH = 4  # pixels folded into channels at once
 KERNEL = 3  # steps in time that a block looks at: its own and those before
-AT_ONCE = 2  # frames at 1/4 size that are worked on together
+AT_ONCE = 2  # frames at 1/4 size that are encoded together: few stay in the cache of a CPU
 FOLD = GRID.space // PATCH  # positions folded together with GRID.time frames
 
 
@@ -77,11 +77,11 @@ class TimeBlock(nn.Module):
         y = unfold_time(silu(self.space(x)), batch)
         if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
             return add(x, fold_time(over_time(self.time, state.extend(self, y, KERNEL))))
-        x, past = x.contiguous(memory_format=torch.channels_last), state.recall(self)
-        past = y[:, :, :1].expand(-1, -1, KERNEL - 1, -1, -1) if past is None else past
-        add_over_time(self.time, unfold_time(x, batch), [*past.unbind(2), *y.unbind(2)])
-        last = y if y.shape[2] >= KERNEL - 1 else torch.cat([past, y], dim=2)
-        state.keep(self, own(last[:, :, 1 - KERNEL :]))
+        x, frames = x.contiguous(memory_format=torch.channels_last), y.unbind(2)
+        seen = [*(state.kept(self) or frames[:1] * (KERNEL - 1)), *frames]
+        add_over_time(self.time, unfold_time(x, batch), seen)
+        few = len(frames) < KERNEL  # else the last ones are views that would hold all the others
+        state.keep(self, *(frame if few else frame.clone() for frame in seen[1 - KERNEL :]))
         return x
 
 
@@ -106,7 +106,9 @@ class Encoder(nn.Module):
     def forward(self, video: Tensor, state: TimeState) -> Tensor:
         """[B, 3, T, H, W] → [B, C, t, H/8, W/8]."""
         batch = video.shape[0]
-        x = in_parts(self.near_pixels, video, at_once(video, AT_ONCE), state)
+        frames = video.shape[2]
+        at_once = frames if torch.is_grad_enabled() else AT_ONCE
+        x = in_parts(self.near_pixels, video.split(at_once, dim=2), frames, state)
         x = state.extend(self, x, kernel=GRID.time, stride=GRID.time)
         x = fold_time(self.fold(x))  # [B·t, width, h, w]
         for block in self.blocks:
@@ -141,14 +143,19 @@ class Decoder(nn.Module):
         for block in self.blocks:
             x = block(x, batch, state)
         x = unfold_time(x, batch)
-        return in_parts(self.from_groups, x, at_once(x, 1), state)
+        first = GRID.time - 1 if state.begins(self) else 0  # the first latent stands for one frame
+        if torch.is_grad_enabled():
+            return self.near_pixels(self.unfold(x)[:, :, first:], state)
+        numbers = range(first, GRID.time * x.shape[2])
+        return in_parts(
+            lambda n, state: self.near_pixels(self.unfolded(x, n), state), numbers, len(numbers), state
+        )
 
-    def from_groups(self, x: Tensor, state: TimeState) -> Tensor:
-        """Groups of four frames [B, width, t, h, w] → [B, 3, T, 8h, 8w]."""
-        x = self.unfold(x)  # [B, stem, 4t, H/4, W/4]
-        if state.begins(self):
-            x = x[:, :, GRID.time - 1 :]  # the first latent stands for one frame
-        return in_parts(self.near_pixels, x, at_once(x, AT_ONCE), state)
+    def unfolded(self, x: Tensor, n: int) -> Tensor:
+        """Frame `n` of groups [B, width, t, h, w] → [B, stem, 1, H/4, W/4], channels-last."""
+        group, frame = divmod(n, GRID.time)
+        weight = self.unfold.weight[:, :, frame]
+        return F.conv_transpose2d(x[:, :, group], weight, self.unfold.bias, stride=FOLD)[:, :, None]
 
     def near_pixels(self, x: Tensor, state: TimeState) -> Tensor:
         """[B, stem, T, H/4, W/4] → [B, 3, T, H, W]."""
@@ -180,14 +187,6 @@ class PocketVAE(nn.Module):
         return self.decoder(latents, state)
 
 
-def at_once(x: Tensor, few: int) -> int:
-    """Steps in time of `x` [B, C, T, H, W] to work on together: all where gradients are wanted, else a few.
-
-    Few frames stay in the cache of a CPU and take little memory: 1.2 to 1.4 times as fast as 17 at 854×480.
-    """
-    return x.shape[2] if torch.is_grad_enabled() else few
-
-
 def silu(x: Tensor) -> Tensor:
     """SiLU, in place where no gradient is wanted."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
@@ -216,11 +215,6 @@ def add_over_time(conv: nn.Conv3d, x: Tensor, frames: list[Tensor]) -> None:
         for tap, frame in zip(taps, frames[t:], strict=False):
             for into, pixels in zip(sums.movedim(1, -1), frame.movedim(1, -1), strict=True):
                 into.view(-1, len(tap)).addmm_(pixels.flatten(0, 1), tap)
-
-
-def own(x: Tensor) -> Tensor:
-    """`x`, or a copy where it is a part of something larger that would stay in memory with it."""
-    return x if x.untyped_storage().nbytes() == x.numel() * x.element_size() else x.clone()
 
 
 def fold_time(x: Tensor) -> Tensor:
