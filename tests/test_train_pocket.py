@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -81,3 +82,23 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(data, tmp_path):
         train("export", folder, data)
     first, second = (load_file(folder / "model" / "model.safetensors") for folder in (whole, halves))
     assert all((first[key] == second[key]).all() for key in first)
+
+
+def test_training_goes_on_from_an_exported_model_in_a_larger_network(data, tmp_path):
+    small, large = tmp_path / "small", tmp_path / "large"
+    train("run", small, data, *SMALL, "--config", json.dumps(NARROW))
+    train("export", small, data)
+    options = [*SMALL, "--start", small / "model", "--steps", "62", "--log-every", "1"]
+    still = ["--lr", "0", "--path-lr", "0", "--alex-weight", "1", "--crop", "48"]
+    more = {"encoder_blocks": 2, "decoder_blocks": 3}
+    rows = train("run", large, data, *options, *still, "--config", json.dumps(more))
+    train("export", large, data)
+    assert [row["step"] for row in rows] == [61, 62]
+    log = [json.loads(line)["step"] for line in (large / "run" / "log.jsonl").read_text().splitlines()]
+    assert log == [20, 40, 60, 61, 62]
+    before, after = (vidlatent.load_model(str(folder / "model")) for folder in (small, large))
+    assert len(after.network.decoder.blocks) == 3
+    video = torch.rand(1, 3, 5, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents = before.encode(video).mean
+    assert torch.equal(after.encode(video).mean, latents)
+    assert torch.equal(after.decode(latents), before.decode(latents))

@@ -4,22 +4,23 @@ The network's identity path is set to it; its residual branches begin near zero,
 transform cannot do.
 """
 
-import json
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.batches import Data
+from training.layout import channels_last
 from vidlatent.models.pocket_vae import PATCH, PocketVAE, spec_of
 
 BRANCH = 0.03  # what is left of a residual branch's last weights at the start
 GAIN = 0.5  # of the components between fold and head, so that branches see activations near 1
 
 
-def new_model(data: Data, config: str, batches: int) -> PocketVAE:
-    """A fresh network of a config (JSON), its components fitted to so many batches."""
+def linear_start(data: Data, config: Mapping[str, object], batches: int) -> PocketVAE:
+    """A fresh network of a config, its components fitted to so many batches."""
     torch.manual_seed(data.seed)
-    model = PocketVAE(spec_of(json.loads(config)))
+    model = PocketVAE(spec_of(config))
     vectors, deviations = principal_components(torch.cat([data.at(-1 - n) for n in range(batches)]))
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -58,12 +59,3 @@ def begin_linear(model: PocketVAE, vectors: Tensor, deviations: Tensor) -> None:
         head.bias.zero_()
     encoder.head.weight[:, :latents, 0, 0] = torch.diag(1 / (GAIN * deviations[:latents]))
     decoder.head.weight[:latents, :, 0, 0] = torch.diag(GAIN * deviations[:latents])
-
-
-def channels_last(model: nn.Module) -> nn.Module:
-    """The same module, its kernels laid out for channels-last activations."""
-    for p in model.parameters():
-        if p.ndim >= 4:
-            layout = torch.channels_last if p.ndim == 4 else torch.channels_last_3d
-            p.data = p.data.contiguous(memory_format=layout)
-    return model

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidlatent.metrics.lpips import EPSILON, SCALE, SHIFT, VGG, load_weights, taps
+from vidlatent.files import asset
+from vidlatent.metrics.lpips import ALEX, EPSILON, SCALE, SHIFT, VGG, Backbone, load_weights, taps
 from vidlatent.models.causal import TimeState
 from vidlatent.models.pocket_vae import PocketVAE
 
@@ -16,21 +17,44 @@ INVISIBLE = 1e-5  # squared error in [-1, 1] at 56 dB: below it nothing is left 
 
 
 @dataclass(frozen=True)
+class Eye:
+    """A network that LPIPS looks through, and how much its opinion weighs."""
+
+    backbone: Backbone
+    weights: Mapping[str, Tensor]
+    weight: float
+    frames: int  # of a clip that it looks at in a step
+
+    @classmethod
+    def of(cls, backbone: Backbone, path: Path, weight: float, frames: int, device: str) -> "Eye":
+        """Weights from a file, with channels-last kernels."""
+        weights = {key: value.to(device) for key, value in load_weights(path, backbone).items()}
+        for key, value in weights.items():
+            if value.ndim == 4:
+                weights[key] = value.contiguous(memory_format=torch.channels_last)
+        return cls(backbone, weights, weight, frames)
+
+
+@dataclass(frozen=True)
 class Objective:
-    """The weights of the loss's terms, and the network that the perceptual one looks through."""
+    """The weights of the loss's terms, and the networks that the perceptual ones look through."""
 
     seed: int
+    time_weight: float
     scale_weight: float
     log_weight: float
-    lpips_weight: float
-    lpips_frames: int  # frames of a clip that LPIPS looks at in a step
-    eye: Mapping[str, Tensor] | None
+    eyes: tuple[Eye, ...]
 
     @classmethod
     def of(cls, args) -> "Objective":
-        """As the command line asks; the VGG16 file is what bin/convert-lpips writes."""
-        eye = load_eye(args.lpips, args.device) if args.lpips else None
-        return cls(args.seed, args.scale_weight, args.log_weight, args.lpips_weight, args.lpips_frames, eye)
+        """As the command line asks; the VGG16 file is what bin/convert-lpips writes, AlexNet is an asset."""
+        eyes = []
+        if args.lpips:
+            eyes.append(Eye.of(VGG, args.lpips, args.lpips_weight, args.lpips_frames, args.device))
+        if args.alex_weight:
+            alex = asset("lpips_alex.npz")
+            eyes.append(Eye.of(ALEX, alex, args.alex_weight, args.alex_frames, args.device))
+        return cls(args.seed, args.time_weight, args.scale_weight, args.log_weight, tuple(eyes))
 
     def __call__(self, model: PocketVAE, video: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Loss of a batch [B, 3, T, H, W], and its mean squared error."""
@@ -39,22 +63,15 @@ class Objective:
         noise = torch.randn(z.shape, generator=generator).to(z)
         out = model.decode(z + model.spec.config["latent_noise"] * noise, TimeState()).float()
         mse = F.mse_loss(out, video)
-        loss = charbonnier(out, video) + 0.5 * mse + 0.3 * gradient_loss(out, video)
+        loss = charbonnier(out, video) + 0.5 * mse
+        loss = loss + 0.1 * (steps(out, video, -1) + steps(out, video, -2))
+        loss = loss + self.time_weight * steps(out, video, -3)
         loss = loss + self.log_weight * log_error(out, video)
         loss = loss + self.scale_weight * z.float().square().mean()
-        if self.eye is not None:
-            at = torch.randperm(video.shape[2], generator=generator)[: self.lpips_frames]
-            loss = loss + self.lpips_weight * lpips(self.eye, frames_of(out, at), frames_of(video, at))
+        for eye in self.eyes:
+            at = torch.randperm(video.shape[2], generator=generator)[: eye.frames]
+            loss = loss + eye.weight * lpips(eye, frames_of(out, at), frames_of(video, at))
         return loss, mse.detach()
-
-
-def load_eye(path: Path, device: str) -> dict[str, Tensor]:
-    """VGG16 of LPIPS with channels-last kernels."""
-    weights = {key: value.to(device) for key, value in load_weights(path, VGG).items()}
-    return {
-        key: value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
-        for key, value in weights.items()
-    }
 
 
 def frames_of(video: Tensor, at: Tensor) -> Tensor:
@@ -62,15 +79,16 @@ def frames_of(video: Tensor, at: Tensor) -> Tensor:
     return video[:, :, at].transpose(1, 2).flatten(0, 1)
 
 
-def lpips(eye: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-    """Mean LPIPS (VGG16) of images [N, 3, H, W] in [-1, 1]."""
+def lpips(eye: Eye, x: Tensor, y: Tensor) -> Tensor:
+    """Mean LPIPS of images [N, 3, H, W] in [-1, 1]."""
     shift, scale = (x.new_tensor(v).view(3, 1, 1) for v in (SHIFT, SCALE))
     with torch.no_grad():
-        wanted = [unit(tap) for tap in taps(VGG, eye, (y - shift) / scale)]
+        wanted = [unit(tap) for tap in taps(eye.backbone, eye.weights, (y - shift) / scale)]
     total = x.new_zeros(())
-    for layer, (tap, want) in enumerate(zip(taps(VGG, eye, (x - shift) / scale), wanted, strict=True)):
+    seen = taps(eye.backbone, eye.weights, (x - shift) / scale)
+    for layer, (tap, want) in enumerate(zip(seen, wanted, strict=True)):
         off = (unit(tap) - want).square().mean(dim=(0, 2, 3))
-        total = total + (off * eye[f"lin{layer}"]).sum()
+        total = total + (off * eye.weights[f"lin{layer}"]).sum()
     return total
 
 
@@ -79,9 +97,9 @@ def unit(x: Tensor) -> Tensor:
     return x / (x.square().sum(dim=1, keepdim=True) + EPSILON).sqrt()
 
 
-def gradient_loss(x: Tensor, y: Tensor) -> Tensor:
-    """Charbonnier distance of first differences in space and time."""
-    return sum(charbonnier(x.diff(dim=d), y.diff(dim=d)) for d in (-1, -2, -3)) / 3
+def steps(x: Tensor, y: Tensor, dim: int) -> Tensor:
+    """Charbonnier distance of first differences along `dim`: edges in space, flicker in time."""
+    return charbonnier(x.diff(dim=dim), y.diff(dim=dim))
 
 
 def log_error(x: Tensor, y: Tensor) -> Tensor:

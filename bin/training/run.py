@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from training.batches import Data
-from training.linear_start import new_model
+from training.grow import grown
+from training.linear_start import linear_start
 from training.objective import Objective
 from training.optimise import Muon
 from vidlatent.models.pocket_vae import PocketVAE
@@ -99,13 +100,26 @@ def run(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     data, objective = Data.of(args), Objective.of(args)
     print(f"{len(data.bank)} segments, {len(data.photos)} photographs", flush=True)
-    trainer = Trainer(new_model(data, args.config, args.component_batches), args)
+    trainer = beginner(data, args)
     trainer.restore(args.out / "checkpoint.pt")
     for rows in stretches(trainer, data, objective, args):
         with (args.out / "log.jsonl").open("a") as file:
             file.write(json.dumps(rows) + "\n")
         print(json.dumps(rows), flush=True)
         trainer.save(args.out / "checkpoint.pt")
+
+
+def beginner(data: Data, args: argparse.Namespace) -> Trainer:
+    """A trainer that has made no step: at the linear start, or where the model in --start was left."""
+    config = json.loads(args.config)
+    if args.start is None:
+        return Trainer(linear_start(data, config, args.component_batches), args)
+    model, log = grown(args.start, config), (args.start / "log.jsonl").read_text()
+    trainer = Trainer(model, args)
+    trainer.step = json.loads(log.splitlines()[-1])["step"]
+    if not (args.out / "log.jsonl").exists():
+        (args.out / "log.jsonl").write_text(log)
+    return trainer
 
 
 def stretches(
