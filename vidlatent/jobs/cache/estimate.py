@@ -94,7 +94,7 @@ def added_up(
         video_hours=round(sum(item[1] for item in work), 4),
         frames=sum(item[0] for item in work),
         bytes=sum(entry_bytes(frames, size, task, model) for frames, _, size, task in work),
-        seconds=round(model_seconds([(frames, size) for frames, _, size, _ in work], model, work), 3),
+        seconds=round(model_seconds([(frames, size) for frames, _, size, _ in work], model, work), 6),
     )
 
 
