@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import vidlatent
 
 ROOT = Path(__file__).parents[1]
-NARROW = {"stem": 48, "width": 64, "encoder_blocks": 1, "decoder_blocks": 1, "stem_time": True}
+NARROW = {"stem": 48, "width": 64, "encoder_blocks": 1, "decoder_blocks": 1}
 SMALL = [
     "--steps",
     "60",

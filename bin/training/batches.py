@@ -1,17 +1,19 @@
 """The batch of a step: a function of the seed and the step's number alone."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from training.camera import load_photos, photo_clip, write_text
 from training.footage import footage_clip, pack_footage
 
 
 @dataclass(frozen=True)
-class Data:
+class Data(Dataset):
     """Where clips come from, and how they are cut."""
 
     bank: list[np.ndarray]  # segments of footage [T, H, W, 3]
@@ -30,11 +32,15 @@ class Data:
             bank, load_photos(args.data), args.seed, args.batch, args.frames, args.crop, args.photo_share
         )
 
-    def at(self, step: int) -> Tensor:
-        """The batch [B, 3, T, crop, crop] of a step."""
+    def batches(self, start: int, stop: int, workers: int) -> Iterator[Tensor]:
+        """The batches of steps `start` to `stop`, made ahead by so many processes; 0: made when asked for."""
+        how = {"prefetch_factor": 4, "pin_memory": torch.cuda.is_available()} if workers else {}
+        yield from DataLoader(self, batch_size=None, sampler=range(start, stop), num_workers=workers, **how)
+
+    def __getitem__(self, step: int) -> Tensor:
+        """The batch of a step, uint8 [B, 3, T, crop, crop], channels last in memory."""
         rng = np.random.default_rng([self.seed, step % 2**32])
-        clips = torch.stack([self._clip(rng) for _ in range(self.batch)])
-        return clips.contiguous(memory_format=torch.channels_last_3d)
+        return torch.stack([levels(self._clip(rng)) for _ in range(self.batch)]).movedim(-1, 1)
 
     def _clip(self, rng: np.random.Generator) -> Tensor:
         from_photo = self.photos and rng.random() < self.photo_share
@@ -49,6 +55,16 @@ class Data:
         if rng.random() < 0.06:
             clip = write_text(clip, rng)
         return disturb(clip, rng)
+
+
+def levels(clip: Tensor) -> Tensor:
+    """A clip [3, T, H, W] in [-1, 1] → uint8 [T, H, W, 3]."""
+    return (clip * 127.5 + 128).to(torch.uint8).movedim(0, -1).contiguous()  # half up, as video is made
+
+
+def on_device(batch: Tensor, device: str) -> Tensor:
+    """A batch of uint8 pixels → video in [-1, 1] on a device, laid out as before."""
+    return batch.to(device, non_blocking=True).float().div_(127.5).sub_(1)
 
 
 def disturb(clip: Tensor, rng: np.random.Generator) -> Tensor:

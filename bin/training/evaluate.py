@@ -46,7 +46,7 @@ def score(model: vidlatent.Model, path: Path) -> dict[str, float]:
         frames = [frame.rgb for frame in islice(source.frames(), FRAMES)]
     psnr, lpips = Psnr(), Lpips()
     for reference, distorted in zip(frames, reconstructed(model, frames), strict=False):
-        pair = torch.from_numpy(reference)[None], torch.from_numpy(distorted)[None]
+        pair = [torch.from_numpy(side)[None].to(model.runtime.device) for side in (reference, distorted)]
         psnr.update(*pair)
         lpips.update(*pair)
     return {"psnr": round(psnr.result()["mean"], 3), "lpips": round(lpips.result()["mean"], 4)}

@@ -19,7 +19,7 @@ def export(args: argparse.Namespace) -> None:
     weights = {key: value.half().contiguous() for key, value in held["average"].items()}
     model = PocketVAE(spec_of(held["config"]))
     model.load_state_dict({key: value.float() for key, value in weights.items()})
-    z = footage_latents(model, args)
+    z = footage_latents(model.to(args.device), args)
     config = {
         "_class_name": "PocketVAE",
         **held["config"],
@@ -42,7 +42,7 @@ def footage_latents(model: PocketVAE, args: argparse.Namespace) -> Tensor:
         frames, rows, columns = len(segment[:17]) // 4 * 4 + 1, *(s // 8 * 8 for s in segment.shape[1:3])
         cut = torch.from_numpy(segment[:frames, : min(rows, 256), : min(columns, 256)].copy())
         clip = cut.permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-        latents.append(model.encoder(clip, TimeState()).transpose(0, 1).flatten(1))
+        latents.append(model.encoder(clip.to(args.device), TimeState()).transpose(0, 1).flatten(1).cpu())
     return torch.cat(latents, dim=1)
 
 

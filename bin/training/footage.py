@@ -1,6 +1,7 @@
 """Real footage: evenly spread segments of every video of a folder, kept decoded, and crops of them."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -10,20 +11,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".264", ".h265", ".m2v", ".mts"}
-SEGMENT_FRAMES = 24
+SEGMENT_FRAMES = 40
 
 
 def pack_footage(data: Path, cache: Path, segments: int) -> list[np.ndarray]:
     """Segments [T, H, W, 3] uint8 of every video under `data`, memory-mapped from `cache`."""
     cache.mkdir(parents=True, exist_ok=True)
-    bank = []
-    for path in sorted(p for p in data.rglob("*") if p.suffix.lower() in SUFFIXES):
-        pattern = f"{path.stem}-*.npy"
-        if not list(cache.glob(pattern)):
-            for i, frames in enumerate(read_segments(path, segments)):
-                np.save(cache / f"{path.stem}-{i:02d}.npy", frames)
-        bank += [np.load(p, mmap_mode="r") for p in sorted(cache.glob(pattern))]
-    return bank
+    paths = sorted(p for p in data.rglob("*") if p.suffix.lower() in SUFFIXES)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda path: pack(path, cache, segments), paths))
+    kept = [found for path in paths for found in sorted(cache.glob(f"{path.stem}-*.npy"))]
+    return [np.load(path, mmap_mode="r") for path in kept]
+
+
+def pack(path: Path, cache: Path, segments: int) -> None:
+    """Keep the segments of a video in `cache`, unless they are there."""
+    if not list(cache.glob(f"{path.stem}-*.npy")):
+        for i, frames in enumerate(read_segments(path, segments)):
+            np.save(cache / f"{path.stem}-{i:02d}.npy", frames)
 
 
 def read_segments(path: Path, segments: int) -> Iterator[np.ndarray]:
@@ -53,15 +58,19 @@ def segment_starts(total: int, segments: int) -> list[int]:
 
 
 def footage_clip(bank: list[np.ndarray], frames: int, crop: int, rng: np.random.Generator) -> Tensor:
-    """A random crop [3, T, crop, crop] of a random segment, at times sped up or run backwards."""
+    """A random crop [3, T, crop, crop] of a random segment, at times sped up, backwards or half the size."""
     segment = bank[rng.integers(len(bank))]
     step = 2 if rng.random() < 0.15 and segment.shape[0] >= 2 * frames - 1 else 1
     start = rng.integers(max(1, segment.shape[0] - step * (frames - 1)))
-    y, x = (rng.integers(max(1, side - crop + 1)) for side in segment.shape[1:3])
-    cut = segment[start : start + step * (frames - 1) + 1 : step, y : y + crop, x : x + crop]
+    halve = rng.random() < 0.15 and min(segment.shape[1:3]) >= 2 * crop
+    side = 2 * crop if halve else crop
+    y, x = (rng.integers(max(1, length - side + 1)) for length in segment.shape[1:3])
+    cut = segment[start : start + step * (frames - 1) + 1 : step, y : y + side, x : x + side]
     if rng.random() < 0.5:
         cut = cut[::-1]
     clip = torch.from_numpy(np.ascontiguousarray(cut)).permute(3, 0, 1, 2).float() / 127.5 - 1
-    missing = frames - clip.shape[1], crop - clip.shape[2], crop - clip.shape[3]
-    later, down, right = missing
-    return F.pad(clip, (0, right, 0, down, 0, later), mode="replicate") if any(missing) else clip
+    if halve:
+        clip = F.avg_pool2d(clip, 2)
+    later, down, right = frames - clip.shape[1], crop - clip.shape[2], crop - clip.shape[3]
+    missing = later or down or right
+    return F.pad(clip, (0, right, 0, down, 0, later), mode="replicate") if missing else clip

@@ -25,6 +25,6 @@ def grown(folder: Path, config: Mapping[str, object]) -> PocketVAE:
         raise SystemExit(f"{folder} has blocks that this network lacks: {', '.join(unknown)}")
     with torch.no_grad():
         for name, p in model.named_parameters():
-            if name in missing and name.endswith(("conv2.weight", "conv2.bias", "time.weight", "time.bias")):
+            if name in missing and name.endswith("mix.weight"):
                 p.zero_()
     return channels_last(model)

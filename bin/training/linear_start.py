@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from training.batches import Data
+from training.batches import Data, on_device
 from training.layout import channels_last
-from vidlatent.models.pocket_vae import PATCH, PocketVAE, spec_of
+from vidlatent.models.pocket_vae import GRID, PATCH, PocketVAE, fold_cubes, spec_of
 
 BRANCH = 0.03  # what is left of a residual branch's last weights at the start
 GAIN = 0.5  # of the components between fold and head, so that branches see activations near 1
@@ -21,10 +21,12 @@ def linear_start(data: Data, config: Mapping[str, object], batches: int) -> Pock
     """A fresh network of a config, its components fitted to so many batches."""
     torch.manual_seed(data.seed)
     model = PocketVAE(spec_of(config))
-    vectors, deviations = principal_components(torch.cat([data.at(-1 - n) for n in range(batches)]))
+    vectors, deviations = principal_components(
+        on_device(torch.cat([data[-1 - n] for n in range(batches)]), "cpu")
+    )
     with torch.no_grad():
         for name, p in model.named_parameters():
-            if name.endswith(("conv2.weight", "time.weight")):
+            if name.endswith("mix.weight"):
                 p.mul_(BRANCH)
         begin_linear(model, vectors, deviations)
     return channels_last(model)
@@ -42,20 +44,17 @@ def principal_components(video: Tensor) -> tuple[Tensor, Tensor]:
 def begin_linear(model: PocketVAE, vectors: Tensor, deviations: Tensor) -> None:
     """Set the identity path to analysis and synthesis by `vectors`, latents of unit rms."""
     encoder, decoder = model.encoder, model.decoder
-    width, latents = encoder.fold.out_channels, encoder.head.out_channels
-    folded = 3 * PATCH**2
-    for stem in (encoder.stem, decoder.stem):
-        stem.weight.mul_(0.1)
-        stem.weight[:folded, :folded, 1, 1] = torch.eye(folded)
-        stem.bias.zero_()
-    cubes = vectors[:width].unflatten(3, (2, PATCH)).unflatten(5, (2, PATCH))  # n c t py dy px dx
-    cubes = cubes.permute(0, 1, 4, 6, 2, 3, 5).reshape(width, folded, 4, 2, 2)
-    for layer, scale in ((encoder.fold, GAIN), (decoder.unfold, 1 / GAIN)):
+    width, latents, folded = encoder.fold.out_channels, encoder.head.out_channels, encoder.stem.in_channels
+    patches = fold_cubes(vectors[:width], 1, PATCH).unflatten(0, (-1, GRID.time))  # n 4 folded 2 2
+    cubes = patches.movedim(2, -1)
+    linear = torch.zeros(width, *cubes.shape[1:4], encoder.stem.out_channels)
+    linear[..., :folded] = cubes
+    for layer in (encoder.stem, encoder.fold, encoder.head, decoder.head, decoder.unfold, decoder.stem):
         layer.weight.mul_(0.1)
-        layer.weight[:, :folded] = cubes * scale
         layer.bias.zero_()
-    for head in (encoder.head, decoder.head):
-        head.weight.mul_(0.1)
-        head.bias.zero_()
+    encoder.stem.weight[:folded, :, 0, 0] = torch.eye(folded)
+    decoder.stem.weight[:, :folded, 0, 0] = torch.eye(folded)
+    encoder.fold.weight[:, :, 0, 0] += GAIN * linear.flatten(1)
+    decoder.unfold.weight[:, :, 0, 0] += linear.flatten(1).T / GAIN
     encoder.head.weight[:, :latents, 0, 0] = torch.diag(1 / (GAIN * deviations[:latents]))
     decoder.head.weight[:latents, :, 0, 0] = torch.diag(GAIN * deviations[:latents])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidlatent.files import asset
@@ -22,6 +22,8 @@ class Eye:
 
     backbone: Backbone
     weights: Mapping[str, Tensor]
+    shift: Tensor  # of pixels in [-1, 1], before they are divided by `scale`
+    scale: Tensor
     weight: float
     frames: int  # of a clip that it looks at in a step
 
@@ -32,7 +34,8 @@ class Eye:
         for key, value in weights.items():
             if value.ndim == 4:
                 weights[key] = value.contiguous(memory_format=torch.channels_last)
-        return cls(backbone, weights, weight, frames)
+        shift, scale = (torch.tensor(v, device=device).view(3, 1, 1) for v in (SHIFT, SCALE))
+        return cls(backbone, weights, shift, scale, weight, frames)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Objective:
     scale_weight: float
     log_weight: float
     eyes: tuple[Eye, ...]
+    bf16: bool
 
     @classmethod
     def of(cls, args) -> "Objective":
@@ -54,38 +58,57 @@ class Objective:
         if args.alex_weight:
             alex = asset("lpips_alex.npz")
             eyes.append(Eye.of(ALEX, alex, args.alex_weight, args.alex_frames, args.device))
-        return cls(args.seed, args.time_weight, args.scale_weight, args.log_weight, tuple(eyes))
+        weights = args.time_weight, args.scale_weight, args.log_weight
+        return cls(args.seed, *weights, tuple(eyes), args.bf16)
 
-    def __call__(self, model: PocketVAE, video: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Loss of a batch [B, 3, T, H, W], and its mean squared error."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        z = model.encoder(video, TimeState())
-        noise = torch.randn(z.shape, generator=generator).to(z)
-        out = model.decode(z + model.spec.config["latent_noise"] * noise, TimeState()).float()
-        mse = F.mse_loss(out, video)
-        loss = charbonnier(out, video) + 0.5 * mse
-        loss = loss + 0.1 * (steps(out, video, -1) + steps(out, video, -2))
-        loss = loss + self.time_weight * steps(out, video, -3)
-        loss = loss + self.log_weight * log_error(out, video)
-        loss = loss + self.scale_weight * z.float().square().mean()
-        for eye in self.eyes:
-            at = torch.randperm(video.shape[2], generator=generator)[: eye.frames]
-            loss = loss + eye.weight * lpips(eye, frames_of(out, at), frames_of(video, at))
+    def chance(self, model: PocketVAE, video: Tensor, step: int) -> tuple[Tensor, ...]:
+        """What is random in a step: noise for the latents of a batch, and the frames that each eye sees."""
+        seed = self.seed * 1_000_003 + step
+        batch, _, frames, *sides = video.shape
+        grid = model.spec.grid
+        shape = batch, model.spec.channels, grid.latents(frames), *(side // grid.space for side in sides)
+        generator = torch.Generator(video.device).manual_seed(seed)
+        noise = torch.randn(shape, generator=generator, device=video.device)
+        dice = torch.Generator().manual_seed(seed)
+        seen = [torch.randperm(frames, generator=dice)[: eye.frames] for eye in self.eyes]
+        return noise, *(at.to(video.device) for at in seen)
+
+
+class Loss(nn.Module):
+    """The objective as a function of tensors alone, so that a GPU may record and replay it."""
+
+    def __init__(self, model: PocketVAE, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, video: Tensor, noise: Tensor, *seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of a batch [B, 3, T, H, W] with noise [B, C, t, h, w], and its mean squared error."""
+        o = self.objective
+        with torch.autocast(video.device.type, torch.bfloat16, enabled=o.bf16, cache_enabled=False):
+            z = self.model.encoder(video, TimeState())
+            out = self.model.decode(z + self.model.spec.config["latent_noise"] * noise, TimeState()).float()
+            mse = F.mse_loss(out, video)
+            loss = charbonnier(out, video) + 0.5 * mse
+            loss = loss + 0.1 * (steps(out, video, -1) + steps(out, video, -2))
+            loss = loss + o.time_weight * steps(out, video, -3)
+            loss = loss + o.log_weight * log_error(out, video)
+            loss = loss + o.scale_weight * z.float().square().mean()
+            for eye, at in zip(o.eyes, seen, strict=True):
+                loss = loss + eye.weight * lpips(eye, frames_of(out, at), frames_of(video, at))
         return loss, mse.detach()
 
 
 def frames_of(video: Tensor, at: Tensor) -> Tensor:
-    """Some frames of [B, 3, T, H, W] → [B·n, 3, H, W]."""
-    return video[:, :, at].transpose(1, 2).flatten(0, 1)
+    """Some frames of [B, 3, T, H, W] → [B·n, 3, H, W], channels-last."""
+    return video[:, :, at].transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def lpips(eye: Eye, x: Tensor, y: Tensor) -> Tensor:
     """Mean LPIPS of images [N, 3, H, W] in [-1, 1]."""
-    shift, scale = (x.new_tensor(v).view(3, 1, 1) for v in (SHIFT, SCALE))
     with torch.no_grad():
-        wanted = [unit(tap) for tap in taps(eye.backbone, eye.weights, (y - shift) / scale)]
+        wanted = [unit(tap) for tap in taps(eye.backbone, eye.weights, (y - eye.shift) / eye.scale)]
     total = x.new_zeros(())
-    seen = taps(eye.backbone, eye.weights, (x - shift) / scale)
+    seen = taps(eye.backbone, eye.weights, (x - eye.shift) / eye.scale)
     for layer, (tap, want) in enumerate(zip(seen, wanted, strict=True)):
         off = (unit(tap) - want).square().mean(dim=(0, 2, 3))
         total = total + (off * eye.weights[f"lin{layer}"]).sum()
@@ -93,7 +116,8 @@ def lpips(eye: Eye, x: Tensor, y: Tensor) -> Tensor:
 
 
 def unit(x: Tensor) -> Tensor:
-    """Every pixel's channels at unit length."""
+    """Every pixel's channels at unit length, in float32."""
+    x = x.float()
     return x / (x.square().sum(dim=1, keepdim=True) + EPSILON).sqrt()
 
 

@@ -12,8 +12,8 @@ TURNS = 5
 class Muon(torch.optim.Optimizer):
     """Momentum whose matrix is made orthogonal before it is taken as a step.
 
-    A kernel [out, in, ...] is the matrix [out, in · ...]. Steps are scaled to the size that Adam's have at
-    the same learning rate (0.2 rms, Liu et al. 2025).
+    A kernel [out, in, ...] is the matrix [out, in · ...]; those of one shape are treated together. Steps are
+    scaled to the size that Adam's have at the same learning rate (0.2 rms, Liu et al. 2025).
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
@@ -23,22 +23,30 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:
         """Move every parameter against its gradient."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[nn.Parameter]] = {}
             for p in group["params"]:
-                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                momentum.lerp_(p.grad, 1 - group["momentum"])
-                ahead = p.grad.lerp(momentum, group["momentum"])
-                matrix = orthogonal(ahead.flatten(1))
-                size = 0.2 * max(matrix.shape) ** 0.5
-                p.mul_(1 - group["lr"] * group["decay"]).sub_(matrix.view(p.shape), alpha=group["lr"] * size)
+                alike.setdefault(p.shape, []).append(p)
+            for kernels in alike.values():
+                self._move(kernels, group)
+
+    def _move(self, kernels: list[nn.Parameter], group: dict) -> None:
+        """Move kernels of one shape."""
+        momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in kernels]
+        torch._foreach_lerp_(momenta, [p.grad for p in kernels], 1 - group["momentum"])
+        ahead = torch.stack(torch._foreach_lerp([p.grad for p in kernels], momenta, group["momentum"]))
+        matrices = orthogonal(ahead.flatten(2))
+        size = 0.2 * max(matrices.shape[1:]) ** 0.5
+        torch._foreach_mul_(kernels, 1 - group["lr"] * group["decay"])
+        torch._foreach_sub_(kernels, matrices.view_as(ahead).unbind(), alpha=group["lr"] * size)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The matrix with its singular values near 1, by Newton-Schulz iteration."""
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Matrices [n, rows, columns] with their singular values near 1, by Newton-Schulz iteration."""
     a, b, c = NEWTON_SCHULZ
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(TURNS):
-        square = x @ x.T
+        square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return x.T if tall else x
+    return x.mT if tall else x

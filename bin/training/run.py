@@ -4,19 +4,18 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from training.batches import Data
+from training.batches import Data, on_device
 from training.grow import grown
 from training.linear_start import linear_start
-from training.objective import Objective
+from training.objective import Loss, Objective
 from training.optimise import Muon
 from vidlatent.models.pocket_vae import PocketVAE
-from vidlatent.prefetch import prefetch
 
 
 class Trainer:
@@ -26,24 +25,29 @@ class Trainer:
         self.model = model.to(args.device)
         self.average = {key: value.clone() for key, value in self.model.state_dict().items()}
         self.optimisers = optimisers(self.model, args)
+        self.objective = Objective.of(args)
+        self.loss: Callable[..., tuple[Tensor, Tensor]] | None = None
         self.step = 0
 
-    def learn(self, batch: Tensor, objective: Objective, args: argparse.Namespace) -> tuple[Tensor, Tensor]:
-        """One step; the loss and the mean squared error of its batch."""
+    def learn(self, batch: Tensor, args: argparse.Namespace) -> tuple[Tensor, Tensor]:
+        """One step on a batch uint8 [B, 3, T, H, W]; its loss and mean squared error."""
         for group in (group for o in self.optimisers for group in o.param_groups):
             group["lr"] = group["peak"] * schedule(self.step, args)
-        with torch.autocast(args.device, torch.bfloat16, enabled=args.bf16):
-            loss, mse = objective(self.model, batch.to(args.device), self.step)
+        video = on_device(batch, args.device)
+        given = video, *self.objective.chance(self.model, video, self.step)
+        if self.loss is None:
+            self.loss = recorded(Loss(self.model, self.objective), given)
         self.model.zero_grad(set_to_none=True)
+        loss, mse = self.loss(*given)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
         self.step += 1
         decay = min(args.ema, self.step / (self.step + 9))
-        for key, value in self.model.state_dict().items():
-            self.average[key].lerp_(value, 1 - decay)
-        return loss.detach(), mse
+        now = self.model.state_dict()
+        torch._foreach_lerp_(list(self.average.values()), [now[key] for key in self.average], 1 - decay)
+        return loss.detach().clone(), mse.clone()
 
     def save(self, path: Path) -> None:
         """Replace the checkpoint at `path`."""
@@ -69,6 +73,11 @@ class Trainer:
         for key, value in held["average"].items():
             self.average[key].copy_(value)
         self.step = held["step"]
+
+
+def recorded(loss: Loss, given: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The loss, on CUDA as a graph that launches its thousands of small kernels at once."""
+    return torch.cuda.make_graphed_callables(loss, given) if given[0].is_cuda else loss
 
 
 def optimisers(model: nn.Module, args: argparse.Namespace) -> list[torch.optim.Optimizer]:
@@ -98,11 +107,11 @@ def run(args: argparse.Namespace) -> None:
     """Train to --steps, logging every --log-every steps."""
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    data, objective = Data.of(args), Objective.of(args)
+    data = Data.of(args)
     print(f"{len(data.bank)} segments, {len(data.photos)} photographs", flush=True)
     trainer = beginner(data, args)
     trainer.restore(args.out / "checkpoint.pt")
-    for rows in stretches(trainer, data, objective, args):
+    for rows in stretches(trainer, data, args):
         with (args.out / "log.jsonl").open("a") as file:
             file.write(json.dumps(rows) + "\n")
         print(json.dumps(rows), flush=True)
@@ -122,14 +131,12 @@ def beginner(data: Data, args: argparse.Namespace) -> Trainer:
     return trainer
 
 
-def stretches(
-    trainer: Trainer, data: Data, objective: Objective, args: argparse.Namespace
-) -> Iterator[dict[str, float]]:
+def stretches(trainer: Trainer, data: Data, args: argparse.Namespace) -> Iterator[dict[str, float]]:
     """Train; a row for the log after every --log-every steps and after the last."""
     losses, errors, began = [], [], time.monotonic()
     last = min(args.steps, args.stop_after or args.steps)
-    for batch in prefetch((data.at(step) for step in range(trainer.step, last)), depth=3):
-        loss, mse = trainer.learn(batch, objective, args)
+    for batch in data.batches(trainer.step, last, args.workers):
+        loss, mse = trainer.learn(batch, args)
         losses.append(loss)
         errors.append(mse)
         if trainer.step % args.log_every and trainer.step != last:
@@ -139,6 +146,6 @@ def stretches(
             "step": trainer.step,
             "loss": round(float(torch.stack(losses).mean()), 5),
             "psnr": round(10 * math.log10(4 / error), 3),  # of the mean error, in [-1, 1]
-            "step_s": round((time.monotonic() - began) / len(losses), 3),
+            "step_s": round((time.monotonic() - began) / len(losses), 4),
         }
         losses, errors, began = [], [], time.monotonic()
