@@ -29,7 +29,13 @@ class Data(Dataset):
         """Read what the command line names; decoded footage is kept in its cache."""
         bank = pack_footage(args.data, args.cache, args.segments)
         return cls(
-            bank, load_photos(args.data), args.seed, args.batch, args.frames, args.crop, args.photo_share
+            bank,
+            load_photos(args.data, args.seed),
+            args.seed,
+            args.batch,
+            args.frames,
+            args.crop,
+            args.photo_share,
         )
 
     def batches(self, start: int, stop: int, workers: int) -> Iterator[Tensor]:

@@ -1,5 +1,6 @@
-"""Camera moves over photographs: pan, zoom and rotation, parallax of two of them, and text on top."""
+"""Camera moves over pictures: pan, zoom and rotation, parallax of two of them, and text on top."""
 
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -9,26 +10,28 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.charts import charts
+
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 LEVELS = 3
 GLYPHS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?-+/()      "
 
 
-def load_photos(data: Path) -> list[list[Tensor]]:
-    """Every photograph as a pyramid of images [3, H, W] in [-1, 1], each level half the one before."""
-    return [pyramid(read_photo(path)) for path in sorted(data.rglob("*")) if path.suffix.lower() in SUFFIXES]
+def load_photos(data: Path, seed: int) -> list[list[Tensor]]:
+    """Every photograph, and drawn charts, as pyramids of images [3, H, W] in [-1, 1]."""
+    photos = (read_photo(path) for path in sorted(data.rglob("*")) if path.suffix.lower() in SUFFIXES)
+    return [pyramid(picture) for picture in chain(photos, charts(seed))]
 
 
-def read_photo(path: Path) -> Tensor:
-    """[3, H, W] in [-1, 1], half precision."""
+def read_photo(path: Path) -> np.ndarray:
+    """[H, W, 3] uint8."""
     with av.open(str(path)) as container:
-        pixels = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    return torch.from_numpy(pixels).permute(2, 0, 1).half() / 127.5 - 1
+        return next(container.decode(video=0)).to_ndarray(format="rgb24")
 
 
-def pyramid(image: Tensor) -> list[Tensor]:
-    """The image and its halves."""
-    levels = [image]
+def pyramid(picture: np.ndarray) -> list[Tensor]:
+    """[H, W, 3] uint8 → the image [3, H, W] in [-1, 1], half precision, and its halves."""
+    levels = [torch.from_numpy(picture).permute(2, 0, 1).half() / 127.5 - 1]
     while len(levels) < LEVELS:
         levels.append(F.avg_pool2d(levels[-1][None].float(), 2)[0].half())
     return levels

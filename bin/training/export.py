@@ -2,15 +2,19 @@
 
 import argparse
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from training.footage import pack_footage
 from vidlatent.models.causal import TimeState
-from vidlatent.models.pocket_vae import PocketVAE, spec_of
+from vidlatent.models.pocket_vae import PocketVAE, TimeBlock, spec_of
+
+LEEWAY = 1.25  # what an activation may grow to beyond the largest that footage gave
 
 
 def export(args: argparse.Namespace) -> None:
@@ -19,10 +23,11 @@ def export(args: argparse.Namespace) -> None:
     weights = {key: value.half().contiguous() for key, value in held["average"].items()}
     model = PocketVAE(spec_of(held["config"]))
     model.load_state_dict({key: value.float() for key, value in weights.items()})
-    z = footage_latents(model.to(args.device), args)
+    z, largest = seen_on_footage(model.to(args.device), args)
     config = {
         "_class_name": "PocketVAE",
         **held["config"],
+        "limits": [round(LEEWAY * v, 2) for v in largest],
         "shift": [round(v, 5) for v in z.mean(1).tolist()],
         "scale": [round(1 / v, 5) for v in z.std(1).tolist()],
     }
@@ -35,15 +40,31 @@ def export(args: argparse.Namespace) -> None:
 
 
 @torch.inference_mode()
-def footage_latents(model: PocketVAE, args: argparse.Namespace) -> Tensor:
-    """Latents [C, n] of the beginning of every other segment, at most 256 pixels a side."""
-    latents = []
+def seen_on_footage(model: PocketVAE, args: argparse.Namespace) -> tuple[Tensor, list[float]]:
+    """Latents [C, n] of the training footage, and the largest activation of each block, there and back."""
+    latents, largest = [], dict.fromkeys(model.time_blocks(), 0.0)
+
+    def watch(block: TimeBlock) -> Callable[[nn.Module, object, Tensor], None]:
+        def note(_layer: nn.Module, _given: object, made: Tensor) -> None:
+            largest[block] = max(largest[block], F.silu(made).max().item())
+
+        return note
+
+    for block in largest:
+        block.space.register_forward_hook(watch(block))
+    for clip in footage(args):
+        z = model.encoder(clip.to(args.device), TimeState())
+        model.decode(z, TimeState())
+        latents.append(z.transpose(0, 1).flatten(1).cpu())
+    return torch.cat(latents, dim=1), list(largest.values())
+
+
+def footage(args: argparse.Namespace) -> Iterator[Tensor]:
+    """Clips [1, 3, T, H, W]: the beginning of every other segment, at most 256 pixels a side."""
     for segment in pack_footage(args.data, args.cache, args.segments)[::2]:
         frames, rows, columns = len(segment[:17]) // 4 * 4 + 1, *(s // 8 * 8 for s in segment.shape[1:3])
         cut = torch.from_numpy(segment[:frames, : min(rows, 256), : min(columns, 256)].copy())
-        clip = cut.permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-        latents.append(model.encoder(clip.to(args.device), TimeState()).transpose(0, 1).flatten(1).cpu())
-    return torch.cat(latents, dim=1)
+        yield cut.permute(3, 0, 1, 2)[None].float() / 127.5 - 1
 
 
 def correlations(z: Tensor) -> dict[str, object]:
@@ -66,5 +87,6 @@ def draw_log(path: Path, folder: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 3), layout="constrained")
     axes.plot([row["step"] for row in rows], [row["psnr"] for row in rows], linewidth=1)
     axes.set(xlabel="step", ylabel="PSNR of training batches, dB")
+    axes.set_ylim(bottom=20)  # below it lie single batches that a step too wide made useless
     axes.grid(alpha=0.3)
     figure.savefig(folder / "loss.svg", metadata={"Date": None})

@@ -17,7 +17,7 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "decay": 0.01})
+        super().__init__(params, {"lr": lr, "momentum": momentum, "decay": 0.1})
 
     @torch.no_grad()
     def step(self) -> None:

@@ -47,7 +47,7 @@ class Trainer:
         decay = min(args.ema, self.step / (self.step + 9))
         now = self.model.state_dict()
         torch._foreach_lerp_(list(self.average.values()), [now[key] for key in self.average], 1 - decay)
-        return loss.detach().clone(), mse.clone()
+        return loss.detach().clone(), mse.detach().clone()  # a graph writes the next ones into the same place
 
     def save(self, path: Path) -> None:
         """Replace the checkpoint at `path`."""

@@ -62,3 +62,12 @@ def test_flat_colour_stays_flat_and_that_colour(model, colour):
     result = reconstructed(model, [flat] * 5).astype(int)
     assert np.abs(result - flat).mean() < 3
     assert result.std(axis=(1, 2)).max() < 3  # neither a grid of blocks nor noise
+
+
+def test_charts_of_primaries_do_not_run_away(model):
+    """Activations that no norm holds grew from block to block on strong colours, to pixels of 298."""
+    y, x = np.mgrid[:96, :96] // 12
+    corners = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255)], np.uint8)
+    chart = torch.from_numpy(corners[(x + y) % 3]).permute(2, 0, 1) / 127.5 - 1
+    video = chart[None, :, None].expand(1, 3, 9, 96, 96).contiguous()
+    assert model.decode(model.encode(video).mean).abs().max() < 5

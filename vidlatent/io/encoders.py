@@ -16,7 +16,10 @@ from vidlatent.io.video_info import Picture
 _SHALLOW = ("yuv420p", "yuv422p", "yuv444p", "bgr0", "rgb24", "gbrp")
 _DEEP = ("yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv444p12le", "yuv444p16le")
 _LOSSLESS = {False: ("bgr0", "gbrp", *_SHALLOW), True: ("gbrp14le", "yuv444p16le", *_DEEP)}  # RGB survives
-_DEFAULT_CRF = {"libx264": 18, "libx265": 20, "libvpx-vp9": 24, "libsvtav1": 24}
+_DEFAULT_CRF = {"libx264": 16, "libx265": 20, "libvpx-vp9": 24, "libsvtav1": 24}
+# As faithful at CRF 16 as `medium` at 18, in under half the time, and holds back 10 frames, not 40; files are
+# a quarter larger.
+_DEFAULT_PRESET = {"libx264": "veryfast"}
 _FIXED = {
     "libvpx-vp9": {"b": "0", "row-mt": "1"},
     "libx265": {"x265-params": "log-level=none"},
@@ -89,8 +92,9 @@ def _settings(codec: str, options: SinkOptions) -> dict[str, str]:
     crf = options.crf if options.crf is not None else _DEFAULT_CRF.get(codec)
     if crf is not None:
         settings["crf"] = f"{crf:g}"
-    if options.preset is not None:
-        settings["preset"] = options.preset
+    preset = options.preset or _DEFAULT_PRESET.get(codec)
+    if preset is not None:
+        settings["preset"] = preset
     return settings
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState, in_parts
@@ -39,11 +40,13 @@ class PocketConfig:
     decoder_blocks: int = 6
     decoder_stem_blocks: int = 2
     latent_noise: float = 0.02  # standard deviation of the noise it was trained to bear
+    limits: tuple[float, ...] = ()  # of the activations in each block, pixels to pixels; empty: none
 
     @classmethod
     def of(cls, config: Mapping[str, object]) -> "PocketConfig":
         """From a config.json, ignoring keys that are not the network's."""
-        return cls(**{f.name: config[f.name] for f in fields(cls) if f.name in config})
+        known = {f.name: config[f.name] for f in fields(cls) if f.name in config}
+        return cls(**{**known, "limits": tuple(known.get("limits", ()))})
 
 
 class TimeBlock(nn.Module):
@@ -53,13 +56,15 @@ class TimeBlock(nn.Module):
         super().__init__()
         self.space = nn.Conv2d(channels, channels, 3, padding=1)
         self.mix = nn.Conv2d(channels, channels, 1, bias=False)
+        self.limit = math.inf  # where no norm holds activations, they may run away on odd pictures
 
     def forward(self, x: Tensor, batch: int, state: TimeState) -> Tensor:
         """[B·t, C, h, w] → the same."""
         x = x.contiguous(memory_format=torch.channels_last)
         if torch.is_grad_enabled():
-            return x + self.mix(F.silu(self.space(fold_time(delayed(unfold_time(x, batch))))))
-        y = F.silu(self.space(self.with_past(x, batch, state)), inplace=True)
+            seen = fold_time(delayed(unfold_time(x, batch)))
+            return x + self.mix(F.silu(self.space(seen)).clamp(max=self.limit))
+        y = F.silu(self.space(self.with_past(x, batch, state)), inplace=True).clamp_(max=self.limit)
         pixels, seen = (each.movedim(1, -1).flatten(0, 2) for each in (x, y))  # views [B·t·h·w, C]
         pixels.addmm_(seen, self.mix.weight.flatten(1).T)  # on a CPU twice as fast as to convolve and add
         return x
@@ -171,6 +176,14 @@ class PocketVAE(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.logvar = 2 * math.log(config.latent_noise)
+        if config.limits and len(config.limits) != len(self.time_blocks()):
+            raise BadWeights(f"config: {len(config.limits)} limits for {len(self.time_blocks())} blocks")
+        for block, limit in zip(self.time_blocks(), config.limits, strict=False):
+            block.limit = limit
+
+    def time_blocks(self) -> list[TimeBlock]:
+        """The residual blocks, in the order in which a clip meets them."""
+        return [module for module in self.modules() if isinstance(module, TimeBlock)]
 
     def encode(self, video: Tensor, state: TimeState) -> Tensor:
         """[B, 3, T, H, W] in [-1, 1] → moments [B, 2C, t, h, w]; off-grid tails and edges are floored."""
