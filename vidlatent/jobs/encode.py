@@ -10,6 +10,7 @@ from time import perf_counter
 import numpy as np
 from torch import Tensor
 
+from vidlatent.allocator import suit_pictures
 from vidlatent.clock import FrameClock
 from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import settle
@@ -87,6 +88,7 @@ def encode(
     began = perf_counter()
     with open_source(source, options.read) as video:
         size = (video.info.height, video.info.width)
+        suit_pictures(size[0] * size[1])
         settled = settle(model, options.plan or model.spec.plan, size, options.max_memory)
         header = header_for(video, source, model, replace(options, plan=settled.plan))
         progress.begin(str(source), expected_frames(video, options.read))

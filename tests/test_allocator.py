@@ -1,0 +1,17 @@
+"""Large blocks: told once for the process, then for each clip's pictures."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+from vidlatent.allocator import map_large_blocks, suit_pictures
+print(suit_pictures(1920 * 1080), map_large_blocks(), suit_pictures(1920 * 1080), suit_pictures(160 * 160))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tells glibc")
+def test_pictures_change_only_an_allocator_that_was_taken_over():
+    said = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["False", "True", "True", "True"]
