@@ -18,7 +18,8 @@ def grown(folder: Path, config: Mapping[str, object]) -> PocketVAE:
     the shape of a layer that is there are refused by torch.
     """
     held = json.loads((folder / "config.json").read_text())
-    model = PocketVAE(spec_of({**vars(PocketConfig.of(held)), **config}))
+    unlimited = {**vars(PocketConfig.of(held)), "limits": ()}  # export measures them anew
+    model = PocketVAE(spec_of({**unlimited, **config}))
     weights = {key: value.float() for key, value in load_file(folder / "model.safetensors").items()}
     missing, unknown = model.load_state_dict(weights, strict=False)
     if unknown:

@@ -27,7 +27,7 @@ assert run(sys.argv[1:]) == 0
 print(peak_host_bytes())
 """
 FFV1 = ("--codec", "ffv1")  # holds no frames back
-# H.264 looks 40 frames ahead and holds 0.6 MB for each of 320x240; in smaller pictures that is a window.
+# H.264 looks frames ahead and holds 0.6 MB for each of 320x240; in smaller pictures that is a window.
 CASES = [
     pytest.param(160, "encode", (), id="encode"),
     pytest.param(160, "decode", FFV1, id="decode"),
