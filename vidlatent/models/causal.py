@@ -18,7 +18,7 @@ class TimeState:
 
     def __init__(self, more: bool = False) -> None:
         self.more = more
-        self._kept: dict[nn.Module, tuple[Tensor, ...]] = {}
+        self._kept: dict[nn.Module, Tensor] = {}
         self._begun: set[nn.Module] = set()
 
     def extend(self, layer: nn.Module, x: Tensor, kernel: int, stride: int = 1) -> Tensor:
@@ -33,26 +33,17 @@ class TimeState:
         joined = torch.cat([laid_out_like(x, past), x], dim=2) if past.shape[2] else x
         if self.more:
             outputs = max(0, (joined.shape[2] - kernel) // stride + 1)
-            self.keep(layer, joined[:, :, outputs * stride :].clone())
+            self.remember(layer, joined[:, :, outputs * stride :])
         return joined
 
     def recall(self, layer: nn.Module) -> Tensor | None:
         """Take what `layer` remembered; None at the start of a clip."""
-        return next(iter(self.kept(layer)), None)
+        return self._kept.pop(layer, None)
 
     def remember(self, layer: nn.Module, x: Tensor) -> None:
         """Keep a copy of `x` for `layer` until the next call, if the clip goes on."""
         if self.more:
-            self.keep(layer, x.clone())
-
-    def kept(self, layer: nn.Module) -> tuple[Tensor, ...]:
-        """Take all that was kept for `layer`; nothing at the start of a clip."""
-        return self._kept.pop(layer, ())
-
-    def keep(self, layer: nn.Module, *tensors: Tensor) -> None:
-        """Keep `tensors` themselves, which nobody may write to any more, for `layer` until the next call."""
-        if self.more:
-            self._kept[layer] = tensors
+            self._kept[layer] = x.clone()
 
     def begins(self, layer: nn.Module) -> bool:
         """Whether this is the first call of the clip that `layer` sees."""
@@ -69,7 +60,7 @@ class TimeState:
     @property
     def nbytes(self) -> int:
         """Bytes held between calls."""
-        return sum(x.numel() * x.element_size() for kept in self._kept.values() for x in kept)
+        return sum(x.numel() * x.element_size() for x in self._kept.values())
 
 
 def in_parts(
