@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.camera import load_photos, photo_clip, write_text
 from training.footage import footage_clip, pack_footage
+from vidlatent.engine.pixels import to_frames
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class Data(Dataset):
     def __getitem__(self, step: int) -> Tensor:
         """The batch of a step, uint8 [B, 3, T, crop, crop], channels last in memory."""
         rng = np.random.default_rng([self.seed, step % 2**32])
-        return torch.stack([levels(self._clip(rng)) for _ in range(self.batch)]).movedim(-1, 1)
+        clips = (self._clip(rng)[None] for _ in range(self.batch))
+        frames = np.stack([to_frames(clip, self.crop, self.crop) for clip in clips])  # B T crop crop 3
+        return torch.from_numpy(frames).movedim(-1, 1)
 
     def _clip(self, rng: np.random.Generator) -> Tensor:
         from_photo = self.photos and rng.random() < self.photo_share
@@ -61,11 +64,6 @@ class Data(Dataset):
         if rng.random() < 0.06:
             clip = write_text(clip, rng)
         return disturb(clip, rng)
-
-
-def levels(clip: Tensor) -> Tensor:
-    """A clip [3, T, H, W] in [-1, 1] → uint8 [T, H, W, 3]."""
-    return (clip * 127.5 + 128).to(torch.uint8).movedim(0, -1).contiguous()  # half up, as video is made
 
 
 def on_device(batch: Tensor, device: str) -> Tensor:

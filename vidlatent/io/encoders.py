@@ -92,7 +92,7 @@ def _settings(codec: str, options: SinkOptions) -> dict[str, str]:
     crf = options.crf if options.crf is not None else _DEFAULT_CRF.get(codec)
     if crf is not None:
         settings["crf"] = f"{crf:g}"
-    preset = options.preset or _DEFAULT_PRESET.get(codec)
+    preset = options.preset if options.preset is not None else _DEFAULT_PRESET.get(codec)
     if preset is not None:
         settings["preset"] = preset
     return settings
