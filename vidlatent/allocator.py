@@ -16,7 +16,7 @@ import sys
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_ARENA_MAX = -3, -1, -8  # of mallopt(3)
 LARGE_BYTES = 1 << 18  # of a frame of 320x280; 4.6 MB of noise with four times as much, 0.3 with this
 WINDOW_BYTES = 32 << 20  # the most that glibc takes; a layer makes 13 MB of two frames of 854x480
-SPARE_BYTES = 16 << 20  # free memory at the heap's end that it may keep
+SPARE_BYTES = 128 << 20
 LARGE_PIXELS = 640 * 360  # pictures from here up: one window of theirs is 47 MB
 
 _taken_over: list[bool] = []  # not empty once the process has put its allocator into our hands

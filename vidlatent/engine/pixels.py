@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vidlatent.errors import BadInput
 from vidlatent.grid import Grid
@@ -22,9 +21,9 @@ def to_model(frames: Sequence[np.ndarray], grid: Grid, device: torch.device, dty
     full = FULL_SCALE.get(stack.dtype)
     if full is None:
         raise BadInput(f"frames are {stack.dtype}", "give uint8 or uint16")
-    pixels = torch.from_numpy(stack).to(device).to(torch.float32).mul_(2 / full).sub_(1)
-    video = pixels.movedim(-1, -4)
-    return pad_to_grid(video if video.dim() == 5 else video[None], grid).to(dtype)
+    video = torch.from_numpy(stack).to(device).movedim(-1, -4)
+    video = pad_to_grid(video if video.dim() == 5 else video[None], grid)  # while pixels are small still
+    return video.to(torch.float32).mul_(2 / full).sub_(1).to(dtype)
 
 
 def pad_to_grid(video: Tensor, grid: Grid) -> Tensor:
@@ -32,19 +31,22 @@ def pad_to_grid(video: Tensor, grid: Grid) -> Tensor:
     down, right = (grid.missing_pixels(side) for side in video.shape[-2:])
     if not down and not right:
         return video
-    flat = video.transpose(1, 2).flatten(0, 1)  # replicate padding wants four axes
-    padded = F.pad(flat, (0, right, 0, down), mode="replicate")
-    return padded.unflatten(0, (video.shape[0], -1)).transpose(1, 2)
+    batch, channels, frames, height, width = video.shape
+    padded = video.new_empty(batch, frames, height + down, width + right, channels).movedim(-1, 1)
+    padded[..., :height, :width] = video
+    padded[..., :height, width:] = video[..., -1:]
+    padded[..., height:, :] = padded[..., height - 1 : height, :]
+    return padded
 
 
 def to_frames(video: Tensor, height: int, width: int, dtype: np.dtype | type = np.uint8) -> np.ndarray:
     """Video [1, 3, T, H', W'], clamped to [-1, 1] → frames [T, height, width, 3], rounded half up."""
     full = FULL_SCALE[np.dtype(dtype)]
     cropped = video[0, :, :, :height, :width].permute(1, 2, 3, 0).float()
-    if torch.isnan(cropped).any():
+    levels = cropped.clamp(-1, 1).add_(1).mul_(full / 2).add_(0.5)
+    if levels.sum().isnan():  # nothing else than a NaN makes it one: the rest lies between 0 and `full`
         raise BadInput(
             "decoding gave NaN", "try --dtype fp32; if it stays, the latents or the weights are broken"
         )
-    levels = cropped.clamp(-1, 1).add(1).mul_(full / 2).add_(0.5).floor_()
     kind = torch.uint8 if full == 255 else torch.int32  # torch has no arithmetic on uint16
-    return levels.to(kind).contiguous().cpu().numpy().astype(dtype, copy=False)
+    return levels.to(kind).contiguous().cpu().numpy().astype(dtype, copy=False)  # rounds towards zero

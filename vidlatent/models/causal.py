@@ -1,6 +1,6 @@
 """The clip so far, as a causal network remembers it: the only stateful arithmetic in the house."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -64,23 +64,29 @@ class TimeState:
 
 
 def in_parts(
-    apply: Callable[[P, TimeState], Tensor], parts: Sequence[P], frames: int, state: TimeState
-) -> Tensor:
-    """What `apply` makes of each part of a clip, as one [B, C, frames, H, W]: the same in less memory.
+    apply: Callable[[P, TimeState], Tensor], parts: Sequence[P], state: TimeState
+) -> Iterator[Tensor]:
+    """What `apply` makes of each part of a clip, in turn.
 
     Several parts are several calls, so the state must carry between them whether or not the clip goes on.
     """
-    if len(parts) == 1:
-        return apply(parts[0], state)
-    more, whole, done = state.more, None, 0
+    more = state.more
     for i, part in enumerate(parts, start=1):
         state.more = more or i < len(parts)
-        made = apply(part, state)
+        yield apply(part, state)
+
+
+def joined(parts: Iterable[Tensor], frames: int) -> Tensor:
+    """Parts of a clip as one [B, C, frames, H, W], channels-last; they are taken one by one."""
+    whole, done = None, 0
+    for part in parts:
+        if part.shape[2] == frames:
+            return part
         if whole is None:
-            batch, channels, _, *sides = made.shape
-            whole = made.new_empty(batch, frames, *sides, channels).movedim(-1, 1)  # channels-last
-        whole[:, :, done : done + made.shape[2]] = made
-        done += made.shape[2]
+            batch, channels, _, *sides = part.shape
+            whole = part.new_empty(batch, frames, *sides, channels).movedim(-1, 1)
+        whole[:, :, done : done + part.shape[2]] = part
+        done += part.shape[2]
     return whole
 
 

@@ -18,14 +18,14 @@ from torch.nn import functional as F
 
 from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
+from vidlatent.models.arithmetic import quickest
 from vidlatent.models.base import Family, ModelSpec
-from vidlatent.models.causal import TimeState, in_parts
+from vidlatent.models.causal import TimeState, in_parts, joined
 from vidlatent.windows import Plan, TimeRule, even_tiles
 
 GRID = Grid(time=4, space=8)
 PATCH = 4  # side of a patch in pixels
 FOLD = GRID.space // PATCH  # patches a side that fold together into a latent position
-AT_ONCE = 2  # frames at 1/4 size that are encoded together: few stay in the cache of a CPU
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,20 @@ class PocketConfig:
         return cls(**{**known, "limits": tuple(known.get("limits", ()))})
 
 
+class Conv(nn.Conv2d):
+    """A convolution in the dtype of what it is given, whatever its weights are kept in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, h, w] → [N, C', h, w]."""
+        return F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype), padding=self.padding)
+
+
 class TimeBlock(nn.Module):
     """Residual block whose 3×3 kernel sees half of the channels now and the others a step of time ago."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.space = nn.Conv2d(channels, channels, 3, padding=1)
+        self.space = Conv(channels, channels, 3, padding=1)
         self.mix = nn.Conv2d(channels, channels, 1, bias=False)
         self.limit = math.inf  # where no norm holds activations, they may run away on odd pictures
 
@@ -64,14 +72,20 @@ class TimeBlock(nn.Module):
         if torch.is_grad_enabled():
             seen = fold_time(delayed(unfold_time(x, batch)))
             return x + self.mix(F.silu(self.space(seen)).clamp(max=self.limit))
-        y = F.silu(self.space(self.with_past(x, batch, state)), inplace=True).clamp_(max=self.limit)
-        pixels, seen = (each.movedim(1, -1).flatten(0, 2) for each in (x, y))  # views [B·t·h·w, C]
-        pixels.addmm_(seen, self.mix.weight.flatten(1).T)  # on a CPU twice as fast as to convolve and add
+        dtype = quickest(x.dtype, x.device)
+        seen = self.with_past(x, batch, state, dtype)
+        y = F.silu(self.space(seen), inplace=True).clamp_(max=self.limit)
+        pixels, spent, y = (each.movedim(1, -1).flatten(0, 2) for each in (x, seen, y))  # views [B·t·h·w, C]
+        mix = self.mix.weight.flatten(1).T.to(dtype)
+        if dtype == x.dtype:
+            pixels.addmm_(y, mix)  # on a CPU twice as fast as to convolve and add
+        else:
+            pixels.add_(torch.mm(y, mix, out=spent))
         return x
 
-    def with_past(self, x: Tensor, batch: int, state: TimeState) -> Tensor:
+    def with_past(self, x: Tensor, batch: int, state: TimeState, dtype: torch.dtype) -> Tensor:
         """What `delayed` says, of a clip that `state` continues: [B·t, C, h, w] → a copy of that shape."""
-        seen = torch.empty_like(x)
+        seen = torch.empty_like(x, dtype=dtype)
         whole, into = unfold_time(x, batch), unfold_time(seen, batch)
         half = x.shape[1] // 2
         late, past = whole[:, half:], state.recall(self)
@@ -106,15 +120,23 @@ class Encoder(nn.Module):
 
     def forward(self, video: Tensor, state: TimeState) -> Tensor:
         """[B, 3, T, H, W] → [B, C, t, H/8, W/8]."""
-        batch, _, frames, *_ = video.shape
-        at_once = frames if torch.is_grad_enabled() else AT_ONCE
-        x = in_parts(self.near_pixels, video.split(at_once, dim=2), frames, state)
-        x = state.extend(self.fold, x, kernel=GRID.time, stride=GRID.time)
-        groups = x.shape[2] // GRID.time  # what fills none stays in the state
-        x = self.fold(fold_cubes(x[:, :, : groups * GRID.time], GRID.time, FOLD))  # [B·t, width, h, w]
+        batch, whole = len(video), torch.is_grad_enabled()
+        first = 1 if state.begins(self) else 0  # so that every part completes a group
+        cuts = tuple(range(first, video.shape[2], GRID.time))
+        parts = [video] if whole else [part for part in video.tensor_split(cuts, dim=2) if part.shape[2]]
+        x = fold_time(torch.cat(list(in_parts(self.folded, parts, state)), dim=2))
         for block in self.blocks:
             x = block(x, batch, state)
         return unfold_time(self.head(x), batch)
+
+    def folded(self, video: Tensor, state: TimeState) -> Tensor:
+        """[B, 3, T, H, W] → the groups complete by then, [B, width, t, H/8, W/8]."""
+        batch, _, frames, *_ = video.shape
+        parts = [video] if torch.is_grad_enabled() else video.split(1, dim=2)  # one stays in a CPU's cache
+        x = joined(in_parts(self.near_pixels, parts, state), frames)
+        x = state.extend(self.fold, x, kernel=GRID.time, stride=GRID.time)
+        groups = x.shape[2] // GRID.time  # what fills none stays in the state
+        return unfold_time(self.fold(fold_cubes(x[:, :, : groups * GRID.time], GRID.time, FOLD)), batch)
 
     def near_pixels(self, video: Tensor, state: TimeState) -> Tensor:
         """[B, 3, T, H, W] → [B, stem, T, H/4, W/4]."""
@@ -148,9 +170,8 @@ class Decoder(nn.Module):
             return self.near_pixels(x[:, :, first:], state)
         x = unfold_time(x, batch)
         numbers = range(first, GRID.time * x.shape[2])
-        return in_parts(
-            lambda n, state: self.near_pixels(self.unfolded(x, n), state), numbers, len(numbers), state
-        )
+        pixels = in_parts(lambda n, state: self.near_pixels(self.unfolded(x, n), state), numbers, state)
+        return joined(pixels, len(numbers))
 
     def unfolded(self, x: Tensor, n: int) -> Tensor:
         """Frame `n` of groups [B, width, t, h, w] → [B, stem, 1, H/4, W/4]."""
@@ -228,7 +249,7 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
         family="pocket",
         grid=GRID,
         channels=shape.latent_channels,
-        plan=Plan(encode_time=TimeRule(16), decode_time=TimeRule(4)),
+        plan=Plan(encode_time=TimeRule(8), decode_time=TimeRule(4)),
         scale=tuple(config.get("scale", (1.0,))),
         shift=tuple(config.get("shift", (0.0,))),
         licence="Apache-2.0",
