@@ -1,6 +1,6 @@
 """The batch of a step: a function of the seed and the step's number alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from training.camera import load_photos, photo_clip, write_text
+from training.camera import load_photos, picture_clip, pyramid, write_text
+from training.charts import charts
 from training.footage import footage_clip, pack_footage
 from vidlatent.engine.pixels import to_frames
 
@@ -19,11 +20,14 @@ class Data(Dataset):
 
     bank: list[np.ndarray]  # segments of footage [T, H, W, 3]
     photos: list[list[Tensor]]  # photographs, as pyramids
+    charts: list[list[Tensor]]  # drawn pictures, likewise
     seed: int
     batch: int
     frames: int
     crop: int
     photo_share: float  # of clips that are camera moves over photographs
+    chart_share: float  # of clips that are camera moves over charts
+    still_share: float  # of clips that stand still
 
     @classmethod
     def of(cls, args) -> "Data":
@@ -31,12 +35,15 @@ class Data(Dataset):
         bank = pack_footage(args.data, args.cache, args.segments)
         return cls(
             bank,
-            load_photos(args.data, args.seed),
+            load_photos(args.data),
+            [pyramid(chart) for chart in charts(args.seed)],
             args.seed,
             args.batch,
             args.frames,
             args.crop,
             args.photo_share,
+            args.chart_share,
+            args.still_share,
         )
 
     def batches(self, start: int, stop: int, workers: int) -> Iterator[Tensor]:
@@ -52,18 +59,25 @@ class Data(Dataset):
         return torch.from_numpy(frames).movedim(-1, 1)
 
     def _clip(self, rng: np.random.Generator) -> Tensor:
-        from_photo = self.photos and rng.random() < self.photo_share
-        draw, source = (photo_clip, self.photos) if from_photo else (footage_clip, self.bank)
+        draw, source = self._kind(rng.random())
         clip = draw(source, self.frames, self.crop, rng)
         if rng.random() < 0.05:  # a cut
             at = rng.integers(1, self.frames)
             other = footage_clip(self.bank, self.frames, self.crop, rng)
             clip = torch.cat([clip[:, :at], other[:, at:]], dim=1)
-        if rng.random() < 0.06:  # a still
+        if rng.random() < self.still_share:
             clip = clip[:, :1].expand_as(clip)
         if rng.random() < 0.06:
             clip = write_text(clip, rng)
         return disturb(clip, rng)
+
+    def _kind(self, dice: float) -> tuple[Callable[..., Tensor], list]:
+        """What a clip is made of, and how, for a number in [0, 1)."""
+        if dice < self.chart_share:
+            return picture_clip, self.charts
+        if self.photos and dice < self.chart_share + self.photo_share:
+            return picture_clip, self.photos
+        return footage_clip, self.bank
 
 
 def on_device(batch: Tensor, device: str) -> Tensor:

@@ -1,6 +1,5 @@
 """Camera moves over pictures: pan, zoom and rotation, parallax of two of them, and text on top."""
 
-from itertools import chain
 from pathlib import Path
 
 import av
@@ -10,17 +9,15 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.charts import charts
-
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 LEVELS = 3
 GLYPHS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?-+/()      "
 
 
-def load_photos(data: Path, seed: int) -> list[list[Tensor]]:
-    """Every photograph, and drawn charts, as pyramids of images [3, H, W] in [-1, 1]."""
-    photos = (read_photo(path) for path in sorted(data.rglob("*")) if path.suffix.lower() in SUFFIXES)
-    return [pyramid(picture) for picture in chain(photos, charts(seed))]
+def load_photos(data: Path) -> list[list[Tensor]]:
+    """Every photograph under a folder, as a pyramid of images [3, H, W] in [-1, 1]."""
+    paths = (path for path in sorted(data.rglob("*")) if path.suffix.lower() in SUFFIXES)
+    return [pyramid(read_photo(path)) for path in paths]
 
 
 def read_photo(path: Path) -> np.ndarray:
@@ -37,18 +34,18 @@ def pyramid(picture: np.ndarray) -> list[Tensor]:
     return levels
 
 
-def photo_clip(photos: list[list[Tensor]], frames: int, crop: int, rng: np.random.Generator) -> Tensor:
-    """A camera move [3, T, crop, crop] over a photograph; at times one moves before another."""
-    clip = camera_move(photos, frames, crop, rng)
+def picture_clip(pictures: list[list[Tensor]], frames: int, crop: int, rng: np.random.Generator) -> Tensor:
+    """A camera move [3, T, crop, crop] over a picture; at times one moves before another."""
+    clip = camera_move(pictures, frames, crop, rng)
     if rng.random() < 0.25:
         mask = moving_mask(frames, crop, rng)
-        clip = clip * (1 - mask) + camera_move(photos, frames, crop, rng) * mask
+        clip = clip * (1 - mask) + camera_move(pictures, frames, crop, rng) * mask
     return clip
 
 
-def camera_move(photos: list[list[Tensor]], frames: int, crop: int, rng: np.random.Generator) -> Tensor:
-    """Pan, zoom and rotation over a photograph, or none of them, [3, T, crop, crop]."""
-    image = photos[rng.integers(len(photos))][rng.integers(LEVELS)]
+def camera_move(pictures: list[list[Tensor]], frames: int, crop: int, rng: np.random.Generator) -> Tensor:
+    """Pan, zoom and rotation over a picture, or none of them, [3, T, crop, crop]."""
+    image = pictures[rng.integers(len(pictures))][rng.integers(LEVELS)]
     height, width = image.shape[-2:]
     still = rng.random() < 0.15
     speed = np.zeros(2) if still else rng.normal(0, 1.5, 2)

@@ -44,6 +44,7 @@ class Objective:
 
     seed: int
     time_weight: float
+    still_weight: float
     scale_weight: float
     log_weight: float
     eyes: tuple[Eye, ...]
@@ -58,7 +59,7 @@ class Objective:
         if args.alex_weight:
             alex = asset("lpips_alex.npz")
             eyes.append(Eye.of(ALEX, alex, args.alex_weight, args.alex_frames, args.device))
-        weights = args.time_weight, args.scale_weight, args.log_weight
+        weights = args.time_weight, args.still_weight, args.scale_weight, args.log_weight
         return cls(args.seed, *weights, tuple(eyes), args.bf16)
 
     def chance(self, model: PocketVAE, video: Tensor, step: int) -> tuple[Tensor, ...]:
@@ -91,6 +92,7 @@ class Loss(nn.Module):
             loss = charbonnier(out, video) + 0.5 * mse
             loss = loss + 0.1 * (steps(out, video, -1) + steps(out, video, -2))
             loss = loss + o.time_weight * steps(out, video, -3)
+            loss = loss + o.still_weight * shimmer(out, video)
             loss = loss + o.log_weight * log_error(out, video)
             loss = loss + o.scale_weight * z.float().square().mean()
             for eye, at in zip(o.eyes, seen, strict=True):
@@ -124,6 +126,13 @@ def unit(x: Tensor) -> Tensor:
 def steps(x: Tensor, y: Tensor, dim: int) -> Tensor:
     """Charbonnier distance of first differences along `dim`: edges in space, flicker in time."""
     return charbonnier(x.diff(dim=dim), y.diff(dim=dim))
+
+
+def shimmer(x: Tensor, y: Tensor) -> Tensor:
+    """How much clips [B, C, T, H, W] of `x` move where those of `y` stand still, in the mean over all."""
+    still = (y.diff(dim=2) == 0).flatten(1).all(dim=1)
+    moved = torch.sqrt(x.diff(dim=2).square() + 1e-6).mean(dim=(1, 2, 3, 4))
+    return (moved * still).mean()
 
 
 def log_error(x: Tensor, y: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     data = Data.of(args)
-    print(f"{len(data.bank)} segments, {len(data.photos)} photographs and charts", flush=True)
+    print(f"{len(data.bank)} segments, {len(data.photos)} photographs, {len(data.charts)} charts", flush=True)
     trainer = beginner(data, args)
     trainer.restore(args.out / "checkpoint.pt")
     for rows in stretches(trainer, data, args):
