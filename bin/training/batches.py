@@ -80,11 +80,6 @@ class Data(Dataset):
         return footage_clip, self.bank
 
 
-def on_device(batch: Tensor, device: str) -> Tensor:
-    """A batch of uint8 pixels → video in [-1, 1] on a device, laid out as before."""
-    return batch.to(device, non_blocking=True).float().div_(127.5).sub_(1)
-
-
 def disturb(clip: Tensor, rng: np.random.Generator) -> Tensor:
     """Flips, fades, exposure and sensor noise, each at times."""
     if rng.random() < 0.5:

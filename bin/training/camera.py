@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidlatent.engine.pixels import to_floats
+
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 LEVELS = 3
 GLYPHS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?-+/()      "
@@ -28,7 +30,7 @@ def read_photo(path: Path) -> np.ndarray:
 
 def pyramid(picture: np.ndarray) -> list[Tensor]:
     """[H, W, 3] uint8 → the image [3, H, W] in [-1, 1], half precision, and its halves."""
-    levels = [torch.from_numpy(picture).permute(2, 0, 1).half() / 127.5 - 1]
+    levels = [to_floats(torch.from_numpy(picture)).permute(2, 0, 1).half()]
     while len(levels) < LEVELS:
         levels.append(F.avg_pool2d(levels[-1][None].float(), 2)[0].half())
     return levels

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.footage import pack_footage
+from vidlatent.engine.pixels import to_floats
 from vidlatent.models.causal import TimeState
 from vidlatent.models.pocket_vae import PocketVAE, TimeBlock, spec_of
 
@@ -64,7 +65,7 @@ def footage(args: argparse.Namespace) -> Iterator[Tensor]:
     for segment in pack_footage(args.data, args.cache, args.segments)[::2]:
         frames, rows, columns = len(segment[:17]) // 4 * 4 + 1, *(s // 8 * 8 for s in segment.shape[1:3])
         cut = torch.from_numpy(segment[:frames, : min(rows, 256), : min(columns, 256)].copy())
-        yield cut.permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+        yield to_floats(cut).permute(3, 0, 1, 2)[None]
 
 
 def correlations(z: Tensor) -> dict[str, object]:

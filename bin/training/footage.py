@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidlatent.engine.pixels import to_floats
+
 SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".264", ".h265", ".m2v", ".mts"}
 SEGMENT_FRAMES = 40
 
@@ -68,7 +70,7 @@ def footage_clip(bank: list[np.ndarray], frames: int, crop: int, rng: np.random.
     cut = segment[start : start + step * (frames - 1) + 1 : step, y : y + side, x : x + side]
     if rng.random() < 0.5:
         cut = cut[::-1]
-    clip = torch.from_numpy(np.ascontiguousarray(cut)).permute(3, 0, 1, 2).float() / 127.5 - 1
+    clip = to_floats(torch.from_numpy(np.ascontiguousarray(cut))).permute(3, 0, 1, 2)
     if halve:
         clip = F.avg_pool2d(clip, 2)
     later, down, right = frames - clip.shape[1], crop - clip.shape[2], crop - clip.shape[3]

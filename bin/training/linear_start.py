@@ -9,8 +9,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from training.batches import Data, on_device
+from training.batches import Data
 from training.layout import channels_last
+from vidlatent.engine.pixels import to_floats
 from vidlatent.models.pocket_vae import GRID, PATCH, PocketVAE, fold_cubes, spec_of
 
 BRANCH = 0.03  # what is left of a residual branch's last weights at the start
@@ -21,9 +22,8 @@ def linear_start(data: Data, config: Mapping[str, object], batches: int) -> Pock
     """A fresh network of a config, its components fitted to so many batches."""
     torch.manual_seed(data.seed)
     model = PocketVAE(spec_of(config))
-    vectors, deviations = principal_components(
-        on_device(torch.cat([data[-1 - n] for n in range(batches)]), "cpu")
-    )
+    video = to_floats(torch.cat([data[-1 - n] for n in range(batches)]))
+    vectors, deviations = principal_components(video)
     with torch.no_grad():
         for name, p in model.named_parameters():
             if name.endswith("mix.weight"):

@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training.batches import Data, on_device
+from training.batches import Data
 from training.grow import grown
 from training.linear_start import linear_start
 from training.objective import Loss, Objective
 from training.optimise import Muon
+from vidlatent.engine.pixels import to_floats
 from vidlatent.models.pocket_vae import PocketVAE
 
 
@@ -33,7 +34,7 @@ class Trainer:
         """One step on a batch uint8 [B, 3, T, H, W]; its loss and mean squared error."""
         for group in (group for o in self.optimisers for group in o.param_groups):
             group["lr"] = group["peak"] * schedule(self.step, args)
-        video = on_device(batch, args.device)
+        video = to_floats(batch.to(args.device, non_blocking=True))
         given = video, *self.objective.chance(self.model, video, self.step)
         if self.loss is None:
             self.loss = recorded(Loss(self.model, self.objective), given)

@@ -18,12 +18,17 @@ def to_model(frames: Sequence[np.ndarray], grid: Grid, device: torch.device, dty
     Frames [B, H, W, 3], of B clips side by side, give [B, 3, T, H', W'].
     """
     stack = np.stack(frames, axis=-4)  # (B) T H W 3: channels-last in memory, and stays so
-    full = FULL_SCALE.get(stack.dtype)
-    if full is None:
+    if stack.dtype not in FULL_SCALE:
         raise BadInput(f"frames are {stack.dtype}", "give uint8 or uint16")
     video = torch.from_numpy(stack).to(device).movedim(-1, -4)
     video = pad_to_grid(video if video.dim() == 5 else video[None], grid)  # while pixels are small still
-    return video.to(torch.float32).mul_(2 / full).sub_(1).to(dtype)
+    return to_floats(video).to(dtype)
+
+
+def to_floats(pixels: Tensor) -> Tensor:
+    """Pixels of any shape, uint8 or uint16 → float32 in [-1, 1], laid out as they were."""
+    full = 255 if pixels.dtype == torch.uint8 else 65535
+    return pixels.to(torch.float32).mul_(2 / full).sub_(1)
 
 
 def pad_to_grid(video: Tensor, grid: Grid) -> Tensor:
