@@ -6,8 +6,8 @@ although nothing is held. A fixed size keeps it flat, if frames are above it as 
 on the heap is small change. One heap for all threads, too: frames are made in one and freed in another.
 
 But a mapped block has fresh pages, and where pictures are large those cost a light network a third of its
-time. There what layers near the pixels make of a frame or two stays on the heap, and only windows are mapped:
-the holes add up to less than one window of such pictures.
+time. There what layers make of a frame, or of a group of four, stays on the heap, which keeps some of what is
+free; only windows of the largest pictures are mapped. The holes add up to less than one window.
 """
 
 import ctypes
@@ -15,9 +15,9 @@ import sys
 
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_ARENA_MAX = -3, -1, -8  # of mallopt(3)
 LARGE_BYTES = 1 << 18  # of a frame of 320x280; 4.6 MB of noise with four times as much, 0.3 with this
-WINDOW_BYTES = 32 << 20  # the most that glibc takes; a layer makes 13 MB of two frames of 854x480
-SPARE_BYTES = 128 << 20
-LARGE_PIXELS = 640 * 360  # pictures from here up: one window of theirs is 47 MB
+WINDOW_BYTES = 32 << 20  # the most that glibc takes; a layer makes 33.2 MB of a frame of 1920x1080
+SPARE_BYTES = 128 << 20  # free memory at the heap's end that it may keep: a layer's blocks of a 1080p frame
+LARGE_PIXELS = 640 * 360  # pictures from here up: one window of theirs is 25 MB
 
 _taken_over: list[bool] = []  # not empty once the process has put its allocator into our hands
 

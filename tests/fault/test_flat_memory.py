@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from vidlatent.models.pocket_vae import PocketVAE, spec_of
 
 SHORT, LONG = 65, 2049
-WINDOW_BYTES_PER_PX = 17 * 3 * 4  # one window of frames as the network sees it, float32
+WINDOW_BYTES_PER_PX = 9 * 3 * 4  # one window of frames as the network sees it, float32
 
 NARROW = {"_class_name": "PocketVAE", "stem": 8, "width": 16, "encoder_blocks": 2, "decoder_blocks": 2}
 MAIN = """
