@@ -1,4 +1,4 @@
-"""From checkpoint to asset: fp16 weights, latent statistics over the footage, the log and its curve."""
+"""From checkpoints to an asset: fp16 weights, latent statistics over the footage, the log and its curve."""
 
 import argparse
 import json
@@ -20,8 +20,11 @@ LEEWAY = 1.25  # what an activation may grow to beyond the largest that footage 
 
 def export(args: argparse.Namespace) -> None:
     """Write config.json, model.safetensors, log.jsonl and loss.svg into --to; print the statistics."""
-    held = torch.load(args.out / "checkpoint.pt", weights_only=True, map_location="cpu")
-    weights = {key: value.half().contiguous() for key, value in held["average"].items()}
+    held, *others = (
+        torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
+        for run in (args.out, *args.also)
+    )
+    weights = {key: value.half() for key, value in mean_of([held, *others]).items()}
     model = PocketVAE(spec_of(held["config"]))
     model.load_state_dict({key: value.float() for key, value in weights.items()})
     z, largest = seen_on_footage(model.to(args.device), args)
@@ -38,6 +41,12 @@ def export(args: argparse.Namespace) -> None:
     save_file(weights, args.to / "model.safetensors", metadata=told)
     draw_log(args.out / "log.jsonl", args.to)
     print(json.dumps({"steps": held["step"], **correlations(z)}))
+
+
+def mean_of(checkpoints: list[dict]) -> dict[str, Tensor]:
+    """The mean of several runs' averaged weights; runs that began at one model and did not go far agree."""
+    averages = [held["average"] for held in checkpoints]
+    return {key: torch.stack([each[key] for each in averages]).mean(dim=0) for key in averages[0]}
 
 
 @torch.inference_mode()
