@@ -20,11 +20,9 @@ LEEWAY = 1.25  # what an activation may grow to beyond the largest that footage 
 
 def export(args: argparse.Namespace) -> None:
     """Write config.json, model.safetensors, log.jsonl and loss.svg into --to; print the statistics."""
-    held, *others = (
-        torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
-        for run in (args.out, *args.also)
-    )
-    weights = {key: value.half() for key, value in mean_of([held, *others]).items()}
+    paths = [run / "checkpoint.pt" for run in (args.out, *args.also)]
+    runs = [torch.load(path, weights_only=True, map_location="cpu") for path in paths]
+    held, weights = runs[0], {key: value.half() for key, value in mean_of(runs).items()}
     model = PocketVAE(spec_of(held["config"]))
     model.load_state_dict({key: value.float() for key, value in weights.items()})
     z, largest = seen_on_footage(model.to(args.device), args)

@@ -27,8 +27,7 @@ def to_model(frames: Sequence[np.ndarray], grid: Grid, device: torch.device, dty
 
 def to_floats(pixels: Tensor) -> Tensor:
     """Pixels of any shape, uint8 or uint16 → float32 in [-1, 1], laid out as they were."""
-    full = 255 if pixels.dtype == torch.uint8 else 65535
-    return pixels.to(torch.float32).mul_(2 / full).sub_(1)
+    return pixels.to(torch.float32).mul_(2 / torch.iinfo(pixels.dtype).max).sub_(1)
 
 
 def pad_to_grid(video: Tensor, grid: Grid) -> Tensor:

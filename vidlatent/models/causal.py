@@ -30,11 +30,11 @@ class TimeState:
         past = self.recall(layer)
         if past is None:
             past = x[:, :, :1].expand(-1, -1, kernel - 1, -1, -1)
-        joined = torch.cat([laid_out_like(x, past), x], dim=2) if past.shape[2] else x
+        known = torch.cat([laid_out_like(x, past), x], dim=2) if past.shape[2] else x
         if self.more:
-            outputs = max(0, (joined.shape[2] - kernel) // stride + 1)
-            self.remember(layer, joined[:, :, outputs * stride :])
-        return joined
+            outputs = max(0, (known.shape[2] - kernel) // stride + 1)
+            self.remember(layer, known[:, :, outputs * stride :])
+        return known
 
     def recall(self, layer: nn.Module) -> Tensor | None:
         """Take what `layer` remembered; None at the start of a clip."""
