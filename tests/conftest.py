@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / "shared"
+from helpers.paths import SAMPLE, SHARED
 
 
 def pytest_addoption(parser):
@@ -34,7 +32,7 @@ def two_threads():
 
 @pytest.fixture(scope="session")
 def sample() -> Path:
-    return ROOT / "assets" / "sample.mp4"
+    return SAMPLE
 
 
 @pytest.fixture(scope="session")

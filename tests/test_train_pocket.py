@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.paths import ROOT
 from PIL import Image
 from safetensors.torch import load_file
 
 import vidlatent
 
-ROOT = Path(__file__).parents[1]
 SMALL = [
     *("--steps", "60", "--cooldown", "30", "--log-every", "20"),
     *("--crop", "32", "--frames", "5", "--ema", "0.9"),

@@ -15,12 +15,12 @@ _HOMES = {
     "EncodeOptions": "vidlatent.jobs.encode",
     "decode": "vidlatent.jobs.decode",
     "DecodeOptions": "vidlatent.jobs.decode",
-    "open_video": "vidlatent.io.video_source",
-    "ReadOptions": "vidlatent.io.video_source",
-    "open_latent": "vidlatent.io.latent_file",
-    "LatentDataset": "vidlatent.jobs.dataset",
-    "LatentStream": "vidlatent.jobs.dataset",
-    "BucketSampler": "vidlatent.jobs.dataset",
+    "open_video": "vidlatent.io.read.source",
+    "ReadOptions": "vidlatent.io.read.source",
+    "open_latent": "vidlatent.io.latent.file",
+    "LatentDataset": "vidlatent.jobs.readback.dataset",
+    "LatentStream": "vidlatent.jobs.readback.dataset",
+    "BucketSampler": "vidlatent.jobs.readback.dataset",
     "Posterior": "vidlatent.models.base",
     "VidlatentError": "vidlatent.errors",
 }
@@ -30,7 +30,7 @@ __all__ = ["__version__", *_HOMES]
 def __getattr__(name: str) -> object:
     """Public names come from where they live when they are first asked for: importing costs nothing."""
     if name == "__version__":
-        return import_module("vidlatent.io.latent_header").our_version()
+        return import_module("vidlatent.io.latent.header").our_version()
     if name not in _HOMES:
         raise AttributeError(f"module 'vidlatent' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -19,12 +19,12 @@ import torch
 
 from vidlatent.engine.load import load_model
 from vidlatent.engine.model import Model
-from vidlatent.io.video_source import ReadOptions, open_video
-from vidlatent.jobs.cache.messages import Read
+from vidlatent.io.read.source import ReadOptions, open_video
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.run import RunOptions, default_workers, run
-from vidlatent.jobs.cache.workers import Readers
-from vidlatent.jobs.machine import machine
+from vidlatent.jobs.measure.machine import machine
+from vidlatent.jobs.reading.messages import Read
+from vidlatent.jobs.reading.workers import Readers
 
 SAMPLE = Path(__file__).resolve().parents[2] / "assets" / "sample.mp4"
 QUEUE_BYTES = 512 << 20

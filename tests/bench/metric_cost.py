@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 from statistics import median
 
-from vidlatent.jobs.bench import bench
-from vidlatent.jobs.bench_options import BenchOptions, load_subjects
-from vidlatent.jobs.clip import Clip
-from vidlatent.jobs.machine import machine
-from vidlatent.jobs.roundtrip import Subject
-from vidlatent.jobs.score import Scoreboard
+from vidlatent.jobs.measure.bench import bench
+from vidlatent.jobs.measure.bench_options import BenchOptions, load_subjects
+from vidlatent.jobs.measure.clip import Clip
+from vidlatent.jobs.measure.machine import machine
+from vidlatent.jobs.measure.roundtrip import Subject
+from vidlatent.jobs.measure.score import Scoreboard
 
 SAMPLE = Path(__file__).resolve().parents[2] / "assets" / "sample.mp4"
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from vidlatent.io.video_source import open_video
+from vidlatent.io.read.source import open_video
 
 FRAMES = 60
 SIZE = (1920, 1080)

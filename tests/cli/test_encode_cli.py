@@ -9,14 +9,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from helpers.paths import MEDIA
 
 from vidlatent.cli import app
-from vidlatent.io.video_source import ReadOptions, open_video
+from vidlatent.io.read.source import ReadOptions, open_video
 
-MEDIA = Path(__file__).parents[1] / "media"
 SUICIDE = """
 import os, signal
-from vidlatent.io.libav_source import LibavSource
+from vidlatent.io.read.libav import LibavSource
 
 def frames(self, read=LibavSource.frames):
     for number, frame in enumerate(read(self)):

@@ -1,19 +1,14 @@
 """Memory does not grow with the number of clips, and keeps within --max-memory: all processes together."""
 
-import importlib.util
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+from helpers import cache_clips as clips
 
 from vidlatent.engine.load import load_model
 from vidlatent.jobs.cache.run import RunOptions, run
-
-_HELPERS = Path(__file__).parents[1] / "jobs" / "cache" / "clips.py"
-_spec = importlib.util.spec_from_file_location("cache_clips", _HELPERS)
-clips = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(clips)
 
 CLIPS = 1000
 WARM = 200  # clips until pools, caches and allocators are full

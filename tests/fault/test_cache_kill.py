@@ -1,6 +1,5 @@
 """Killed at any moment and run again, a cache is byte for byte what an undisturbed run gives."""
 
-import importlib.util
 import random
 import subprocess
 import sys
@@ -9,14 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers import cache_clips as clips
 
 from vidlatent.jobs.cache.manifest import open_manifest
 from vidlatent.jobs.cache.shards import Sharding
-
-_HELPERS = Path(__file__).parents[1] / "jobs" / "cache" / "clips.py"
-_spec = importlib.util.spec_from_file_location("cache_clips", _HELPERS)
-clips = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(clips)
 
 CLIPS = 6
 SECONDS = 60

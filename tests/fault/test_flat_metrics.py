@@ -14,8 +14,8 @@ import sys
 import imageio_ffmpeg, numpy as np, torch
 from vidlatent.allocator import map_large_blocks
 from vidlatent.engine.runtime import peak_host_bytes
-from vidlatent.jobs.score import Scoreboard
-from vidlatent.jobs.witness import Witness
+from vidlatent.jobs.measure.score import Scoreboard
+from vidlatent.jobs.measure.witness import Witness
 from vidlatent.metrics.table import make_metrics
 map_large_blocks()
 torch.set_num_threads(2)

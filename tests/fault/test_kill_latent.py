@@ -16,8 +16,8 @@ from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile
 from vidlatent.files import partial_path
 from vidlatent.grid import Grid
-from vidlatent.io.latent_file import LatentWriter, open_latent
-from vidlatent.io.latent_header import LatentHeader, Source
+from vidlatent.io.latent.file import LatentWriter, open_latent
+from vidlatent.io.latent.header import LatentHeader, Source
 from vidlatent.windows import Plan, TimeRule
 
 

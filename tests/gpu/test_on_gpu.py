@@ -2,10 +2,10 @@
 
 from itertools import cycle, islice
 
-import cases
 import numpy as np
 import pytest
 import torch
+from helpers import cases
 
 import vidlatent
 from vidlatent.engine.runtime import peak_device_bytes

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vidlatent.engine.load import load_model
-from vidlatent.io.image_sink import image
-from vidlatent.jobs.roundtrip import Subject
+from vidlatent.io.write.images import image
+from vidlatent.jobs.measure.roundtrip import Subject
 
 
 @pytest.fixture(scope="session")

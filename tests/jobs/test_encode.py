@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from vidlatent.errors import OutOfResources
-from vidlatent.io.latent_writer import LatentWriter
+from vidlatent.io.latent.writer import LatentWriter
 from vidlatent.jobs.encode import encode, load_model, open_video
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vidlatent.errors import UsageError
-from vidlatent.io.video_source import ReadOptions
+from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.encode import EncodeOptions, encode
 from vidlatent.jobs.inspect import inspect
 

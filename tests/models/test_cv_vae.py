@@ -3,9 +3,9 @@
 import csv
 from types import SimpleNamespace
 
-import cases
 import pytest
 import torch
+from helpers import cases
 from torch.nn import functional as F
 
 from vidlatent.errors import BadWeights, UsageError

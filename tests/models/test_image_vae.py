@@ -3,9 +3,9 @@
 import csv
 from pathlib import Path
 
-import cases
 import pytest
 import torch
+from helpers import cases
 from safetensors.torch import load_file, save_file
 
 import vidlatent

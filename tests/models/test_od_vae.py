@@ -5,9 +5,9 @@ import json
 import math
 from pathlib import Path
 
-import cases
 import pytest
 import torch
+from helpers import cases
 from safetensors.torch import load_file
 
 import vidlatent

@@ -1,17 +1,16 @@
 """What the bundled weights must do to pictures, on the sample clip."""
 
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.paths import SAMPLE
 
 import vidlatent
 from vidlatent.engine.pixels import to_frames
 from vidlatent.metrics.psnr import Psnr
 
-SAMPLE = Path(__file__).parents[2] / "assets" / "sample.mp4"
 FRAMES = 9
 LEVEL = 1 / 255
 

@@ -4,9 +4,9 @@ import csv
 import random
 from itertools import pairwise
 
-import cases
 import pytest
 import torch
+from helpers import cases
 
 from vidlatent.errors import BadWeights
 from vidlatent.models.causal import TimeState

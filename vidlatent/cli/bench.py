@@ -9,7 +9,7 @@ from vidlatent.cli import measuring as m
 from vidlatent.cli import options as o
 from vidlatent.cli.console import bar
 from vidlatent.errors import UsageError
-from vidlatent.jobs.metric_help import METRIC_HELP
+from vidlatent.jobs.measure.metric_help import METRIC_HELP
 
 EPILOG = f"{METRIC_HELP}\n\nExample: vidlatent bench clip.mp4 --codec x264,svtav1 --report bench.html"
 PICTURES = 4  # rows whose worst frames an HTML report shows
@@ -59,10 +59,10 @@ def command(  # noqa: PLR0913  every flag is a parameter
     as_json: o.JsonOption = False,
 ) -> int:
     """Measure models, and codecs beside them: quality, speed, memory, size."""
-    from vidlatent.jobs.bench import bench
-    from vidlatent.jobs.bench_options import BenchOptions, Loading, expand, load_subjects
-    from vidlatent.jobs.protocols import protocol_named
-    from vidlatent.jobs.report import check_targets
+    from vidlatent.jobs.measure.bench import bench
+    from vidlatent.jobs.measure.bench_options import BenchOptions, Loading, expand, load_subjects
+    from vidlatent.jobs.measure.protocols import protocol_named
+    from vidlatent.jobs.report.files import check_targets
 
     check_targets(report or [], force)
     wishes = BenchOptions(

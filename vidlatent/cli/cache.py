@@ -287,8 +287,8 @@ def export(  # noqa: PLR0913  every flag is a parameter
     shard_size: Annotated[str, typer.Option("--shard-size", help="Of webdataset and safetensors.")] = "1G",
 ) -> int:
     """Write a cache in the layout of another tool, or into shards."""
-    from vidlatent.jobs.cache.export import ExportOptions
-    from vidlatent.jobs.cache.export import export as written
+    from vidlatent.jobs.exchange.export import ExportOptions
+    from vidlatent.jobs.exchange.export import export as written
 
     options = ExportOptions(space, architecture, recipe, o.nbytes(shard_size))
     files = 0

@@ -7,7 +7,7 @@ import typer
 from vidlatent.cli import measuring as m
 from vidlatent.cli import options as o
 from vidlatent.cli.console import bar
-from vidlatent.jobs.metric_help import METRIC_HELP
+from vidlatent.jobs.measure.metric_help import METRIC_HELP
 
 EPILOG = f"{METRIC_HELP}\n\nExample: vidlatent compare original.mp4 decoded.mp4 --metrics psnr,ssim,lpips"
 
@@ -33,8 +33,8 @@ def command(  # noqa: PLR0913  every flag is a parameter
     as_json: o.JsonOption = False,
 ) -> int:
     """Compare two videos frame by frame, aligned by their times."""
-    from vidlatent.jobs.compare import CompareOptions, compare
-    from vidlatent.jobs.report import check_targets
+    from vidlatent.jobs.measure.compare import CompareOptions, compare
+    from vidlatent.jobs.report.files import check_targets
 
     check_targets(report or [], force)
     wishes = CompareOptions(

@@ -9,8 +9,8 @@ from vidlatent.cli import options as o
 from vidlatent.cli.console import notice, print_json, say
 
 if TYPE_CHECKING:
-    from vidlatent.jobs.compat import CompatReport
-    from vidlatent.jobs.likeness import Likeness
+    from vidlatent.jobs.measure.compat import CompatReport
+    from vidlatent.jobs.measure.likeness import Likeness
 
 EPILOG = "Example: vidlatent compat --video-vae cv-vae-sd2.1 --image-vae sd-vae/ clip.mp4 --picture out.png"
 
@@ -44,7 +44,7 @@ def command(  # noqa: PLR0913  every flag is a parameter
 ) -> int:
     """Measure whether an image VAE understands the latents of a video VAE."""
     from vidlatent.files import refuse_existing
-    from vidlatent.jobs.compat import CompatOptions, compat, load_pair, write_picture
+    from vidlatent.jobs.measure.compat import CompatOptions, compat, load_pair, write_picture
 
     if picture:
         refuse_existing(picture, force)

@@ -65,7 +65,7 @@ def command(  # noqa: PLR0913  every flag is a parameter
 ) -> int:
     """Encode videos into .latent files."""
     from vidlatent.jobs.encode import EncodeOptions, encode, load_model, open_video
-    from vidlatent.jobs.isolated import IsolatedReader
+    from vidlatent.jobs.reading.isolated import IsolatedReader
 
     read = o.reading(
         start,

@@ -11,8 +11,8 @@ from vidlatent.errors import UsageError
 if TYPE_CHECKING:
     import rich.table
 
-    from vidlatent.jobs.report_tables import Table
-    from vidlatent.jobs.results import Report
+    from vidlatent.jobs.measure.results import Report
+    from vidlatent.jobs.report.tables import Table
 
 MetricsOption = Annotated[str, typer.Option("--metrics", help="Comma-separated; see the list below.")]
 FileOption = Annotated[
@@ -45,9 +45,9 @@ def words(text: str) -> tuple[str, ...]:
 
 def conclude(report: "Report", targets: list[Path], force: bool, as_json: bool) -> int:
     """Write the reports, show the tables (or the JSON document), and tell the exit code."""
-    from vidlatent.jobs.report import write_report
-    from vidlatent.jobs.report_json import report_to_json
-    from vidlatent.jobs.report_tables import notes
+    from vidlatent.jobs.measure.document import report_to_json
+    from vidlatent.jobs.report.files import write_report
+    from vidlatent.jobs.report.tables import notes
 
     for path in targets:
         write_report(report, path, force)
@@ -62,7 +62,7 @@ def show(report: "Report") -> None:
     from rich.measure import Measurement
 
     from vidlatent.cli.tables import table_console
-    from vidlatent.jobs.report_tables import tables
+    from vidlatent.jobs.report.tables import tables
 
     console = table_console()
     for table in tables(report):

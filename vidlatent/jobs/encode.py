@@ -17,10 +17,10 @@ from vidlatent.engine.memory import settle
 from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError
 from vidlatent.files import partial_path, refuse_existing, sha256_file
-from vidlatent.io.audio import copy_audio
-from vidlatent.io.latent_file import LatentWriter
-from vidlatent.io.latent_header import POSTERIORS, LatentHeader, Pad, Source
-from vidlatent.io.video_source import Frame, RawFrames, ReadOptions, VideoSource, open_video, reading
+from vidlatent.io.latent.file import LatentWriter
+from vidlatent.io.latent.header import POSTERIORS, LatentHeader, Pad, Source
+from vidlatent.io.read.source import Frame, RawFrames, ReadOptions, VideoSource, open_video, reading
+from vidlatent.io.sound.copy import copy_audio
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.models.base import Posterior
 from vidlatent.prefetch import prefetch

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from helpers import cache_clips as clips
 
 from vidlatent.cli import app
 from vidlatent.jobs.cache.claims import Claim
@@ -33,14 +34,14 @@ def vidlatent(capsys):
 
 
 @pytest.fixture
-def videos(tmp_path, clips) -> Path:
+def videos(tmp_path) -> Path:
     return clips.write_clips(tmp_path / "videos", 2)
 
 
 TOY = ("-m", "toy", "--device", "cpu", "--workers", 1)
 
 
-def test_the_verb_may_be_left_out(vidlatent, videos, tmp_path, clips):
+def test_the_verb_may_be_left_out(vidlatent, videos, tmp_path):
     result = vidlatent("cache", videos, "-o", tmp_path / "cache", *TOY, "--json")
     assert result.code == 0 and json.loads(result.out)["done"] == 2
     assert "2 made, 0 there already" in result.err
@@ -59,7 +60,7 @@ def test_failures_decide_over_the_exit_code(vidlatent, videos, tmp_path):
     assert (facts["clips"], facts["done"], facts["failed"], facts["entries"]) == (3, 2, 1, 2)
 
 
-def test_a_dry_run_tells_what_would_be_done_and_does_nothing(vidlatent, videos, tmp_path, clips):
+def test_a_dry_run_tells_what_would_be_done_and_does_nothing(vidlatent, videos, tmp_path):
     (videos / "broken.mp4").write_text("no video")
     (videos / "notes.txt").write_text("words")
     root = tmp_path / "cache"
@@ -77,7 +78,7 @@ def test_a_dry_run_tells_what_would_be_done_and_does_nothing(vidlatent, videos, 
     assert (after["cached"], after["to_do"], after["bytes"]) == (2, 0, 0)
 
 
-def test_verify_finds_a_flipped_bit_and_the_next_run_mends_it(vidlatent, videos, tmp_path, clips):
+def test_verify_finds_a_flipped_bit_and_the_next_run_mends_it(vidlatent, videos, tmp_path):
     root = tmp_path / "cache"
     vidlatent("cache", videos, "-o", root, *TOY)
     before = clips.objects(root)
@@ -101,9 +102,7 @@ def test_verify_decodes_a_sample_and_says_how_good_it_is(vidlatent, videos, tmp_
     assert all(replay["identical"] and replay["frames"] == 4 for replay in replays)
 
 
-def test_gc_removes_nothing_unasked_and_only_what_nobody_knows(
-    vidlatent, videos, tmp_path, clips, monkeypatch
-):
+def test_gc_removes_nothing_unasked_and_only_what_nobody_knows(vidlatent, videos, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO())
     root = tmp_path / "cache"
     vidlatent("cache", videos, "-o", root, *TOY)
@@ -135,7 +134,7 @@ def test_gc_leaves_alone_what_another_process_is_making(vidlatent, videos, tmp_p
         assert partial.exists()
 
 
-def test_gc_of_superseded_entries_keeps_every_clip_that_is_still_wanted(vidlatent, videos, tmp_path, clips):
+def test_gc_of_superseded_entries_keeps_every_clip_that_is_still_wanted(vidlatent, videos, tmp_path):
     root = tmp_path / "cache"
     vidlatent("cache", videos, "-o", root, *TOY)
     vidlatent("cache", videos, "-o", root, *TOY, "--frames", 1)  # another recipe supersedes nothing

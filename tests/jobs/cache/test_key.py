@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidlatent.engine.load import load_model
-from vidlatent.io.video_source import ReadOptions
+from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.cache import key as keys
 from vidlatent.jobs.cache.key import ModelIdentity, entry_key, read_facts, read_options
 from vidlatent.jobs.cache.recipe import Recipe

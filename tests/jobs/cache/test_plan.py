@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidlatent.errors import UsageError
-from vidlatent.io.video_source import ReadOptions
+from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.cache.plan import Shard, shard_from, share
-from vidlatent.jobs.cache.probe import Probe
 from vidlatent.jobs.cache.recipe import Recipe, nearest_bucket, spans
+from vidlatent.jobs.reading.probe import Probe
 from vidlatent.windows import Plan, TimeRule
 
 PLAN = Plan(TimeRule(16), TimeRule(4))

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import cache_clips as clips
 
 pytest.importorskip("ray.data", reason="needs the extra: pip install 'vidlatent[ray]'")
 
@@ -38,7 +39,7 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory, clips) -> Path:
+def videos(tmp_path_factory) -> Path:
     folder = clips.write_clips(tmp_path_factory.mktemp("ray") / "videos", CLIPS)
     (folder / "empty.mp4").touch()
     (folder / "notes.txt").write_text("words")
@@ -46,7 +47,7 @@ def videos(tmp_path_factory, clips) -> Path:
     return folder
 
 
-def on_ray(videos: Path, root: Path, clips, **more):
+def on_ray(videos: Path, root: Path, **more):
     choice, options = ModelChoice("toy", "cpu"), RunOptions(workers=1, **more)
     return run_on_ray([str(videos)], root, choice, clips.recipe(), options, RayOptions(actors=2))
 
@@ -64,7 +65,7 @@ def kill_an_actor(root: Path, killed: list[int]) -> None:
 
 
 @pytest.mark.slow
-def test_ray_makes_the_same_cache_byte_for_byte(cluster, videos, tmp_path, clips):
+def test_ray_makes_the_same_cache_byte_for_byte(cluster, videos, tmp_path):
     tally = on_ray(videos, tmp_path / "cache", clips)
     assert (tally.done, tally.failed, tally.skipped) == (CLIPS, 1, 1)
     assert clips.objects(tmp_path / "cache") == clips.objects(videos.parent / "local")
@@ -72,7 +73,7 @@ def test_ray_makes_the_same_cache_byte_for_byte(cluster, videos, tmp_path, clips
 
 
 @pytest.mark.slow
-def test_a_worker_killed_in_mid_run_costs_nothing_but_time(cluster, videos, tmp_path, clips):
+def test_a_worker_killed_in_mid_run_costs_nothing_but_time(cluster, videos, tmp_path):
     root, killed = tmp_path / "cache", []
     killer = threading.Thread(target=kill_an_actor, args=(root, killed))
     killer.start()
@@ -86,7 +87,7 @@ def test_a_worker_killed_in_mid_run_costs_nothing_but_time(cluster, videos, tmp_
 
 
 @pytest.mark.slow
-def test_actors_pack_shards_and_the_rest_is_packed_at_the_end(cluster, videos, tmp_path, clips):
+def test_actors_pack_shards_and_the_rest_is_packed_at_the_end(cluster, videos, tmp_path):
     root = tmp_path / "cache"
     on_ray(videos, root, clips, shards=Sharding("tar", 300_000), batch=2)
     manifest = open_manifest(root)

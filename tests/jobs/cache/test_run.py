@@ -12,20 +12,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import cache_clips as clips
 
 from vidlatent.engine.load import load_model
 from vidlatent.errors import OutOfResources, UsageError
-from vidlatent.io.latent_file import open_latent
+from vidlatent.io.latent.file import open_latent
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.plan import Shard
 from vidlatent.jobs.cache.run import RunOptions, run
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.cache.workers import Readers, RemoteVideo, Worker
 from vidlatent.jobs.encode import EncodeOptions, encode
+from vidlatent.jobs.reading.workers import Readers, RemoteVideo, Worker
 
 
 @pytest.fixture
-def mixed(tmp_path, clips) -> Path:
+def mixed(tmp_path) -> Path:
     """Good clips, duplicates, same names, and everything that is wrong with real folders."""
     folder = tmp_path / "videos"
     clips.write_clip(folder / "a/clip.avi", 1)
@@ -39,7 +40,7 @@ def mixed(tmp_path, clips) -> Path:
     return folder
 
 
-def test_every_file_is_accounted_for(tmp_path, mixed, clips):
+def test_every_file_is_accounted_for(tmp_path, mixed):
     tally = clips.cache(mixed, tmp_path / "cache")
     found = {str(Path(row.source).relative_to(mixed)): row for row in clips.rows(tmp_path / "cache")}
     assert {name: row.status for name, row in found.items()} == {
@@ -56,7 +57,7 @@ def test_every_file_is_accounted_for(tmp_path, mixed, clips):
     assert left == {".latent", ".json", ".jsonl"}
 
 
-def test_an_entry_holds_what_encode_makes_of_the_clip(tmp_path, clips):
+def test_an_entry_holds_what_encode_makes_of_the_clip(tmp_path):
     source = clips.write_clip(tmp_path / "videos/clip.avi", 1, frames=11)
     clips.cache(source.parent, tmp_path / "cache", frames=10)
     model = load_model("toy", "cpu")
@@ -72,7 +73,7 @@ def test_an_entry_holds_what_encode_makes_of_the_clip(tmp_path, clips):
         assert entry.header.extra == {"cache_key": row.key}
 
 
-def test_a_second_run_does_nothing(tmp_path, mixed, clips):
+def test_a_second_run_does_nothing(tmp_path, mixed):
     root = tmp_path / "cache"
     clips.cache(mixed, root)
     before = written(root)
@@ -87,7 +88,7 @@ def written(root: Path) -> dict[Path, tuple[int, bytes]]:
     return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
 
 
-def test_renamed_and_moved_clips_are_made_once(tmp_path, clips):
+def test_renamed_and_moved_clips_are_made_once(tmp_path):
     folder = clips.write_clips(tmp_path / "videos", 2)
     clips.cache(folder, tmp_path / "cache")
     (folder / "clip0.avi").rename(folder / "another name.avi")
@@ -97,7 +98,7 @@ def test_renamed_and_moved_clips_are_made_once(tmp_path, clips):
     assert len(clips.objects(tmp_path / "cache")) == 2
 
 
-def test_a_changed_clip_of_the_same_name_size_and_time_is_made_again_with_rehash(tmp_path, clips):
+def test_a_changed_clip_of_the_same_name_size_and_time_is_made_again_with_rehash(tmp_path):
     clip = clips.write_clip(tmp_path / "videos/clip.avi", 1)
     os.utime(clip, (1e9, 1e9))
     clips.cache(clip.parent, tmp_path / "cache")
@@ -107,7 +108,7 @@ def test_a_changed_clip_of_the_same_name_size_and_time_is_made_again_with_rehash
     assert clips.cache(clip.parent, tmp_path / "cache", replace(clips.ONE, rehash=True)).done == 1
 
 
-def test_a_clip_changed_a_moment_ago_is_not_taken_for_known(tmp_path, clips):
+def test_a_clip_changed_a_moment_ago_is_not_taken_for_known(tmp_path):
     clip = clips.write_clip(tmp_path / "videos/clip.avi", 1)
     moment = time.time() + 3600  # a slow machine must not let it come to rest
     os.utime(clip, (moment, moment))
@@ -117,7 +118,7 @@ def test_a_clip_changed_a_moment_ago_is_not_taken_for_known(tmp_path, clips):
     assert clips.cache(clip.parent, tmp_path / "cache").done == 1
 
 
-def test_a_clip_that_changes_while_it_is_read_gives_no_entry(tmp_path, clips, monkeypatch):
+def test_a_clip_that_changes_while_it_is_read_gives_no_entry(tmp_path, monkeypatch):
     clip = clips.write_clip(tmp_path / "videos/clip.avi", 1)
     opened = RemoteVideo.__enter__
     monkeypatch.setattr(RemoteVideo, "__enter__", lambda video: os.utime(clip, (1e9, 1e9)) or opened(video))
@@ -127,7 +128,7 @@ def test_a_clip_that_changes_while_it_is_read_gives_no_entry(tmp_path, clips, mo
     assert not clips.objects(tmp_path / "cache")
 
 
-def test_failures_stay_until_they_are_to_be_retried(tmp_path, clips):
+def test_failures_stay_until_they_are_to_be_retried(tmp_path):
     torn = clips.write_clip(tmp_path / "videos/torn.avi", 1)
     torn.write_bytes(torn.read_bytes()[:-5000])
     root = tmp_path / "cache"
@@ -138,7 +139,7 @@ def test_failures_stay_until_they_are_to_be_retried(tmp_path, clips):
 
 
 @pytest.mark.parametrize("harm", ["removed", "cut"])
-def test_an_entry_that_is_gone_or_cut_is_made_again_byte_for_byte(tmp_path, clips, harm):
+def test_an_entry_that_is_gone_or_cut_is_made_again_byte_for_byte(tmp_path, harm):
     folder, root = clips.write_clips(tmp_path / "videos", 2), tmp_path / "cache"
     clips.cache(folder, root)
     before = clips.objects(root)
@@ -148,7 +149,7 @@ def test_an_entry_that_is_gone_or_cut_is_made_again_byte_for_byte(tmp_path, clip
     assert clips.objects(root) == before
 
 
-def test_an_entry_published_just_before_a_crash_is_taken_over(tmp_path, clips):
+def test_an_entry_published_just_before_a_crash_is_taken_over(tmp_path):
     folder, root = clips.write_clips(tmp_path / "videos", 2), tmp_path / "cache"
     clips.cache(folder, root)
     truth = clips.truth(root)
@@ -159,7 +160,7 @@ def test_an_entry_published_just_before_a_crash_is_taken_over(tmp_path, clips):
     assert clips.truth(root) == truth
 
 
-def test_three_shards_together_are_one_run(tmp_path, mixed, clips):
+def test_three_shards_together_are_one_run(tmp_path, mixed):
     clips.cache(mixed, tmp_path / "whole")
     for index in range(3):
         clips.cache(mixed, tmp_path / "parts", RunOptions(workers=1, shard=Shard(index, 3)))
@@ -167,7 +168,7 @@ def test_three_shards_together_are_one_run(tmp_path, mixed, clips):
     assert clips.truth(tmp_path / "parts") == clips.truth(tmp_path / "whole")
 
 
-def test_clips_of_a_tar_are_those_of_the_folder(tmp_path, clips):
+def test_clips_of_a_tar_are_those_of_the_folder(tmp_path):
     folder = clips.write_clips(tmp_path / "videos", 2)
     with tarfile.open(tmp_path / "s.tar", "w") as tar:
         tar.add(folder, "videos")
@@ -176,7 +177,7 @@ def test_clips_of_a_tar_are_those_of_the_folder(tmp_path, clips):
     assert clips.objects(tmp_path / "tar") == clips.objects(tmp_path / "folder")
 
 
-def test_a_long_video_becomes_clips_that_join_to_the_whole(tmp_path, clips):
+def test_a_long_video_becomes_clips_that_join_to_the_whole(tmp_path):
     clip = clips.write_clip(tmp_path / "videos/clip.avi", 1, frames=20)
     root = tmp_path / "cache"
     recipe = replace(clips.recipe(), chunk_s=0.32)
@@ -199,7 +200,7 @@ def _latents(root: Path, row) -> torch.Tensor:
         return entry.read(0, entry.frames).transpose(0, 1)[None]
 
 
-def test_a_codec_that_crashes_is_a_failed_row_and_not_the_end(tmp_path, clips, monkeypatch):
+def test_a_codec_that_crashes_is_a_failed_row_and_not_the_end(tmp_path, monkeypatch):
     folder = clips.write_clips(tmp_path / "videos", 3)
     clips.write_clip(folder / "clip1.avi", 1, frames=60, size=(128, 128))  # more than a pipe holds
     monkeypatch.setattr("vidlatent.jobs.cache.budget.QUEUE_BYTES", 1)  # so most of it is still to be read
@@ -218,9 +219,9 @@ def test_a_codec_that_crashes_is_a_failed_row_and_not_the_end(tmp_path, clips, m
     assert "clip1.avi: the process that read it died (SIGSEGV)" in failed.error
 
 
-def test_a_worker_that_died_is_replaced(tmp_path, clips):
+def test_a_worker_that_died_is_replaced(tmp_path):
     clip = clips.write_clip(tmp_path / "clip.avi", 1)
-    from vidlatent.jobs.cache.survey import Look
+    from vidlatent.jobs.reading.survey import Look
 
     with Readers(1) as readers:
         ((_, first),) = readers.looks([clip], Look)
@@ -230,11 +231,11 @@ def test_a_worker_that_died_is_replaced(tmp_path, clips):
     assert first == second and first.sha256
 
 
-def test_waiting_frames_are_bounded_in_bytes(tmp_path, clips):
+def test_waiting_frames_are_bounded_in_bytes(tmp_path):
     clip = clips.write_clip(tmp_path / "clip.avi", 1, frames=60, size=(64, 64))
     frame_bytes = 64 * 64 * 3
-    from vidlatent.io.video_source import ReadOptions
-    from vidlatent.jobs.cache.messages import Read
+    from vidlatent.io.read.source import ReadOptions
+    from vidlatent.jobs.reading.messages import Read
 
     with Readers(1, 2 * 5 * frame_bytes) as readers:  # of two clips, if there were two
         for _, video in readers.videos([clip], lambda path: Read(path, None, ReadOptions())):
@@ -247,7 +248,7 @@ def test_waiting_frames_are_bounded_in_bytes(tmp_path, clips):
                 assert sum(1 for _ in video.frames()) == 60
 
 
-def test_a_clip_that_another_process_is_making_is_waited_for(tmp_path, clips):
+def test_a_clip_that_another_process_is_making_is_waited_for(tmp_path):
     folder, root = clips.write_clips(tmp_path / "videos", 2), tmp_path / "cache"
     clips.cache(folder, tmp_path / "other")
     key = clips.rows(tmp_path / "other")[0].key
@@ -259,7 +260,7 @@ def test_a_clip_that_another_process_is_making_is_waited_for(tmp_path, clips):
     assert clips.objects(root) == clips.objects(tmp_path / "other")
 
 
-def test_two_processes_share_the_work(tmp_path, clips):
+def test_two_processes_share_the_work(tmp_path):
     folder, root = clips.write_clips(tmp_path / "videos", 6), tmp_path / "cache"
     clips.cache(folder, tmp_path / "alone")
     command = [sys.executable, "-m", "vidlatent", "cache", folder, "-o", root, "-m", "toy", "--workers", "1"]
@@ -272,7 +273,7 @@ def test_two_processes_share_the_work(tmp_path, clips):
     assert clips.objects(root) == clips.objects(tmp_path / "alone")
 
 
-def test_sigterm_finishes_the_clip_and_says_so(tmp_path, clips):
+def test_sigterm_finishes_the_clip_and_says_so(tmp_path):
     folder, root = clips.write_clips(tmp_path / "videos", 2), tmp_path / "cache"
 
     class Terminator:
@@ -286,7 +287,7 @@ def test_sigterm_finishes_the_clip_and_says_so(tmp_path, clips):
     assert not list((root / "claims").iterdir())
 
 
-def test_a_window_that_does_not_fit_is_a_failed_row(tmp_path, clips, monkeypatch):
+def test_a_window_that_does_not_fit_is_a_failed_row(tmp_path, monkeypatch):
     folder = clips.write_clips(tmp_path / "videos", 1)
     monkeypatch.setattr("vidlatent.jobs.cache.budget.window_bytes", lambda *_, **__: 1 << 50)
     clips.cache(folder, tmp_path / "cache", replace(clips.ONE, max_memory=64 << 30))
@@ -294,21 +295,21 @@ def test_a_window_that_does_not_fit_is_a_failed_row(tmp_path, clips, monkeypatch
     assert row.status == "failed" and "--max-memory leaves" in row.error
 
 
-def test_a_limit_below_the_processes_themselves_is_refused(tmp_path, clips):
+def test_a_limit_below_the_processes_themselves_is_refused(tmp_path):
     with pytest.raises(OutOfResources, match="--max-memory"):
         clips.cache(clips.write_clips(tmp_path / "videos", 1), tmp_path / "cache", RunOptions(1, 1 << 20))
 
 
-def test_a_folder_with_other_things_is_no_place_for_a_cache(tmp_path, clips):
+def test_a_folder_with_other_things_is_no_place_for_a_cache(tmp_path):
     folder = clips.write_clips(tmp_path / "videos", 1)
     with pytest.raises(UsageError, match=r"holds other things \(clip0\.avi\)"):
         clips.cache(folder, folder)
 
 
-def test_a_worker_ends_with_its_parent(tmp_path, clips):
+def test_a_worker_ends_with_its_parent(tmp_path):
     worker = Worker()
     clip = clips.write_clip(tmp_path / "clip.avi", 1)
-    from vidlatent.jobs.cache.survey import Look
+    from vidlatent.jobs.reading.survey import Look
 
     list(worker.ask(Look(clip)))
     worker._process.stdin.close()

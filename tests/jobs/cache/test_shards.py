@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import cache_clips as clips
 from safetensors import safe_open
 
 from vidlatent.cli import app
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.jobs.cache.claims import Claim
-from vidlatent.jobs.cache.export import export
 from vidlatent.jobs.cache.gc import garbage, remove
 from vidlatent.jobs.cache.manifest import Manifest, open_manifest
 from vidlatent.jobs.cache.packer import PACK, Packer, pack_all
@@ -23,8 +23,9 @@ from vidlatent.jobs.cache.shards import Sharding, safetensors_members, tar_membe
 from vidlatent.jobs.cache.status import status
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.verify import replays, verify
-from vidlatent.jobs.dataset import LatentDataset, LatentStream
 from vidlatent.jobs.decode import ModelChoice
+from vidlatent.jobs.exchange.export import export
+from vidlatent.jobs.readback.dataset import LatentDataset, LatentStream
 
 KINDS = ("tar", "safetensors")
 CLIPS = 6
@@ -36,7 +37,7 @@ def packing(kind: str, size: int = SHARD_BYTES, **options) -> RunOptions:
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory, clips) -> Path:
+def videos(tmp_path_factory) -> Path:
     """Six clips, one of them twice, and one that is none."""
     folder = clips.write_clips(tmp_path_factory.mktemp("shards") / "videos", CLIPS)
     clips.write_clip(folder / "copy.avi", 0, frames=5)
@@ -46,14 +47,14 @@ def videos(tmp_path_factory, clips) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tar(videos, clips) -> Path:
+def tar(videos) -> Path:
     """They in tars, while they were made; not to be changed."""
     clips.cache(videos, videos.parent / "tar", packing("tar"))
     return videos.parent / "tar"
 
 
 @pytest.fixture(scope="module")
-def safetensors(videos, clips) -> Path:
+def safetensors(videos) -> Path:
     """Likewise in safetensors."""
     clips.cache(videos, videos.parent / "safetensors", packing("safetensors"))
     return videos.parent / "safetensors"
@@ -92,7 +93,7 @@ def test_the_manifest_says_where_an_entry_lies(packed):
             assert hashlib.sha256(data).hexdigest() == row.checksum
 
 
-def test_a_second_run_finds_all_of_it(packed, videos, clips):
+def test_a_second_run_finds_all_of_it(packed, videos):
     before = {p: p.stat().st_mtime_ns for p in packed.glob("shards/*")}
     tally = clips.cache(videos, packed, packing("tar"))
     assert (tally.done, tally.reused, tally.failed) == (0, CLIPS + 1, 1)
@@ -154,7 +155,7 @@ def sidecars(root: Path) -> set[Path]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_damaged_member_is_found_and_made_again(videos, tmp_path, clips, kind, request):
+def test_a_damaged_member_is_found_and_made_again(videos, tmp_path, kind, request):
     root = tmp_path / "cache"
     shutil.copytree(request.getfixturevalue(kind), root)
     before, manifest = entries(root), open_manifest(root)
@@ -170,7 +171,7 @@ def test_a_damaged_member_is_found_and_made_again(videos, tmp_path, clips, kind,
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_shard_that_is_gone_is_made_again_the_same(videos, tmp_path, clips, tar, which):
+def test_a_shard_that_is_gone_is_made_again_the_same(videos, tmp_path, tar, which):
     """Also the one with the clip that is there twice: its copy may be met before or after it is packed."""
     root = tmp_path / "cache"
     shutil.copytree(tar, root)
@@ -192,9 +193,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("step", [*STEPS])
-def test_a_kill_at_any_step_of_packing_loses_and_doubles_nothing(
-    videos, tmp_path, clips, tar, monkeypatch, step
-):
+def test_a_kill_at_any_step_of_packing_loses_and_doubles_nothing(videos, tmp_path, tar, monkeypatch, step):
     root = tmp_path / "cache"
 
     def die(*_: object, **__: object) -> None:
@@ -212,14 +211,14 @@ def test_a_kill_at_any_step_of_packing_loses_and_doubles_nothing(
     assert not list(root.glob("objects/*/*")) and not garbage(root)
 
 
-def test_entries_of_earlier_runs_are_packed_when_they_are_met(videos, tmp_path, clips):
+def test_entries_of_earlier_runs_are_packed_when_they_are_met(videos, tmp_path):
     root = tmp_path / "cache"
     shutil.copytree(videos.parent / "loose", root)
     assert clips.cache(videos, root, packing("safetensors")).done == 0
     assert members(root) == sorted(entries(videos.parent / "loose")) and not list(root.glob("objects/*/*"))
 
 
-def test_parts_of_a_run_make_shards_of_their_own(videos, tmp_path, clips):
+def test_parts_of_a_run_make_shards_of_their_own(videos, tmp_path):
     root = tmp_path / "cache"
     for index in range(3):
         clips.cache(videos, root, packing("tar", 1 << 30, shard=Shard(index, 3)))
@@ -227,7 +226,7 @@ def test_parts_of_a_run_make_shards_of_their_own(videos, tmp_path, clips):
     assert entries(root) == entries(videos.parent / "loose") and members(root) == sorted(entries(root))
 
 
-def test_what_another_process_made_and_packed_is_not_made_again(videos, tmp_path, clips, monkeypatch):
+def test_what_another_process_made_and_packed_is_not_made_again(videos, tmp_path, monkeypatch):
     """Its manifest was read before; the files it would find are in shards by now."""
     root = tmp_path / "cache"
     shutil.copytree(videos.parent / "loose", root)
@@ -251,7 +250,7 @@ def test_who_packs_waits_for_who_packs(videos, tmp_path):
     assert members(root) == sorted(entries(root))
 
 
-def test_an_entry_that_changed_on_disk_is_not_packed_but_made_again(videos, tmp_path, clips):
+def test_an_entry_that_changed_on_disk_is_not_packed_but_made_again(videos, tmp_path):
     root = tmp_path / "cache"
     shutil.copytree(videos.parent / "loose", root)
     before = entries(root)

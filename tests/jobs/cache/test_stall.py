@@ -9,14 +9,15 @@ import time
 from dataclasses import replace
 
 import pytest
+from helpers import cache_clips as clips
 
 from vidlatent.errors import BadVideo
-from vidlatent.io.video_source import ReadOptions
-from vidlatent.jobs.cache.messages import Read
-from vidlatent.jobs.cache.process import Watchdog
-from vidlatent.jobs.cache.survey import Look, hashed
-from vidlatent.jobs.cache.worker import ALIVE_EVERY_S, Pulse
-from vidlatent.jobs.cache.workers import Readers, RemoteVideo
+from vidlatent.io.read.source import ReadOptions
+from vidlatent.jobs.reading.messages import Read
+from vidlatent.jobs.reading.process import Watchdog
+from vidlatent.jobs.reading.survey import Look, hashed
+from vidlatent.jobs.reading.worker import ALIVE_EVERY_S, Pulse
+from vidlatent.jobs.reading.workers import Readers, RemoteVideo
 
 STALL_S = 4.0  # longer than a small clip takes to open, also on a busy machine
 
@@ -25,7 +26,7 @@ def question(path) -> Read:
     return Read(path, None, ReadOptions())
 
 
-def test_a_reader_that_hangs_is_a_failed_row_and_the_run_goes_on(tmp_path, clips, monkeypatch):
+def test_a_reader_that_hangs_is_a_failed_row_and_the_run_goes_on(tmp_path, monkeypatch):
     folder = clips.write_clips(tmp_path / "videos", 3)
     clips.write_clip(folder / "clip1.avi", 1, frames=60, size=(128, 128))  # more than a pipe holds
     monkeypatch.setattr("vidlatent.jobs.cache.budget.QUEUE_BYTES", 1)  # so most of it is still to be read
@@ -45,7 +46,7 @@ def test_a_reader_that_hangs_is_a_failed_row_and_the_run_goes_on(tmp_path, clips
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
-def test_a_file_that_cannot_even_be_opened_is_given_up(tmp_path, clips):
+def test_a_file_that_cannot_even_be_opened_is_given_up(tmp_path):
     folder = clips.write_clips(tmp_path / "videos", 2)
     os.mkfifo(folder / "clip0a.avi")  # whoever opens it waits for a writer
     tally = clips.cache(folder, tmp_path / "cache", replace(clips.ONE, stall_s=STALL_S))
@@ -76,7 +77,7 @@ def test_only_a_worker_that_somebody_waits_for_is_overdue():
         watchdog.stop()
 
 
-def test_without_a_timeout_nobody_watches(tmp_path, clips):
+def test_without_a_timeout_nobody_watches(tmp_path):
     clip = clips.write_clip(tmp_path / "clip.avi", 1, frames=60, size=(128, 128))
     with Readers(1, 1) as readers:
         for _, video in readers.videos([clip], question):
@@ -87,7 +88,7 @@ def test_without_a_timeout_nobody_watches(tmp_path, clips):
                 assert sum(1 for _ in video.frames()) == 60
 
 
-def test_a_worker_serves_again_after_it_was_given_up(tmp_path, clips):
+def test_a_worker_serves_again_after_it_was_given_up(tmp_path):
     clip = clips.write_clip(tmp_path / "clip.avi", 1, frames=60, size=(128, 128))
     with Readers(1, 1, STALL_S) as readers:
         for _, video in readers.videos([clip], question):
@@ -114,12 +115,12 @@ def test_a_long_file_that_is_hashed_is_a_sign_of_life(tmp_path, monkeypatch):
         assert out.tell() > 0
 
 
-def test_a_process_that_only_reads_loads_no_torch(tmp_path, clips):
+def test_a_process_that_only_reads_loads_no_torch(tmp_path):
     """It would cost 200 MB each: frames that need no scaling, and scouts, do without."""
     clip = clips.write_clip(tmp_path / "clip.avi", 1)
     code = (
-        "import sys; from pathlib import Path; from vidlatent.jobs.cache import worker, messages, survey\n"
-        "from vidlatent.io.video_source import ReadOptions\n"
+        "import sys; from pathlib import Path; from vidlatent.jobs.reading import worker, messages, survey\n"
+        "from vidlatent.io.read.source import ReadOptions\n"
         f"path = Path({str(clip)!r})\n"
         "for ask in (survey.Look(path), messages.Read(path, None, ReadOptions())):\n"
         "    kinds = [type(answer) for answer, _ in worker.answers(ask, lambda: None)]\n"

@@ -5,11 +5,12 @@ from fractions import Fraction
 
 import pytest
 import torch
+from helpers import cache_clips as clips
 
 from vidlatent.engine.load import load_model
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput
-from vidlatent.io.video_source import ReadOptions
+from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.cache.budget import Memory
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.run import run
@@ -33,7 +34,7 @@ def batch_sizes(monkeypatch) -> list[int]:
 
 
 @pytest.fixture
-def videos(tmp_path, clips):
+def videos(tmp_path):
     """Seven clips of one shape, two of another, one that is torn."""
     folder = tmp_path / "videos"
     for n in range(7):
@@ -45,9 +46,7 @@ def videos(tmp_path, clips):
     return folder
 
 
-def test_a_cache_is_the_same_byte_for_byte_whatever_was_encoded_together(
-    tmp_path, videos, clips, monkeypatch
-):
+def test_a_cache_is_the_same_byte_for_byte_whatever_was_encoded_together(tmp_path, videos, monkeypatch):
     clips.cache(videos, tmp_path / "alone")
     seen = batch_sizes(monkeypatch)
     tally = clips.cache(videos, tmp_path / "together", replace(clips.ONE, batch=BATCH))
@@ -59,9 +58,7 @@ def test_a_cache_is_the_same_byte_for_byte_whatever_was_encoded_together(
 
 
 @pytest.mark.parametrize(("threads", "size"), [(1, (128, 128)), (2, (96, 64))])
-def test_the_bundled_model_gives_the_same_bits_whether_its_kernels_agree_or_not(
-    tmp_path, clips, threads, size
-):
+def test_the_bundled_model_gives_the_same_bits_whether_its_kernels_agree_or_not(tmp_path, threads, size):
     """At 128x128 on one thread they do, at 96x64 they do not (measured): entries never tell."""
     folder, before = tmp_path / "videos", torch.get_num_threads()
     for n in range(4):
@@ -77,7 +74,7 @@ def test_the_bundled_model_gives_the_same_bits_whether_its_kernels_agree_or_not(
     assert clips.objects(tmp_path / "1") == clips.objects(tmp_path / "2")
 
 
-def test_where_bits_differ_clips_go_alone(tmp_path, videos, clips, monkeypatch):
+def test_where_bits_differ_clips_go_alone(tmp_path, videos, monkeypatch):
     clips.cache(videos, tmp_path / "alone")
     joint = Together._joint
     tried = []
@@ -92,7 +89,7 @@ def test_where_bits_differ_clips_go_alone(tmp_path, videos, clips, monkeypatch):
     assert clips.objects(tmp_path / "together") == clips.objects(tmp_path / "alone")
 
 
-def test_a_batch_that_does_not_fit_into_memory_goes_clip_by_clip(tmp_path, videos, clips, monkeypatch):
+def test_a_batch_that_does_not_fit_into_memory_goes_clip_by_clip(tmp_path, videos, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError
 
@@ -100,7 +97,7 @@ def test_a_batch_that_does_not_fit_into_memory_goes_clip_by_clip(tmp_path, video
     assert clips.cache(videos, tmp_path / "cache", replace(clips.ONE, batch=BATCH)).done == 9
 
 
-def test_clips_too_long_to_be_held_are_streamed(tmp_path, videos, clips, monkeypatch):
+def test_clips_too_long_to_be_held_are_streamed(tmp_path, videos, monkeypatch):
     clips.cache(videos, tmp_path / "alone")
     monkeypatch.setattr("vidlatent.jobs.cache.budget.HELD_BYTES", BATCH * 10 * 32 * 32 * 3)  # not 13 frames
     seen = batch_sizes(monkeypatch)
@@ -109,7 +106,7 @@ def test_clips_too_long_to_be_held_are_streamed(tmp_path, videos, clips, monkeyp
     assert clips.objects(tmp_path / "together") == clips.objects(tmp_path / "alone")
 
 
-def test_parts_of_one_video_go_together(tmp_path, clips, monkeypatch):
+def test_parts_of_one_video_go_together(tmp_path, monkeypatch):
     clips.write_clip(tmp_path / "videos/clip.avi", 1, frames=24)
     model, seen = load_model("toy", "cpu"), batch_sizes(monkeypatch)
     recipe = replace(clips.recipe(), chunk_s=Fraction(4, 25))

@@ -11,15 +11,15 @@ from torch import Tensor
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput
 from vidlatent.files import sha256_file
-from vidlatent.io.latent_file import open_latent
-from vidlatent.io.video_source import ReadOptions, VideoSource
+from vidlatent.io.latent.file import open_latent
+from vidlatent.io.read.source import ReadOptions, VideoSource
 from vidlatent.jobs.cache.key import read_facts
 from vidlatent.jobs.cache.manifest import DONE, FAILED, OF_CLIP, Row
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.scan import Clip
-from vidlatent.jobs.cache.survey import State, state_of
 from vidlatent.jobs.encode import Tally, append_all, finished, header_for, open_writer
 from vidlatent.jobs.progress import SILENT
+from vidlatent.jobs.reading.survey import State, state_of
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from vidlatent.engine.model import Model
-from vidlatent.io.latent_layout import ITEM_BYTES
+from vidlatent.io.latent.layout import ITEM_BYTES
 from vidlatent.jobs.cache.entry import Task
 from vidlatent.jobs.cache.index import Index
 from vidlatent.jobs.cache.key import ModelIdentity
 from vidlatent.jobs.cache.manifest import FAILED, Manifest
 from vidlatent.jobs.cache.plan import Planner
-from vidlatent.jobs.cache.probe import Probe
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.run import RunOptions, default_workers
 from vidlatent.jobs.cache.scan import scan
 from vidlatent.jobs.cache.scout import Survey
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.cache.workers import Readers
 from vidlatent.jobs.encode import STORED
+from vidlatent.jobs.reading.probe import Probe
+from vidlatent.jobs.reading.workers import Readers
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from fractions import Fraction
 
 from vidlatent.jobs.cache.journal import Journal, records
 from vidlatent.jobs.cache.key import plain
-from vidlatent.jobs.cache.probe import Probe
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.cache.survey import Look, Seen, state_of
+from vidlatent.jobs.reading.probe import Probe
+from vidlatent.jobs.reading.survey import Look, Seen, state_of
 
 SETTLED_S = 2.0
 _FRACTIONS = ("sar", "duration_s", "rate", "first_s")

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from vidlatent.engine.model import Model
-from vidlatent.io.video_source import ReadOptions
+from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.cache.recipe import Recipe
 
 # Raised by hand when reading, padding or encoding gives other latents than before for the same recipe.

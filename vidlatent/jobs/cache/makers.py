@@ -10,12 +10,11 @@ from torch import Tensor
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput
-from vidlatent.io.latent_file import open_latent
+from vidlatent.io.latent.file import open_latent
 from vidlatent.jobs.cache.budget import Memory
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.entry import Task, done_row, make_entry
 from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, SKIPPED, Manifest, Row
-from vidlatent.jobs.cache.messages import Read
 from vidlatent.jobs.cache.packer import Packer
 from vidlatent.jobs.cache.plan import ALL, Shard
 from vidlatent.jobs.cache.scan import Clip
@@ -24,7 +23,8 @@ from vidlatent.jobs.cache.stop import Stop
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.tally import CacheProgress, Quiet, Tally
 from vidlatent.jobs.cache.together import Batches, HeldVideo, Together
-from vidlatent.jobs.cache.workers import Readers, RemoteVideo
+from vidlatent.jobs.reading.messages import Read
+from vidlatent.jobs.reading.workers import Readers, RemoteVideo
 
 FAULTS = (BadInput, ValueError, MemoryError, torch.OutOfMemoryError)  # of one clip
 _POLL_S = 0.5  # how often to ask whether another process has finished its clip

@@ -10,10 +10,10 @@ import torch
 from vidlatent.errors import UsageError
 from vidlatent.jobs.cache.entry import Task
 from vidlatent.jobs.cache.key import ModelIdentity, entry_key, recipe_id
-from vidlatent.jobs.cache.probe import Probe
 from vidlatent.jobs.cache.recipe import Recipe, for_clip, spans
 from vidlatent.jobs.cache.scan import Clip
-from vidlatent.jobs.cache.survey import Seen
+from vidlatent.jobs.reading.probe import Probe
+from vidlatent.jobs.reading.survey import Seen
 
 
 @dataclass(frozen=True)

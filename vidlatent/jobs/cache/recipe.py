@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil, log
 
-from vidlatent.io.video_source import ReadOptions
-from vidlatent.jobs.cache.probe import Probe
+from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.encode import EncodeOptions
+from vidlatent.jobs.reading.probe import Probe
 from vidlatent.windows import Plan
 
 

@@ -21,7 +21,7 @@ from vidlatent.jobs.cache.scout import Survey
 from vidlatent.jobs.cache.stop import Stop
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.tally import CacheProgress, Quiet, Tally
-from vidlatent.jobs.cache.workers import Readers
+from vidlatent.jobs.reading.workers import Readers
 
 
 def run(

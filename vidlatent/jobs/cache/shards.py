@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.files import replace_on_close
-from vidlatent.io.latent_layout import LENGTH, Entry, read_layout
+from vidlatent.io.latent.layout import LENGTH, Entry, read_layout
 from vidlatent.jobs.cache.manifest import Row
 
 FORMAT = "vidlatent-shard"

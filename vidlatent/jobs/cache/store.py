@@ -10,7 +10,7 @@ from typing import BinaryIO
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.files import naming_disk_errors
 from vidlatent.io.file_part import FilePart
-from vidlatent.io.latent_file import LatentReader, open_latent
+from vidlatent.io.latent.file import LatentReader, open_latent
 
 MARKER = "cache.json"
 FORMAT = "vidlatent-cache"

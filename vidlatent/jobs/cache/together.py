@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vidlatent.engine.model import Model
-from vidlatent.io.video_source import Frame, VideoSource
+from vidlatent.io.read.source import Frame, VideoSource
 from vidlatent.windows import Plan
 
 Kind = tuple  # what clips must have in common to go together

@@ -12,7 +12,7 @@ import torch
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput
-from vidlatent.io.video_source import open_video
+from vidlatent.io.read.source import open_video
 from vidlatent.jobs.cache.key import read_options
 from vidlatent.jobs.cache.manifest import DONE, Manifest, Row
 from vidlatent.jobs.cache.scan import MEMBER

@@ -1,0 +1,1 @@
+"""What several tests share; `from helpers import ...` works in every test."""

@@ -1,0 +1,100 @@
+"""Golden cases as tests use them: weights written out in their published names, and loaded like anyone's."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import vidlatent
+from helpers import weights_formula as formula
+from helpers.paths import GOLDEN
+from vidlatent.engine.model import Model
+from vidlatent.models.causal import TimeState
+
+# The authors' own code, run in float64, deviates from its float32 by up to 1.1e-5. The least of the
+# mistakes tried on these cases gives 3e-4.
+MAX_ABS = 1e-4
+REL_RMS = 1e-5
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small lose more by waiting for a second thread than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network of the authors' and what it gave; `folder` holds it as a user would have it."""
+
+    facts: dict
+    config: dict
+    wanted: dict[str, torch.Tensor]
+    folder: Path
+    model: Model
+
+    def video(self, run: dict) -> torch.Tensor:
+        """The input of a run."""
+        whole = formula.video(self.facts["case"], run["input"], run["input_shape"])
+        return torch.from_numpy(whole)[:, :, : run["frames"]]
+
+    def mean(self, run: dict) -> torch.Tensor:
+        """What a run decodes: the authors' own mean."""
+        return self.wanted[run["moments"]][:, : self.facts["latent_channels"]]
+
+
+def compact(name: str, folder: Path) -> Case:
+    """The compact case of that name, written to `folder` and loaded from there."""
+    source = GOLDEN / name
+    facts = json.loads((source / "case.json").read_text())
+    state = {
+        key: torch.from_numpy(formula.weight(name, key, shape)) for key, shape in facts["state_dict"].items()
+    }
+    return _case(source, facts, state, folder)
+
+
+def full(source: Path, folder: Path) -> Case:
+    """A larger case, from the folder that holds it."""
+    facts = json.loads((source / "case.json").read_text())
+    return _case(source, facts, load_file(source / "weights.safetensors"), folder)
+
+
+def _case(source: Path, facts: dict, state: dict[str, torch.Tensor], folder: Path) -> Case:
+    config = json.loads((source / "config.json").read_text())
+    publish(config, state, folder)
+    wanted = load_file(source / "io.safetensors")
+    return Case(facts, config, wanted, folder, vidlatent.load_model(folder, device="cpu"))
+
+
+def publish(config: dict, state: dict[str, torch.Tensor], folder: Path) -> Path:
+    """A folder as models are published in: config.json and weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(state, folder / "diffusion_pytorch_model.safetensors")
+    return folder
+
+
+def bare_encode(model: Model, video: torch.Tensor) -> torch.Tensor:
+    """Moments in one call of the bare network, which pads nothing."""
+    with torch.inference_mode():
+        return model.network.encode(video, TimeState())
+
+
+def bare_decode(model: Model, latents: torch.Tensor) -> torch.Tensor:
+    """Pixels in one call of the bare network."""
+    with torch.inference_mode():
+        return model.network.decode(latents, TimeState())
+
+
+def assert_close(got: torch.Tensor, wanted: torch.Tensor) -> None:
+    """Equal within the tolerance of all goldens."""
+    error = got.double() - wanted.double()
+    assert got.shape == wanted.shape
+    assert error.abs().max() <= MAX_ABS
+    assert error.norm() / wanted.double().norm() <= REL_RMS

@@ -1,0 +1,72 @@
+"""The description of the format for strangers is true: its example runs, its checksums can be recomputed."""
+
+import hashlib
+import json
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.paths import ROOT
+from safetensors import safe_open
+
+from vidlatent.clock import FrameClock
+from vidlatent.grid import Grid
+from vidlatent.io.latent.file import LatentWriter
+from vidlatent.io.latent.header import LatentHeader, Source
+from vidlatent.windows import Plan, TimeRule
+
+DOCUMENT = ROOT / "docs" / "latent-format.md"
+
+
+@pytest.fixture
+def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `clip.latent` in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    header = LatentHeader(
+        *("toy", "", {"wide": "größe"}, Grid(4, 8), Plan(TimeRule(32, 1), TimeRule(15, 1))),
+        source=Source("clip.mp4", 21, 512, 512),
+        scale=(0.5, 1.0, 1.5, 2.0),
+        shift=(0.0, 1.0, 2.0, 3.0),
+    )
+    with LatentWriter(tmp_path / "clip.latent", header, 4, 64, 64, "F32") as writer:
+        writer.append(torch.randn(6, 4, 64, 64))
+        writer.close(FrameClock(Fraction(1, 25), np.arange(21)))
+    return tmp_path / "clip.latent"
+
+
+def test_the_example_runs_with_safetensors_alone(clip: Path, capsys: pytest.CaptureFixture):
+    example = re.search(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL).group(1)
+    assert "vidlatent" not in example
+    found: dict[str, object] = {}
+    exec(example, found)
+    with safe_open(clip, "pt") as file:
+        wanted = (file.get_tensor("latents")[:5] - torch.arange(4).view(4, 1, 1)) * torch.tensor(
+            [0.5, 1.0, 1.5, 2.0]
+        ).view(4, 1, 1)
+    assert torch.equal(found["for_diffusion"], wanted)
+    assert "toy 1/25 torch.Size([5, 4, 64, 64])" in capsys.readouterr().out
+
+
+def test_a_stranger_can_recompute_every_checksum(clip: Path):
+    raw = clip.read_bytes()
+    start = 8 + int.from_bytes(raw[:8], "little")
+    tensors = json.loads(raw[8:start])
+    facts = tensors.pop("__metadata__")
+    claimed = facts.pop("checksum")
+    size, end = int(facts["block_bytes"]), tensors["checksums"]["data_offsets"][0]
+    data, checksums = raw[start:][:end], raw[start:][end:]
+    blocks = [data[i : i + size] for i in range(0, end, size)]
+    assert checksums == b"".join(hashlib.sha256(block).digest() for block in blocks)
+    places = {name: [t["dtype"], t["shape"], t["data_offsets"][0]] for name, t in tensors.items()}
+    text = json.dumps([facts, places], sort_keys=True, separators=(",", ":"))
+    assert claimed == hashlib.sha256(text.encode("ascii") + checksums).hexdigest()
+
+
+def test_every_key_of_a_file_is_in_the_document(clip: Path):
+    text = DOCUMENT.read_text()
+    with safe_open(clip, "pt") as file:
+        for key in (*file.metadata(), *file.keys()):
+            assert f"`{key}`" in text

@@ -1,0 +1,65 @@
+"""Every frame survives with a time of its own, as near to what the source says as can be."""
+
+from fractions import Fraction
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vidlatent.io.picture.timeline import FINEST_HZ, Timeline, refine
+
+MILLI = Fraction(1, 1000)
+
+
+def placed(stamps, base=MILLI, rate=Fraction(25)):
+    line = Timeline(base, rate)
+    return [line.place(stamp) * line.time_base / base for stamp in stamps], line
+
+
+def test_increasing_times_are_kept_exactly():
+    assert placed([-80, -3, 0, 41, 4000])[0] == [-80, -3, 0, 41, 4000]
+
+
+def test_a_repeated_time_moves_by_less_than_a_tenth_of_a_millisecond():
+    times, line = placed([0, 40, 40, 80])
+    assert times[0:2] == [0, 40] and times[3] == 80
+    assert 0 < (times[2] - 40) * MILLI <= Fraction(1, FINEST_HZ)
+    assert line.moved == 1
+
+
+def test_a_missing_time_is_one_frame_after_the_last():
+    times, line = placed([None, None, 100, None])
+    assert times == [0, 40, 100, 140]
+    assert line.guessed == 3
+
+
+def test_decoding_order_stands_in_for_a_missing_time():
+    line = Timeline(MILLI, Fraction(25))
+    assert [line.place(None, dts) * line.time_base / MILLI for dts in (0, 33, 67)] == [0, 33, 67]
+
+
+def test_a_clock_that_starts_anew_goes_on():
+    times, line = placed([5000, 5040, 0, 40, 80])
+    assert times == [5000, 5040, 5080, 5120, 5160]
+    assert line.leaps == 1
+
+
+@given(st.lists(st.none() | st.integers(-(10**6), 10**6), min_size=1, max_size=60))
+def test_times_always_increase(stamps):
+    times, _ = placed(stamps)
+    assert len(times) == len(stamps)
+    assert all(b > a for a, b in pairwise(times))
+
+
+def test_ticks_are_those_an_mp4_gets():
+    for base, factor in ((Fraction(1, 25), 512), (Fraction(1, 90_000), 1), (Fraction(1, 12_800), 1)):
+        assert refine(base) == factor
+
+
+def test_the_last_frame_lasts_as_long_as_it_says_if_the_one_before_did():
+    line = Timeline(MILLI, Fraction(25))
+    for stamp in (0, 40, 80):
+        line.place(stamp)
+    assert line.final_duration(95, 40) == line.ticks(95)
+    assert line.final_duration(20, 20) == line.ticks(40)  # packets of fields name half the time
+    assert line.final_duration(0, 0) == line.ticks(40)

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from vidlatent.errors import BadInput
+from vidlatent.jobs.measure.codecs import CODECS, NEAR, Codec, coded, decoded
+
+
+def generated(frames):
+    """A clip as it is read: a generator that can be closed."""
+    yield from frames
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_lossless_codec_gives_every_frame_back(moving_clip, dtype):
+    frames = moving_clip(4, 33, 47).astype(dtype) * (257 if dtype == np.uint16 else 1)
+    with coded(CODECS["ffv1"], 0.0, lambda: generated(frames)) as clip:
+        back = np.stack(list(decoded(clip)))
+    assert back.dtype == dtype
+    assert np.array_equal(back, frames)
+
+
+@pytest.mark.parametrize("name", ["x264", "x265"])
+def test_a_codec_meets_the_rate_it_was_given(moving_clip, name):
+    noise = np.random.default_rng(0).integers(-20, 20, (8, 64, 96, 3))
+    frames = np.clip(moving_clip(8, 64, 96) + noise, 0, 255).astype(np.uint8)
+    with coded(CODECS[name], 1.0, lambda: generated(frames)) as clip:
+        assert clip.bits_per_pixel == pytest.approx(1.0, rel=2 * NEAR)
+        assert clip.bits == pytest.approx(8 * clip.path.stat().st_size, rel=0.5)
+        assert len(list(decoded(clip))) == 8
+
+
+def test_odd_sides_come_back_as_they_were(moving_clip):
+    frames = moving_clip(3, 65, 97)
+    with coded(CODECS["x264"], 0.5, lambda: generated(frames)) as clip:
+        back = list(decoded(clip))
+    assert {frame.shape for frame in back} == {(65, 97, 3)}
+
+
+def test_the_coded_file_is_gone_afterwards(moving_clip):
+    with coded(CODECS["ffv1"], 0.0, lambda: generated(moving_clip(2))) as clip:
+        assert clip.path.exists()
+    assert not clip.path.parent.exists()
+
+
+def test_an_encoder_that_fails_speaks_for_itself(moving_clip):
+    with (
+        pytest.raises(BadInput, match=r"ffmpeg failed: .*libnothing"),
+        coded(Codec("bad", ("-c:v", "libnothing")), 0.0, lambda: generated(moving_clip(2))),
+    ):
+        pass
+
+
+def test_a_clip_without_frames_is_refused():
+    with pytest.raises(BadInput, match="no frames"), coded(CODECS["ffv1"], 0.0, lambda: generated([])):
+        pass

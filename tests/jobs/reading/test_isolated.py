@@ -1,0 +1,98 @@
+"""Reading in a process of its own: the same pixels and errors, and a crash that stays there."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.paths import MEDIA
+
+from vidlatent.errors import BadVideo, UsageError
+from vidlatent.io.read.source import ReadOptions, open_video
+from vidlatent.jobs.reading.isolated import IsolatedReader
+
+# Put where every Python process finds it: reading files of these names dies or hangs, as of a codec's bug.
+SABOTAGE = """
+import os, signal, time
+from vidlatent.io.read.libav import LibavSource
+
+def frames(self, read=LibavSource.frames):
+    for number, frame in enumerate(read(self)):
+        if "deadly" in self._path and number == 3:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "endless" in self._path and number == 3:
+            time.sleep(60)
+        yield frame
+
+LibavSource.frames = frames
+"""
+
+
+@pytest.fixture
+def sabotaged(tmp_path, monkeypatch) -> Path:
+    """A folder with a clip that kills whatever process reads it, at its fourth frame, and one that hangs."""
+    (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name in ("deadly.avi", "endless.avi"):
+        (tmp_path / name).write_bytes((MEDIA / "gradio_b.avi").read_bytes())
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def reader():
+    with IsolatedReader() as one:
+        yield one
+
+
+@pytest.mark.parametrize("name", ["pyfeat_no_face.mp4", "ax_hlg10.mp4", "oh264_crop_300x168.264"])
+def test_pixels_times_and_notices_are_the_same(reader, name):
+    options = ReadOptions(frames=12)
+    with open_video(MEDIA / name, options) as here, reader.open(MEDIA / name, options) as there:
+        assert here.info == there.info
+        for a, b in zip(here.frames(), there.frames(), strict=True):
+            assert (a.pts, a.duration, a.rgb.dtype) == (b.pts, b.duration, b.rgb.dtype)
+            assert np.array_equal(a.rgb, b.rgb)
+        assert here.notices == there.notices
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "kind", "words"),
+    [
+        ("absent.mp4", ReadOptions(), BadVideo, "no such file"),
+        ("gradio_b.avi", ReadOptions(stream=9), UsageError, "no video stream 9"),
+        ("gradio_b.avi", ReadOptions(start=Fraction(99)), UsageError, "no frame in the span"),
+    ],
+)
+def test_errors_are_the_same(reader, name, options, kind, words):
+    with pytest.raises(kind, match=words) as caught, reader.open(MEDIA / name, options) as video:
+        list(video.frames())
+    assert caught.type is kind and "hint" not in caught.value.what
+
+
+def test_a_crash_names_the_signal_and_the_frame_and_spares_the_next_clip(sabotaged):
+    with IsolatedReader() as reader:
+        with (
+            pytest.raises(BadVideo, match=r"deadly\.avi: .* died \(SIGSEGV\) at frame 3\n"),
+            reader.open(sabotaged / "deadly.avi", ReadOptions()) as video,
+        ):
+            list(video.frames())
+        with reader.open(MEDIA / "gradio_b.avi", ReadOptions(frames=5)) as video:
+            assert len(list(video.frames())) == 5
+
+
+def test_a_clip_that_is_left_early_spares_the_next(reader):
+    for _ in range(2):
+        with reader.open(MEDIA / "gradio_b.avi", ReadOptions()) as video:
+            assert next(video.frames()).pts == 0
+
+
+def test_a_clip_that_hangs_is_given_up(sabotaged):
+    with IsolatedReader(stall_s=0) as reader:
+        with reader.open(MEDIA / "gradio_b.avi", ReadOptions(frames=1)) as video:
+            list(video.frames())
+        reader._stall_s = 2.0  # only now: to begin a process takes longer than to read a few frames
+        with (
+            pytest.raises(BadVideo, match=r"endless\.avi: .* no progress for 2 s, and was given up"),
+            reader.open(sabotaged / "endless.avi", ReadOptions()) as video,
+        ):
+            list(video.frames())

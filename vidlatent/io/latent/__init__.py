@@ -1,0 +1,1 @@
+"""The `.latent` container: what its bytes are, read and written."""

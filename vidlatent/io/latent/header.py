@@ -1,0 +1,233 @@
+"""What a `.latent` file says about its latents: facts, their bounds, and their spelling as metadata.
+
+Facts are checked where they are made, so what may be written and what may be read are the same
+things. Everything here raises ValueError; whoever knows the file's name adds it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+
+from vidlatent.grid import Grid
+from vidlatent.io.latent import strict_json as js
+from vidlatent.windows import Plan, Tiling, TimeRule
+
+POSTERIORS = ("mode", "sample", "full")
+EXACTNESS = ("stream-equals-whole", "reference-windows")
+
+# What a header may claim; far above any model and any clip, far below what would hurt a reader.
+MAX_FRAMES = 1 << 31
+MAX_SIDE_PX = 1 << 16
+MAX_TIME, MAX_SPACE = 64, 256
+MAX_OVERLAP = 1 << 12
+MAX_TILES = 64  # a tile advances by at least this part of its size
+MAX_SEED = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """The clip as it was encoded: after rotation, cuts and resizing, before any padding.
+
+    `file` is a name without folders, `sha256` that of the whole source file where there is one.
+    `frames` may be 0 until the end of the clip is known.
+    """
+
+    file: str
+    frames: int
+    width: int
+    height: int
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        js.string(self.file, "source.file", 1024)
+        js.integer(self.frames, "source.frames", 0, MAX_FRAMES)
+        js.integer(self.width, "source.width", 1, MAX_SIDE_PX)
+        js.integer(self.height, "source.height", 1, MAX_SIDE_PX)
+        if self.sha256 is not None:
+            _check_sha256(self.sha256, "source.sha256")
+
+
+@dataclass(frozen=True)
+class Pad:
+    """What was added at the end, at the bottom and on the right; it must be cropped at decode."""
+
+    frames: int = 0
+    rows: int = 0
+    columns: int = 0
+
+    def __post_init__(self) -> None:
+        js.integer(self.frames, "pad.frames", 0, MAX_TIME - 1)
+        js.integer(self.rows, "pad.rows", 0, MAX_SPACE - 1)
+        js.integer(self.columns, "pad.columns", 0, MAX_SPACE - 1)
+
+
+def our_version() -> str:
+    """The version of this vidlatent."""
+    try:
+        return version("vidlatent")
+    except PackageNotFoundError:  # imported from a checkout that is not installed
+        return "unknown"
+
+
+@dataclass(frozen=True)
+class LatentHeader:
+    """Every fact a reader needs to decode the latents, or to feed them to a diffusion model.
+
+    Latents are stored in raw posterior units; a diffusion model expects (z - shift) · scale, one
+    value per channel or one for all. `posterior` "full" means: the mean, with its logvar beside it.
+    `weights_sha256` may be empty where no file held the weights. `config` and `picture` (how the
+    source's frames are to be shown: colour, aspect, tags) are JSON objects, opaque here. `extra`
+    are metadata keys of later versions, written back as they were.
+    """
+
+    model: str
+    weights_sha256: str
+    config: Mapping[str, object]
+    grid: Grid
+    plan: Plan
+    source: Source
+    pad: Pad = Pad()
+    posterior: str = "mode"
+    seed: int | None = None
+    scale: tuple[float, ...] = (1.0,)
+    shift: tuple[float, ...] = (0.0,)
+    compute_dtype: str = "float32"
+    device_kind: str = "cpu"
+    exactness: str = "reference-windows"
+    picture: Mapping[str, object] = field(default_factory=dict)
+    version: str = field(default_factory=our_version)
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("model", "compute_dtype", "device_kind", "version"):
+            js.string(getattr(self, name), name)
+        if self.weights_sha256:
+            _check_sha256(self.weights_sha256, "weights_sha256")
+        _check_grid(self.grid)
+        _check_plan(self.plan)
+        js.one_of(self.posterior, "posterior", POSTERIORS)
+        js.one_of(self.exactness, "exactness", EXACTNESS)
+        _check_seed(self.posterior, self.seed)
+        if 0.0 in js.numbers(self.scale, "scale"):
+            raise ValueError("scale: 0 cannot be undone")
+        js.numbers(self.shift, "shift")
+
+    def to_metadata(self) -> dict[str, str]:
+        """The facts as safetensors metadata: plain strings, and JSON where there is structure."""
+        known = {fact.name: _spell(getattr(self, fact.name)) for fact in fields(self) if fact.name != "extra"}
+        return {**self.extra, **known}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "LatentHeader":
+        """Parse and check `to_metadata()`; keys it does not know go to `extra`."""
+        js.demand(metadata, "header", _PARSERS)
+        known = {name: parse(metadata[name]) for name, parse in _PARSERS.items()}
+        extra = {key: text for key, text in metadata.items() if key not in _PARSERS}
+        return cls(**known, extra=extra)  # type: ignore[arg-type]
+
+
+def _spell(fact: object) -> str:
+    if isinstance(fact, str):
+        return fact
+    if isinstance(fact, Grid | Plan | Source | Pad):
+        fact = asdict(fact)
+    return js.dump(dict(fact) if isinstance(fact, Mapping) else fact)
+
+
+def _json(what: str, build: Callable[[object], object]) -> Callable[[str], object]:
+    return lambda text: build(js.load(text, what))
+
+
+def _grid(value: object) -> Grid:
+    return Grid(**js.record(value, "grid", ("time", "space")))  # type: ignore[arg-type]
+
+
+def _source(value: object) -> Source:
+    return Source(**js.record(value, "source", _names(Source)))  # type: ignore[arg-type]
+
+
+def _pad(value: object) -> Pad:
+    return Pad(**js.record(value, "pad", _names(Pad)))  # type: ignore[arg-type]
+
+
+def _plan(value: object) -> Plan:
+    found = js.record(value, "plan", _names(Plan))
+    rules = {
+        key: TimeRule(**_integers(found[key], f"plan.{key}", _names(TimeRule)))
+        for key in ("encode_time", "decode_time")
+    }
+    tiles = {key: _tiling(found[key], f"plan.{key}") for key in ("encode_tiles", "decode_tiles")}
+    return Plan(**rules, **tiles)
+
+
+def _tiling(value: object, what: str) -> Tiling | None:
+    if value is None:
+        return None
+    found = js.record(value, what, _names(Tiling))
+    if not isinstance(slivers := found.pop("slivers"), bool):
+        raise ValueError(f"{what}.slivers: expected true or false, got {js.brief(slivers)}")
+    return Tiling(**_integers(found, what, found), slivers=slivers)
+
+
+def _integers(value: object, what: str, keys: object) -> dict[str, int]:
+    found = js.record(value, what, keys)  # type: ignore[arg-type]
+    return {key: js.integer(number, f"{what}.{key}", 0, MAX_FRAMES) for key, number in found.items()}
+
+
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(fact.name for fact in fields(kind))
+
+
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "model": str,
+    "weights_sha256": str,
+    "config": _json("config", lambda value: js.table(value, "config")),
+    "grid": _json("grid", _grid),
+    "plan": _json("plan", _plan),
+    "source": _json("source", _source),
+    "pad": _json("pad", _pad),
+    "posterior": str,
+    "seed": _json("seed", lambda value: value),
+    "scale": _json("scale", lambda value: js.numbers(value, "scale")),
+    "shift": _json("shift", lambda value: js.numbers(value, "shift")),
+    "compute_dtype": str,
+    "device_kind": str,
+    "exactness": str,
+    "picture": _json("picture", lambda value: js.table(value, "picture")),
+    "version": str,
+}
+
+
+def _check_sha256(text: object, what: str) -> None:
+    if not re.fullmatch("[0-9a-f]{64}", js.string(text, what)):
+        raise ValueError(f"{what}: expected 64 hexadecimal digits, got {js.brief(text)}")
+
+
+def _check_seed(posterior: str, seed: int | None) -> None:
+    if posterior == "sample":
+        js.integer(seed, "seed of a sampled posterior", 0, MAX_SEED)
+    elif seed is not None:
+        raise ValueError(f"seed: nothing is drawn with posterior {posterior}, got {js.brief(seed)}")
+
+
+def _check_grid(grid: Grid) -> None:
+    js.integer(grid.time, "grid.time", 1, MAX_TIME)
+    js.integer(grid.space, "grid.space", 1, MAX_SPACE)
+
+
+def _check_plan(plan: Plan) -> None:
+    for key in ("encode_time", "decode_time"):
+        rule: TimeRule = getattr(plan, key)
+        js.integer(rule.stride, f"plan.{key}.stride", 0, MAX_FRAMES)
+        js.integer(rule.overlap, f"plan.{key}.overlap", 0, MAX_OVERLAP)
+    for key in ("encode_tiles", "decode_tiles"):
+        if (tiling := getattr(plan, key)) is not None:
+            _check_tiling(tiling, f"plan.{key}")
+
+
+def _check_tiling(tiling: Tiling, what: str) -> None:
+    js.integer(tiling.size, f"{what}.size", 1, MAX_SIDE_PX)
+    js.integer(tiling.step, f"{what}.step", -(-tiling.size // MAX_TILES), tiling.size)
+    js.integer(tiling.blend, f"{what}.blend", 0, MAX_SIDE_PX)
+    js.integer(tiling.keep, f"{what}.keep", 1, MAX_SIDE_PX)

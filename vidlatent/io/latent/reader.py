@@ -1,0 +1,238 @@
+"""Reads a `.latent`: its header is checked before it is believed, its latents are read by the slice."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidlatent.clock import FrameClock
+from vidlatent.errors import BadLatentFile
+from vidlatent.io.file_part import FilePart
+from vidlatent.io.latent import strict_json as js
+from vidlatent.io.latent.checks import CONTAINER_KEYS, FORMAT, FORMAT_VERSION, check_clock, check_tensors
+from vidlatent.io.latent.digests import BLOCK_RANGE, DIGEST_BYTES, BlockDigests, root_checksum
+from vidlatent.io.latent.header import LatentHeader
+from vidlatent.io.latent.layout import Layout, read_layout
+from vidlatent.io.latent.mapped_part import MappedPart
+from vidlatent.io.latent.tensors import TORCH_DTYPES, bytes_of, first_not_finite
+
+_COPY_BYTES = 1 << 20
+_HINT = "make it again from its source with `vidlatent encode`"
+
+
+class LatentReader:
+    """Reads one `.latent`: `header` facts and `clock` at once, latents by the slice. A context manager.
+
+    Threads may share one; a forked process must open its own. `part` is (offset, bytes) where the
+    `.latent` lies inside another file, such as an uncompressed tar. With `mapped` latents are not read by
+    system calls but copied out of a memory map of the file: for random access over and over.
+    """
+
+    def __init__(self, path: Path, part: tuple[int, int] | None = None, mapped: bool = False) -> None:
+        self.path = path
+        self._offset = part[0] if part else 0
+        self._lock = Lock()
+        with _blaming(path):
+            self._map = MappedPart(path, part) if mapped else None
+            self._file = self._map or (path.open("rb") if part is None else FilePart(path, *part))
+            try:
+                self._layout = _trusted_layout(self._file, path)
+                self._believe()
+            except BaseException:
+                self._file.close()
+                raise
+
+    def _believe(self) -> None:
+        metadata = self._layout.metadata
+        facts = {key: text for key, text in metadata.items() if key not in CONTAINER_KEYS}
+        self.header = LatentHeader.from_metadata(facts)
+        self._block_bytes = js.integer(
+            js.load(metadata["block_bytes"], "block_bytes"), "block_bytes", *BLOCK_RANGE
+        )
+        check_tensors(self.header, self._layout.tensors, self._block_bytes)
+        durations = self._ticks("durations") if "durations" in self._layout.tensors else np.zeros(0, np.int64)
+        self.clock = FrameClock(_time_base(metadata["time_base"]), self._ticks("pts"), durations)
+        check_clock(self.clock)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """[t, C, h, w] of all latents."""
+        return self._layout.tensors["latents"].shape  # type: ignore[return-value]
+
+    @property
+    def frames(self) -> int:
+        """Latent frames in the file."""
+        return self.shape[0]
+
+    @property
+    def dtype(self) -> str:
+        """How latents are stored: F32, F16 or BF16."""
+        return self._layout.tensors["latents"].dtype
+
+    @property
+    def has_logvar(self) -> bool:
+        """Whether the posterior's raw logvar is stored beside its mean."""
+        return "logvar" in self._layout.tensors
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether the source's audio is in the file."""
+        return "audio" in self._layout.tensors
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Latents [stop - start, C, h, w] of latent frames [start, stop), in raw posterior units."""
+        return self._slice("latents", start, stop)
+
+    def read_logvar(self, start: int, stop: int) -> Tensor:
+        """Raw logvar [stop - start, C, h, w] of latent frames [start, stop)."""
+        if not self.has_logvar:
+            raise BadLatentFile(f"{self.path}: holds no logvar", "encode with `--posterior full` to keep it")
+        return self._slice("logvar", start, stop)
+
+    def open_audio(self) -> FilePart | None:
+        """The audio, a file inside this one, for the caller to close; None where there is none."""
+        if not self.has_audio:
+            return None
+        entry, offset = self._layout.tensors["audio"], self._offset + self._layout.data_start
+        return FilePart(self.path, offset + entry.start, entry.stop - entry.start)
+
+    def verify(self) -> None:
+        """Read everything again, block by block; raise BadLatentFile naming the first that is bad."""
+        with _blaming(self.path):
+            self._verify_digests()
+        step = max(1, _COPY_BYTES // self._layout.tensors["latents"].row_bytes)
+        for start in range(0, self.frames, step):
+            self.read(start, min(start + step, self.frames))
+            if self.has_logvar:
+                self.read_logvar(start, min(start + step, self.frames))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _verify_digests(self) -> None:
+        layout = self._layout
+        checksums = layout.tensors["checksums"]
+        digests = b"".join(self._blocks(checksums.start, checksums.stop, _COPY_BYTES))
+        expected = root_checksum(layout.metadata, layout.tensors, digests)
+        if layout.metadata["checksum"] != expected:
+            raise ValueError("header and checksums do not match the checksum of the whole")
+        for i, block in enumerate(self._blocks(0, checksums.start, self._block_bytes)):
+            digest = BlockDigests(self._block_bytes)
+            digest.update(block)
+            if digest.digests() != digests[DIGEST_BYTES * i : DIGEST_BYTES * (i + 1)]:
+                raise ValueError(f"block {i} does not match its checksum: damaged {self._whereabouts(i)}")
+
+    def _whereabouts(self, block: int) -> str:
+        start = block * self._block_bytes
+        parts = []
+        for name, entry in self._layout.tensors.items():
+            first, last = max(start, entry.start), min(start + self._block_bytes, entry.stop) - 1
+            if name != "checksums" and first <= last:
+                rows = [(offset - entry.start) // entry.row_bytes for offset in (first, last)]
+                parts.append(f"`{name}` {rows[0]} to {rows[1]}")
+        return ", ".join(parts)
+
+    def _slice(self, name: str, start: int, stop: int) -> Tensor:
+        entry = self._layout.tensors[name]
+        if not 0 <= start <= stop <= entry.shape[0]:
+            raise ValueError(f"latent frames {start} to {stop} of {entry.shape[0]}")
+        latents = torch.empty((stop - start, *entry.shape[1:]), dtype=TORCH_DTYPES[entry.dtype])
+        with _blaming(self.path):
+            if self._map is None:
+                self._read_into(bytes_of(latents), entry.start + start * entry.row_bytes)
+            else:
+                begin = self._layout.data_start + entry.start + start * entry.row_bytes
+                bytes_of(latents)[:] = self._map.view[begin : begin + latents.nbytes]
+            if (bad := first_not_finite(latents)) is not None:
+                raise ValueError(f"{name} of latent frame {start + bad} hold NaN or infinity")
+        return latents
+
+    def _ticks(self, name: str) -> np.ndarray:
+        ticks = np.empty(self._layout.tensors[name].shape, "<i8")
+        self._read_into(memoryview(ticks).cast("B"), self._layout.tensors[name].start)
+        return ticks.astype(np.int64, copy=False)
+
+    def _blocks(self, start: int, stop: int, size: int) -> Iterator[memoryview]:
+        for offset in range(start, stop, size):
+            block = memoryview(bytearray(min(size, stop - offset)))
+            self._read_into(block, offset)
+            yield block
+
+    def _read_into(self, target: memoryview, offset: int) -> None:
+        with self._lock:
+            self._file.seek(self._layout.data_start + offset)
+            found = self._file.readinto(target)
+        if found != len(target):
+            raise ValueError(f"torn file: expected {len(target)} bytes at {offset}, found {found}")
+
+
+def open_latent(path: Path | str, part: tuple[int, int] | None = None, mapped: bool = False) -> LatentReader:
+    """Open a `.latent` and check all that its header claims; the data is checked as it is read.
+
+    `part` is (offset, bytes) where it lies inside another file; `mapped` reads through a memory map.
+    """
+    return LatentReader(Path(path), part, mapped)
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Turn what is found wrong inside a file into an error that names the file."""
+    try:
+        yield
+    except ValueError as e:
+        raise BadLatentFile(f"{path}: {e}", _HINT) from e
+    except OSError as e:
+        raise BadLatentFile(f"{path}: cannot be read ({e.strerror})", "name a .latent file") from e
+
+
+def _trusted_layout(file: BinaryIO, path: Path) -> Layout:
+    """The layout of a file of our format and major version."""
+    file.seek(0, 2)
+    size = file.tell()
+    file.seek(0)
+    layout = read_layout(file, size)
+    if "latent_tensor" in layout.tensors:
+        raise BadLatentFile(
+            f"{path}: a ComfyUI latent (tensor `latent_tensor`), not a vidlatent file",
+            "load it in ComfyUI; it does not say which model or which clip it came from",
+        )
+    if layout.metadata.get("format") != FORMAT:
+        raise BadLatentFile(
+            f"{path}: a safetensors file, but not a .latent (expected format {FORMAT}, "
+            f"got {js.brief(layout.metadata.get('format'))})",
+            "make one with `vidlatent encode`",
+        )
+    js.demand(layout.metadata, "header", CONTAINER_KEYS)
+    _refuse_other_major(layout.metadata["format_version"], path)
+    return layout
+
+
+def _refuse_other_major(text: str, path: Path) -> None:
+    major, dot, minor = text.partition(".")
+    if not (dot and major.isdecimal() and minor.isdecimal() and len(text) < 16):
+        raise ValueError(f"format_version: expected MAJOR.MINOR, got {js.brief(text)}")
+    if int(major) != FORMAT_VERSION[0]:
+        raise BadLatentFile(
+            f"{path}: container version {text}; this vidlatent reads version {FORMAT_VERSION[0]}",
+            f"open it with a vidlatent that reads container version {int(major)}",
+        )
+
+
+def _time_base(text: str) -> Fraction:
+    numerator, _, denominator = js.string(text, "time_base", 32).partition("/")
+    if not (numerator.isdecimal() and denominator.isdecimal() and int(denominator)):
+        raise ValueError(f"time_base: expected N/D seconds, got {js.brief(text)}")
+    return Fraction(int(numerator), int(denominator))

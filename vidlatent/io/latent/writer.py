@@ -1,0 +1,197 @@
+"""Writes a `.latent`: appended to disk as it comes, given its name when it is complete."""
+
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from torch import Tensor
+
+from vidlatent.clock import FrameClock
+from vidlatent.errors import BadInput
+from vidlatent.files import Replacement, naming_disk_errors, partial_path
+from vidlatent.io.latent.checks import FORMAT, FORMAT_VERSION, check_clock, check_sizes, check_tensors
+from vidlatent.io.latent.digests import BLOCK_BYTES, DIGEST_BYTES, BlockDigests, root_checksum
+from vidlatent.io.latent.header import LatentHeader
+from vidlatent.io.latent.layout import LENGTH, Entry, pack_header, write_header
+from vidlatent.io.latent.tensors import TORCH_DTYPES, bytes_of, first_not_finite
+
+_PAGE_BYTES = 4096
+_SPARE_BYTES = 2048  # of the header, for tensor entries and for facts known only at the end
+_COPY_BYTES = 1 << 20
+
+
+class LatentWriter:
+    """Writes one `.latent` in constant memory; nothing is at `path` until `close` has succeeded.
+
+    A context manager: leaving it without `close`, by an error or Ctrl-C, removes the partial file.
+    """
+
+    def __init__(  # noqa: PLR0913  the shape is three numbers
+        self,
+        path: Path,
+        header: LatentHeader,
+        channels: int,
+        height: int,
+        width: int,
+        dtype: str,
+        with_logvar: bool = False,
+    ) -> None:
+        if with_logvar != (header.posterior == "full"):
+            raise ValueError(f"logvar is stored with posterior full, and only then; got {header.posterior}")
+        self._path, self._header, self._dtype = path, header, dtype
+        self._shape = (channels, height, width)
+        self._frames = 0
+        self._tensors: dict[str, Entry] = {}
+        self._digests = BlockDigests()
+        self._room = _room_for(header)
+        self._logvar_path = partial_path(path.with_name(f"{path.name}.logvar"))
+        self._logvar: BinaryIO | None = None
+        self._open: list[BinaryIO] = []
+        self._target = Replacement(path)
+        try:
+            with naming_disk_errors(path), naming_disk_errors(self._logvar_path):
+                self._logvar_path.unlink(missing_ok=True)  # of a run that was killed
+                self._file = self._create(self._target.partial)
+                if with_logvar:
+                    self._logvar = self._create(self._logvar_path)
+                self._file.write(bytes(LENGTH.size + self._room))
+        except BaseException:
+            self.discard()
+            raise
+
+    def append(self, latents: Tensor, logvar: Tensor | None = None) -> None:
+        """Write latents [t, C, h, w], and their logvar of the same shape where it is stored, to disk."""
+        if (logvar is None) != (self._logvar is None):
+            raise ValueError("logvar must come with every latent, or with none")
+        raw = self._raw(latents, "latent frame")
+        with naming_disk_errors(self._path):
+            if self._logvar is not None:
+                self._logvar.write(self._raw(logvar, "logvar of latent frame"))
+            self._write(raw)
+        self._frames += len(latents)
+
+    def close(self, clock: FrameClock, audio: Path | None = None, header: LatentHeader | None = None) -> None:
+        """Write what comes after the latents, then the header, and give the file its name.
+
+        `header` replaces the one given at the start: some facts are known only at the end.
+        """
+        self._header = header or self._header
+        try:
+            self._check_clock(clock)
+            check_sizes(self._header, self._frames, *self._shape)
+            with naming_disk_errors(self._path):
+                self._finish(clock, audio)
+            self._target.commit()
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Remove all that was written; what was at `path` before stays."""
+        self._close_files()
+        self._target.discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._target.done:
+            self.discard()
+
+    def _check_clock(self, clock: FrameClock) -> None:
+        try:
+            check_clock(clock)
+        except ValueError as e:  # times come from the source as they are: its fault, not ours
+            raise BadInput(f"{self._path}: {e}", "repair the source's timestamps, and encode it again") from e
+
+    def _finish(self, clock: FrameClock, audio: Path | None) -> None:
+        shape = (self._frames, *self._shape)
+        self._enter("latents", self._dtype, shape)
+        if self._logvar is not None:
+            self._copy(self._logvar)
+            self._enter("logvar", self._dtype, shape)
+        for name, ticks in (("pts", clock.pts), ("durations", clock.durations)):
+            if name == "pts" or len(ticks):
+                self._write(ticks.astype("<i8", casting="safe").tobytes())
+                self._enter(name, "I64", (len(ticks),))
+        if audio is not None:
+            with audio.open("rb") as file:
+                self._enter("audio", "U8", (self._copy(file),))
+        digests = self._digests.digests()
+        self._file.write(digests)
+        self._enter("checksums", "U8", (len(digests) // DIGEST_BYTES, DIGEST_BYTES))
+        self._seal(clock.time_base, digests)
+        self._file.close()
+        self._close_files()
+
+    def _enter(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        start = max((entry.stop for entry in self._tensors.values()), default=0)
+        self._tensors[name] = Entry(dtype, shape, start)
+
+    def _seal(self, time_base: Fraction, digests: bytes) -> None:
+        metadata = self._header.to_metadata() | {
+            "format": FORMAT,
+            "format_version": ".".join(map(str, FORMAT_VERSION)),
+            "time_base": f"{time_base.numerator}/{time_base.denominator}",
+            "block_bytes": str(BLOCK_BYTES),
+        }
+        check_tensors(self._header, self._tensors, BLOCK_BYTES)
+        metadata["checksum"] = root_checksum(metadata, self._tensors, digests)
+        packed = pack_header(metadata, self._tensors)
+        self._make_room(len(packed))
+        write_header(self._file, packed, self._room)
+
+    def _make_room(self, needed: int) -> None:
+        """Move the data back, its end first, where the header outgrew what was reserved for it."""
+        by = max(0, -(-(needed - self._room) // _PAGE_BYTES)) * _PAGE_BYTES
+        start, stop = LENGTH.size + self._room, self._file.tell()
+        while by and start < stop:
+            size = min(_COPY_BYTES, stop - start)
+            stop -= size
+            self._file.seek(stop)
+            block = self._file.read(size)
+            self._file.seek(stop + by)
+            self._file.write(block)
+        self._room += by
+
+    def _write(self, data: memoryview | bytes) -> None:
+        self._file.write(data)
+        self._digests.update(data)
+
+    def _copy(self, source: BinaryIO) -> int:
+        source.seek(0)
+        copied = 0
+        while block := source.read(_COPY_BYTES):
+            self._write(block)
+            copied += len(block)
+        return copied
+
+    def _raw(self, latents: Tensor, what: str) -> memoryview:
+        if tuple(latents.shape[1:]) != self._shape:
+            raise ValueError(f"expected {what}s of {list(self._shape)}, got {list(latents.shape[1:])}")
+        stored = latents.detach().to("cpu", TORCH_DTYPES[self._dtype]).contiguous()
+        if (bad := first_not_finite(stored)) is not None:
+            raise BadInput(
+                f"{self._path}: {what} {self._frames + bad} holds NaN or infinity as {self._dtype}",
+                "the weights, or a compute or storage dtype too narrow for them, give no numbers here",
+            )
+        return bytes_of(stored)
+
+    def _create(self, path: Path) -> BinaryIO:
+        file = path.open("wb+")
+        self._open.append(file)
+        return file
+
+    def _close_files(self) -> None:
+        for file in self._open:
+            with suppress(OSError):  # a full disk refuses the last bytes again; nobody wants them now
+                file.close()
+        if self._logvar is not None:
+            self._logvar_path.unlink(missing_ok=True)
+
+
+def _room_for(header: LatentHeader) -> int:
+    """Bytes to reserve for the JSON header, such that the data begins on a page."""
+    wanted = LENGTH.size + len(pack_header(header.to_metadata(), {})) + _SPARE_BYTES
+    return -(-wanted // _PAGE_BYTES) * _PAGE_BYTES - LENGTH.size

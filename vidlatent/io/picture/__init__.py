@@ -1,0 +1,1 @@
+"""What a picture is, whoever reads or writes it: size, colour, orientation, times."""

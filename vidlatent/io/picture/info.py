@@ -1,0 +1,202 @@
+"""What is known of a video before it is read, what may be asked of it, and what it is read into."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from fractions import Fraction
+
+import numpy as np
+
+from vidlatent.io.picture.colour import Colour
+from vidlatent.io.picture.mastering import Mastering
+
+
+@dataclass(frozen=True)
+class AudioTrack:
+    """One audio stream: `index` among all streams of the file; `start` in seconds, None if unknown."""
+
+    index: int
+    codec: str
+    rate: int
+    channels: int
+    language: str | None
+    start: Fraction | None
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A named stretch of a film, in seconds."""
+
+    start: Fraction
+    end: Fraction
+    title: str
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """One video stream as its header and first frame describe it.
+
+    `width` and `height` are those of the frames that are delivered: after the cropping window and rotation,
+    and after --size and --crop where asked; the sample aspect ratio `sar` is not applied but told. The
+    container's `window` (left, top, width, height of the stored picture), `rotation` (clockwise degrees) and
+    then `flip` (left to right) have been applied. What the header merely claims is
+    called `header_…`; counted facts come from reading.
+    """
+
+    path: str
+    container: str
+    codec: str
+    pix_fmt: str
+    width: int
+    height: int
+    coded_width: int
+    coded_height: int
+    rotation: int
+    flip: bool
+    sar: Fraction
+    colour: Colour
+    bit_depth: int
+    time_base: Fraction
+    average_rate: Fraction | None
+    header_frames: int | None
+    header_duration: Fraction | None
+    interlaced: bool
+    audio: tuple[AudioTrack, ...] = ()
+    video_streams: int = 1
+    tags: Mapping[str, str] = field(default_factory=dict)
+    chapters: tuple[Chapter, ...] = ()
+    mastering: Mastering | None = None
+    window: tuple[int, int, int, int] | None = None
+
+    @property
+    def deep(self) -> bool:
+        """Whether frames are delivered as uint16."""
+        return self.bit_depth > 8
+
+    def picture(self) -> "Picture":
+        """What a sink needs in order to write this clip again."""
+        return Picture(
+            width=self.width,
+            height=self.height,
+            sar=self.sar,
+            colour=self.colour,
+            bit_depth=self.bit_depth,
+            time_base=self.time_base,
+            rate=self.average_rate,
+            tags=dict(self.tags),
+            chapters=self.chapters,
+            mastering=self.mastering,
+        )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What frames are, for whoever writes them: size, aspect, colour, clock and the clip's own words."""
+
+    width: int
+    height: int
+    sar: Fraction
+    colour: Colour
+    bit_depth: int
+    time_base: Fraction
+    rate: Fraction | None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    chapters: tuple[Chapter, ...] = ()
+    mastering: Mastering | None = None
+
+    def to_json(self) -> dict:
+        """As plain JSON values; fractions as "num/den"."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_json(cls, data: Mapping) -> "Picture":
+        """The inverse of to_json; unknown keys are ignored."""
+        colour = dict(data["colour"])
+        chapters = (Chapter(Fraction(c["start"]), Fraction(c["end"]), c["title"]) for c in data["chapters"])
+        return cls(
+            width=data["width"],
+            height=data["height"],
+            sar=Fraction(data["sar"]),
+            colour=Colour(**{**colour, "assumed": tuple(colour.get("assumed", ()))}),
+            bit_depth=data["bit_depth"],
+            time_base=Fraction(data["time_base"]),
+            rate=Fraction(data["rate"]) if data["rate"] is not None else None,
+            tags=dict(data["tags"]),
+            chapters=tuple(chapters),
+            mastering=Mastering.from_json(data["mastering"]) if data.get("mastering") else None,
+        )
+
+
+@dataclass(frozen=True)
+class RawFrames:
+    """How frames lie in a file or pipe that says nothing of them; `pix_fmt` is a libav name."""
+
+    width: int
+    height: int
+    pix_fmt: str
+    rate: Fraction
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}:{self.pix_fmt}:{self.rate}"
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What part of a video to read, and how.
+
+    `start` and `end` are seconds on the source's own clock: frames with start <= pts < end are delivered.
+    `frames` ends after so many (delivered) frames. `fps` resamples by timestamp; `crop` (left, top, width,
+    height) cuts displayed pixels, then `size` (width, height) scales: `fit` says how an aspect that differs
+    is treated: "stretch", "crop" (fill and cut) or "pad" (whole picture, black bars). `stream` counts video
+    streams. `raw` says what a file or stdin is that holds bare frames.
+    """
+
+    start: Fraction | None = None
+    end: Fraction | None = None
+    frames: int | None = None
+    fps: Fraction | None = None
+    size: tuple[int, int] | None = None
+    crop: tuple[int, int, int, int] | None = None
+    fit: str = "stretch"
+    stream: int = 0
+    assume_matrix: str | None = None
+    deinterlace: bool = False
+    tonemap: bool = False
+    hwaccel: str | None = None
+    allow_truncated: bool = False
+    threads: int = 0
+    raw: RawFrames | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture and its time.
+
+    `rgb` is [H, W, 3] of the displayed pixels, uint8, or uint16 over 0..65535 where the source has more than
+    8 bits. `pts` strictly increases, `duration` lasts until the next one; both in `VideoInfo.time_base`.
+    """
+
+    rgb: np.ndarray
+    pts: int
+    duration: int
+
+
+def reading(info: VideoInfo, options: ReadOptions) -> dict[str, object]:
+    """What lies between a file's stored pictures and the frames delivered, as plain JSON values.
+
+    What the container asked for, and of `options` whatever is not the default and bears on the frames.
+    """
+    plain = {f.name: f.default for f in fields(ReadOptions)}
+    asked = {name: value for name, value in asdict(options).items() if value != plain[name]}
+    asked.pop("threads", None)
+    return _plain({"window": info.window, "rotation": info.rotation, "flip": info.flip, "asked": asked})
+
+
+def _plain(value: object) -> object:
+    """Dataclass contents as JSON knows them."""
+    if isinstance(value, Fraction):
+        return f"{value.numerator}/{value.denominator}"
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,178 @@
+"""Other rates and sizes than the source's: by timestamp, and by an antialiased filter."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import islice
+from math import floor
+from typing import TypeVar
+
+import numpy as np
+
+from vidlatent.errors import UsageError
+from vidlatent.io.picture.info import Picture, ReadOptions
+from vidlatent.io.picture.timeline import refine
+
+T = TypeVar("T")
+FITS = ("stretch", "crop", "pad")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A constant frame rate, reached by timestamp alone.
+
+    Slot k is shown at t0 + k/fps, t0 being the first frame's time. Every frame belongs to the slot nearest to
+    its own time (halves go up) and is held until the next frame's slot; of several frames of one slot the
+    last is shown. The last frame is held for its duration, one slot at least.
+    """
+
+    fps: Fraction
+
+    @property
+    def _per_slot(self) -> int:
+        return refine(1 / self.fps)
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds per tick of the new clock: a whole number of ticks makes a slot."""
+        return 1 / self.fps / self._per_slot
+
+    def hold(self, timed: Iterable[tuple[T, int, int]], base: Fraction) -> Iterator[tuple[T, int, int]]:
+        """(frame, pts, duration) in `base` → the same in `time_base`, one per slot."""
+        shown: tuple[T, int] | None = None  # a frame and its slot
+        start = end = Fraction(0)
+        zero = 0
+        for frame, pts, duration in timed:
+            if shown is None:
+                start = pts * base
+                zero = round(start / self.time_base)
+            slot = floor((pts * base - start) * self.fps + Fraction(1, 2))
+            if shown is not None:
+                yield from self._held(*shown, slot, zero)
+            shown, end = (frame, slot), (pts + duration) * base - start
+        if shown is not None:
+            last = max(shown[1] + 1, floor(end * self.fps + Fraction(1, 2)))
+            yield from self._held(*shown, last, zero)
+
+    def _held(self, frame: T, slot: int, until: int, zero: int) -> Iterator[tuple[T, int, int]]:
+        for index in range(slot, until):
+            yield frame, zero + index * self._per_slot, self._per_slot
+
+
+def select(
+    timed: Iterable[tuple[T, int, int]], base: Fraction, options: ReadOptions
+) -> Iterator[tuple[T, int, int]]:
+    """The part of `timed` (frame, pts, duration in `base`) that `options` ask for, at the rate they ask."""
+    asked = _within(timed, base, options)
+    if options.fps is not None:
+        asked = Rate(options.fps).hold(asked, base)
+    return islice(asked, options.frames)
+
+
+def _within(
+    timed: Iterable[tuple[T, int, int]], base: Fraction, options: ReadOptions
+) -> Iterator[tuple[T, int, int]]:
+    """Those with start <= pts < end."""
+    for frame, pts, duration in timed:
+        if options.end is not None and pts * base >= options.end:
+            return
+        if options.start is None or pts * base >= options.start:
+            yield frame, pts, duration
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How displayed pixels become delivered ones: cut `box`, scale to `scaled`, then lay onto `canvas`.
+
+    `box` is (left, top, width, height); sizes are (width, height); `sar` is the delivered sample aspect.
+    """
+
+    box: tuple[int, int, int, int]
+    scaled: tuple[int, int]
+    canvas: tuple[int, int]
+    sar: Fraction
+
+    @classmethod
+    def plan(cls, size: tuple[int, int], sar: Fraction, options: ReadOptions) -> "Framing":
+        """For pictures of `size` and aspect `sar`. Raises UsageError for what cannot be meant."""
+        left, top, width, height = options.crop or (0, 0, *size)
+        if left < 0 or top < 0 or min(width, height) < 1 or left + width > size[0] or top + height > size[1]:
+            raise UsageError(
+                f"--crop {width}x{height}+{left}+{top}: outside the picture of {size[0]}x{size[1]}"
+            )
+        box = (left, top, width, height)
+        if options.size is None:
+            return cls(box, (width, height), (width, height), sar)
+        if min(options.size) < 1:
+            raise UsageError(f"--size {options.size[0]}x{options.size[1]}: sides must be at least 1")
+        return _FIT[_known(options.fit)](box, sar, options.size)
+
+    def apply(self, rgb: np.ndarray) -> np.ndarray:
+        """Pixels [H, W, 3] → [height, width, 3] of the canvas, same type."""
+        left, top, width, height = self.box
+        rgb = resize(rgb[top : top + height, left : left + width], self.scaled)
+        if self.scaled == self.canvas:
+            return np.ascontiguousarray(rgb)
+        out = np.zeros((self.canvas[1], self.canvas[0], 3), rgb.dtype)
+        y, x = (self.canvas[1] - self.scaled[1]) // 2, (self.canvas[0] - self.scaled[0]) // 2
+        out[y : y + self.scaled[1], x : x + self.scaled[0]] = rgb
+        return out
+
+
+def _known(fit: str) -> str:
+    if fit not in FITS:
+        raise UsageError(f"--fit {fit}: unknown", f"known are {', '.join(FITS)}")
+    return fit
+
+
+def _stretch(box: tuple[int, int, int, int], sar: Fraction, size: tuple[int, int]) -> Framing:
+    """The whole box onto all of `size`; the sample aspect takes up the difference, so it displays alike."""
+    shape = sar * Fraction(box[2], box[3])
+    return Framing(box, size, size, shape / Fraction(*size))
+
+
+def _cover(box: tuple[int, int, int, int], sar: Fraction, size: tuple[int, int]) -> Framing:
+    """The largest middle part of the box that has the shape of `size`, in square pixels."""
+    left, top, width, height = box
+    shape = Fraction(*size) / sar  # stored columns per row
+    kept = (min(width, round(height * shape)) or 1, min(height, round(width / shape)) or 1)
+    middle = (left + (width - kept[0]) // 2, top + (height - kept[1]) // 2, *kept)
+    return Framing(middle, size, size, Fraction(1))
+
+
+def _pad(box: tuple[int, int, int, int], sar: Fraction, size: tuple[int, int]) -> Framing:
+    """The whole box as large as it fits into `size`, in square pixels, black around it."""
+    shape = sar * Fraction(box[2], box[3])
+    scaled = (min(size[0], round(size[1] * shape)) or 1, min(size[1], round(size[0] / shape)) or 1)
+    return Framing(box, scaled, size, Fraction(1))
+
+
+_FIT = {"stretch": _stretch, "crop": _cover, "pad": _pad}
+
+
+def square_size(width: int, height: int, sar: Fraction) -> tuple[int, int]:
+    """The size in square pixels that displays alike, neither side smaller than before."""
+    return (round(width * sar), height) if sar >= 1 else (width, round(height / sar))
+
+
+def squared(picture: Picture) -> Picture:
+    """The picture in square pixels."""
+    width, height = square_size(picture.width, picture.height, picture.sar)
+    return replace(picture, width=width, height=height, sar=Fraction(1))
+
+
+def resize(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """RGB [H, W, 3] scaled to `size` (width, height), antialiased.
+
+    Bicubic (Keys, a = -0.5), its support widened by the scale where it shrinks: the convolution that Pillow's
+    BICUBIC and torchvision's antialiased resize compute, on the coded values, rounded half up.
+    """
+    if (rgb.shape[1], rgb.shape[0]) == size:
+        return rgb
+    import torch
+    from torch.nn.functional import interpolate
+
+    top = np.iinfo(rgb.dtype).max
+    picture = torch.from_numpy(rgb.astype(np.float32)).permute(2, 0, 1)[None]  # [1, 3, H, W]
+    scaled = interpolate(picture, size=(size[1], size[0]), mode="bicubic", antialias=True)
+    return scaled[0].permute(1, 2, 0).add(0.5).floor().clamp(0, top).numpy().astype(rgb.dtype)

@@ -1,0 +1,1 @@
+"""Video in: files, folders and pipes become frames with their times."""

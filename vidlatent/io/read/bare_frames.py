@@ -1,0 +1,73 @@
+"""Frames in a row with no index and no length: YUV4MPEG and raw video, from a file or from a pipe.
+
+libav ends such a video quietly where its last frame is cut off, so the bytes are counted here.
+"""
+
+from pathlib import Path
+from typing import BinaryIO
+
+from av import VideoFormat
+from av.packet import Packet
+
+from vidlatent.errors import UsageError
+from vidlatent.io.picture.info import RawFrames
+
+YUV4MPEG = "yuv4mpegpipe"
+RAW = "rawvideo"
+
+
+class Pipe:
+    """A stream that can only be read onwards; counts what was `read_bytes`."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.read_bytes = 0
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, `size` at most; none at the end."""
+        data = self._stream.read(size)
+        self.read_bytes += len(data)
+        return data
+
+
+def raw_options(raw: RawFrames) -> dict[str, str]:
+    """What libav must be told of raw frames; raises UsageError for a layout it does not know."""
+    try:
+        layout = VideoFormat(raw.pix_fmt)
+    except ValueError as e:
+        raise UsageError(
+            f"--raw: unknown pixel format {raw.pix_fmt!r}", "for instance yuv420p, nv12, yuv420p10le, rgb24"
+        ) from e
+    if not layout.components or layout.has_palette or min(raw.width, raw.height) < 1:
+        raise UsageError(f"--raw {raw}: no such frames can lie in a row", "for instance 320x240:yuv420p:25")
+    return {
+        "video_size": f"{raw.width}x{raw.height}",
+        "pixel_format": raw.pix_fmt,
+        "framerate": str(raw.rate),
+    }
+
+
+class Row:
+    """Where in the bytes of bare frames the last whole one ended."""
+
+    def __init__(self, path: str, pipe: Pipe | None) -> None:
+        self._path, self._pipe = path, pipe
+        self._frame_bytes = 0
+        self._end: int | None = None
+
+    def is_whole(self, packet: Packet) -> bool:
+        """Whether a packet holds all of its frame (the first one tells how much that is)."""
+        self._frame_bytes = self._frame_bytes or packet.size
+        if 0 < packet.size < self._frame_bytes:
+            return False
+        if packet.size and packet.pos is not None:
+            self._end = packet.pos + packet.size
+        return True
+
+    def fault(self) -> str | None:
+        """What is wrong with the end, in words; None where the last frame is whole. Ask at the end."""
+        if self._end is None:
+            return None
+        total = self._pipe.read_bytes if self._pipe else Path(self._path).stat().st_size
+        left = total - self._end
+        return f"cut off after {left:,} bytes, a whole one has {self._frame_bytes:,}" if left > 0 else None

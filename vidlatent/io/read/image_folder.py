@@ -1,0 +1,109 @@
+"""A folder of images as a video."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
+from vidlatent.errors import BadVideo
+from vidlatent.io.picture.info import Frame, ReadOptions
+from vidlatent.io.picture.resample import Rate, select
+from vidlatent.io.read.libav import LibavSource
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".exr", ".dpx", ".jp2"}
+TIMES_FILE = (
+    "timestamps.json"  # written by our own sink: {"time_base": "1/600", "pts": [...], "durations": [...]}
+)
+DEFAULT_RATE = Fraction(25)
+_TICKS = 1000  # per image, where images carry no time
+
+
+def natural_key(path: Path) -> list[tuple[int, int | str]]:
+    """Sorts img2 before img10."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in parts]
+
+
+class ImageFolder:
+    """A VideoSource over the images of a folder in natural order.
+
+    Their times come from `timestamps.json` where one lies beside them, else from --fps, else 25 per second.
+    """
+
+    def __init__(self, folder: Path, options: ReadOptions) -> None:
+        images = sorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES), key=natural_key)
+        if not images:
+            raise BadVideo(f"{folder}: no images in this folder", f"known are {', '.join(sorted(SUFFIXES))}")
+        self._folder = folder
+        self._images = images
+        timed = (folder / TIMES_FILE).exists()
+        self._select = (
+            options if timed else replace(options, fps=None)
+        )  # else --fps says what times there are
+        self._options = replace(options, start=None, end=None, frames=None, fps=None)
+        self.notices: list[str] = []
+        self._base, self._pts, self._durations = self._times(options.fps)
+        fps = self._select.fps
+        with LibavSource(str(images[0]), self._options) as first:
+            self.notices += first.notices
+            self.info = replace(
+                first.info,
+                path=str(folder),
+                container="images",
+                time_base=Rate(fps).time_base if fps else self._base,
+                average_rate=fps or self._average_rate(),
+                header_frames=len(images),
+                header_duration=None,
+            )
+
+    def _times(self, fps: Fraction | None) -> tuple[Fraction, list[int], list[int]]:
+        if (self._folder / TIMES_FILE).exists():
+            return read_times(self._folder / TIMES_FILE, len(self._images))
+        if fps is None:
+            self.notices.append(f"images carry no time, assumed: {DEFAULT_RATE} per second")
+        count = len(self._images)
+        return 1 / (fps or DEFAULT_RATE) / _TICKS, [i * _TICKS for i in range(count)], [_TICKS] * count
+
+    def _average_rate(self) -> Fraction:
+        return len(self._images) / ((self._pts[-1] - self._pts[0] + self._durations[-1]) * self._base)
+
+    def frames(self) -> Iterator[Frame]:
+        """One frame per image; raises BadVideo where one cannot be read or differs in size."""
+        timed = zip(self._images, self._pts, self._durations, strict=True)
+        for image, pts, duration in select(timed, self._base, self._select):
+            with LibavSource(str(image), self._options) as source:
+                self._refuse_other_size(image, source)
+                yield replace(next(source.frames()), pts=pts, duration=duration)
+
+    def _refuse_other_size(self, image: Path, source: LibavSource) -> None:
+        expected, got = ((i.width, i.height, i.deep) for i in (self.info, source.info))
+        if got != expected:
+            text = [f"{w}x{h}, {16 if deep else 8} bit" for w, h, deep in (expected, got)]
+            raise BadVideo(f"{image}: expected {text[0]} as in the first image, got {text[1]}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+
+def read_times(path: Path, count: int) -> tuple[Fraction, list[int], list[int]]:
+    """Time base, pts and durations of a `timestamps.json`; BadVideo where it does not fit `count` images."""
+    try:
+        data = json.loads(path.read_text())
+        time_base, pts, durations = Fraction(data["time_base"]), data["pts"], data["durations"]
+        whole = all(isinstance(value, int) for value in (*pts, *durations))
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as e:
+        raise BadVideo(
+            f"{path}: not a list of timestamps ({e})", "remove it to read the images by --fps"
+        ) from e
+    if not (len(pts) == len(durations) == count):
+        raise BadVideo(f"{path}: expected {count} timestamps, one per image, got {len(pts)}")
+    if not whole or time_base <= 0 or any(b <= a for a, b in pairwise(pts)):
+        raise BadVideo(f"{path}: timestamps must be whole and increase")
+    return time_base, pts, durations

@@ -1,0 +1,118 @@
+"""From packets to pictures: decoding one stream, and saying where it breaks."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from av import VideoFrame
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.filter import Graph
+from av.video.stream import VideoStream
+
+from vidlatent.errors import BadVideo
+from vidlatent.io.picture.integrity import fault
+from vidlatent.io.picture.passes import chain
+from vidlatent.io.read.bare_frames import RAW, YUV4MPEG, Pipe, Row
+from vidlatent.io.read.ffmpeg import reason
+
+# Recordings that may begin in the middle of a group of pictures, as cut from a broadcast.
+_STARTS_ANYWHERE = {"mpegts", "mpeg", "mpegvideo", "h264", "hevc"}
+# Codecs of which every packet is a picture (or, interlaced, a field of one).
+_PICTURE_PER_PACKET = {"h264", "hevc", "mpeg4", "mpeg2video", "mjpeg", "ffv1", "prores"}
+_HINT = "use --allow-truncated to keep the frames before it"
+
+
+class Pictures:
+    """Every frame a decoder gives, in display order; `count`ed, with those it `concealed` damage in."""
+
+    def __init__(
+        self,
+        path: str,
+        container: InputContainer,
+        stream: VideoStream,
+        keep_torn: bool,
+        pipe: Pipe | None = None,
+    ) -> None:
+        self._path = path
+        self._container = container
+        self._stream = stream
+        self._keep_torn = keep_torn
+        self._row = Row(path, pipe) if container.format.name in (RAW, YUV4MPEG) else None
+        self.count = self.concealed = self.skipped = self._packets = 0
+        self._interlaced = False
+        self.complete = False
+        self.torn: str | None = None  # what ended it early
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        try:
+            for packet in self._container.demux(self._stream):
+                if self._row and not self._row.is_whole(packet):
+                    break
+                self._packets += packet.size > 0 and not packet.is_discard
+                for frame in self._frames(packet):
+                    self.count += 1
+                    self.concealed += frame.is_corrupt
+                    self._interlaced |= frame.interlaced_frame
+                    yield frame
+        except FFmpegError as e:
+            self._break(f"frame {self.count} cannot be decoded ({reason(e)})", e)
+            return
+        if wrong := self._row.fault() if self._row else fault(self._path):
+            self._break(f"frame {self.count}: {wrong}", None)
+        self.complete = self.torn is None
+
+    def _frames(self, packet: object) -> list[VideoFrame]:
+        try:
+            return packet.decode()
+        except FFmpegError:
+            if self.count or self._container.format.name not in _STARTS_ANYWHERE:
+                raise
+            self.skipped += 1
+            return []
+
+    def _break(self, what: str, cause: Exception | None) -> None:
+        if not self._keep_torn:
+            raise BadVideo(f"{self._path}: {what}", _HINT) from cause
+        self.torn = what
+
+    def notices(self) -> list[str]:
+        """What went wrong without stopping."""
+        found = []
+        if self.torn:
+            found.append(f"{self.torn}; {self.count} frames kept")
+        if self.skipped:
+            found.append(f"{self.skipped} packets before the first whole picture dropped")
+        if self.concealed:
+            found.append(f"{self.concealed} frames that the decoder marks as damaged")
+        lost = self._packets - self.count - self.skipped
+        one_to_one = self._stream.codec_context.name in _PICTURE_PER_PACKET and not self._interlaced
+        if self.complete and one_to_one and lost > 0:
+            found.append(f"{lost} packets gave no picture")
+        return found
+
+
+def deinterlaced(pictures: Iterator[VideoFrame], time_base: Fraction) -> Iterator[VideoFrame]:
+    """The same frames at the same times, one field of interlaced ones rebuilt from the other."""
+    graph: Graph | None = None
+    for picture in pictures:
+        shape = (picture.width, picture.height, picture.format.name)
+        graph = graph or chain(shape, [("bwdif", "mode=send_frame:deint=interlaced")], str(time_base))
+        graph.vpush(picture)
+        yield from _pulled(graph, time_base)
+    if graph is not None:
+        graph.vpush(None)
+        yield from _pulled(graph, time_base)
+
+
+def _pulled(graph: Graph, time_base: Fraction) -> Iterator[VideoFrame]:
+    from av.error import BlockingIOError, EOFError
+
+    while True:
+        try:
+            frame = graph.vpull()
+        except (BlockingIOError, EOFError):
+            return
+        if frame.pts is not None and frame.time_base:
+            frame.pts = round(frame.pts * frame.time_base / time_base)  # the filter counts in halves
+            frame.duration = round((frame.duration or 0) * frame.time_base / time_base)
+        yield frame

@@ -1,0 +1,133 @@
+"""Reading a container's own words: streams, sizes, aspect, sound, chapters."""
+
+from fractions import Fraction
+
+from av import VideoFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from vidlatent.errors import BadVideo, UsageError
+from vidlatent.io.picture.colour import Colour, bit_depth
+from vidlatent.io.picture.info import AudioTrack, Chapter, VideoInfo
+from vidlatent.io.picture.mastering import Mastering
+from vidlatent.io.picture.orientation import Orientation
+from vidlatent.io.picture.timeline import Timeline
+from vidlatent.io.read.ffmpeg import positive
+
+_KEPT_TAGS = (
+    "title",
+    "artist",
+    "album",
+    "comment",
+    "copyright",
+    "date",
+    "description",
+    "creation_time",
+    "location",
+)
+
+
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """Video streams that move: cover pictures do not count unless there is nothing else."""
+    streams = [s for s in container.streams.video if s.codec_context is not None]
+    moving = [s for s in streams if not s.disposition & Disposition.attached_pic]
+    return moving or streams
+
+
+def pick_stream(path: str, container: InputContainer, number: int) -> VideoStream:
+    """Video stream `number`; raises BadVideo where there is none, UsageError where there are fewer."""
+    streams = video_streams(container)
+    if not streams:
+        raise BadVideo(f"{path}: no video stream that can be decoded")
+    if not 0 <= number < len(streams):
+        raise UsageError(f"{path}: no video stream {number}", f"it has {len(streams)}, counted from 0")
+    return streams[number]
+
+
+def describe(  # noqa: PLR0913 - the seven facts that one VideoInfo is made of
+    path: str,
+    container: InputContainer,
+    stream: VideoStream,
+    first: VideoFrame,
+    orientation: Orientation,
+    colour: Colour,
+    timeline: Timeline,
+) -> VideoInfo:
+    """What is known once the first frame was decoded."""
+    width, height = orientation.size(first.width, first.height)
+    sar = positive(stream.sample_aspect_ratio) or Fraction(1)
+    return VideoInfo(
+        path=path,
+        container=container.format.name,
+        codec=stream.codec_context.name,
+        pix_fmt=first.format.name,
+        width=width,
+        height=height,
+        coded_width=stream.codec_context.coded_width,
+        coded_height=stream.codec_context.coded_height,
+        rotation=orientation.rotation,
+        flip=orientation.mirrored,
+        sar=1 / sar if orientation.transpose else sar,
+        colour=colour,
+        bit_depth=bit_depth(first.format),
+        time_base=timeline.time_base,
+        average_rate=positive(stream.average_rate) or positive(stream.guessed_rate),
+        header_frames=stream.frames or None,
+        header_duration=_header_duration(container, stream),
+        interlaced=first.interlaced_frame,
+        audio=tuple(audio_track(s) for s in container.streams.audio),
+        video_streams=len(video_streams(container)),
+        tags=tags(container, stream),
+        chapters=chapters(container),
+        mastering=Mastering.of(first),
+    )
+
+
+def stream_duration(stream: VideoStream) -> Fraction | None:
+    """Seconds that the header gives this very stream; Matroska keeps them in a tag."""
+    if stream.duration:
+        return stream.duration * stream.time_base
+    parts = stream.metadata.get("DURATION", "").split(":")
+    try:
+        hours, minutes, seconds = (Fraction(part) for part in parts)
+    except ValueError:
+        return None
+    return (hours * 60 + minutes) * 60 + seconds
+
+
+def _header_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    whole = Fraction(container.duration, 1_000_000) if container.duration else None
+    return stream_duration(stream) or whole
+
+
+def audio_track(stream: AudioStream) -> AudioTrack:
+    """One audio stream's facts."""
+    context = stream.codec_context
+    return AudioTrack(
+        index=stream.index,
+        codec=context.name if context else "unknown",
+        rate=context.sample_rate if context else 0,
+        channels=context.channels if context else 0,
+        language=stream.language,
+        start=stream.start_time * stream.time_base if stream.start_time is not None else None,
+    )
+
+
+def tags(container: InputContainer, stream: VideoStream) -> dict[str, str]:
+    """The words worth carrying along: title, dates, place; and the video stream's language."""
+    found = {key.lower(): value for key, value in container.metadata.items()}
+    kept = {key: found[key] for key in _KEPT_TAGS if found.get(key)}
+    if stream.language and stream.language != "und":
+        kept["language"] = stream.language
+    return kept
+
+
+def chapters(container: InputContainer) -> tuple[Chapter, ...]:
+    """Chapters in seconds."""
+    return tuple(
+        Chapter(c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"].get("title", ""))
+        for c in container.chapters()
+        if c["time_base"]
+    )

@@ -1,0 +1,54 @@
+"""Any video, image or folder of images in; frames with their own timestamps out."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, Self
+
+from vidlatent.errors import BadVideo
+from vidlatent.io.picture.colour import Colour
+from vidlatent.io.picture.info import (
+    AudioTrack,
+    Chapter,
+    Frame,
+    Picture,
+    RawFrames,
+    ReadOptions,
+    VideoInfo,
+    reading,
+)
+from vidlatent.io.read.ffmpeg import STDIN
+from vidlatent.io.read.image_folder import ImageFolder
+from vidlatent.io.read.libav import LibavSource
+
+__all__ = [
+    "AudioTrack", "Chapter", "Colour", "Frame", "Picture", "RawFrames", "ReadOptions", "VideoInfo",
+    "VideoSource", "open_video", "reading",
+]  # fmt: skip
+
+
+class VideoSource(Protocol):
+    """An open video. Use it as a context manager; read its frames once."""
+
+    info: VideoInfo
+    notices: list[str]  # what was assumed, repaired or left out; complete once all frames were read
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames in order, in bounded memory. Raises BadVideo where the video cannot be read on."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+def open_video(path: Path | str, options: ReadOptions | None = None) -> VideoSource:
+    """Open a video file, an image, a folder of images, or YUV4MPEG (or raw frames) on stdin ("-").
+
+    Raises BadVideo where there is no picture to be had.
+    """
+    options = options or ReadOptions()
+    if str(path) != STDIN and Path(path).is_dir():
+        return ImageFolder(Path(path), options)
+    if str(path) != STDIN and Path(path).exists() and Path(path).stat().st_size == 0:
+        raise BadVideo(f"{path}: empty file")
+    return LibavSource(str(path), options)

@@ -1,0 +1,1 @@
+"""Sound, carried from file to file as the packets that it is."""

@@ -1,0 +1,1 @@
+"""Video out: frames with their times become files, folders and pipes."""

@@ -1,0 +1,211 @@
+"""Films: MP4, MOV, MKV and WebM, through libav."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Self
+
+import av
+import numpy as np
+from av import Packet
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.video.stream import VideoStream
+
+from vidlatent.errors import UsageError, VidlatentError
+from vidlatent.files import replace_on_close
+from vidlatent.io.file_part import FilePart
+from vidlatent.io.picture.colour import YuvWriter
+from vidlatent.io.picture.info import Picture
+from vidlatent.io.picture.resample import resize, squared
+from vidlatent.io.read.ffmpeg import reason
+from vidlatent.io.sound.copy import AudioFeed
+from vidlatent.io.sound.lane import EXPERIMENTAL
+from vidlatent.io.sound.languages import spelt
+from vidlatent.io.write.encoders import choose, configure
+from vidlatent.io.write.options import SinkOptions
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A container: its libav name, and the codecs it is written with unless asked otherwise."""
+
+    name: str
+    codec: str = "libx264"
+    deep_codec: str = "libx264"
+    untold: frozenset[str] = frozenset()  # tags that its muxer drops
+
+    def codec_for(self, picture: Picture) -> str:
+        """The default encoder for a picture."""
+        return self.deep_codec if picture.bit_depth > 8 else self.codec
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Settings of the muxer."""
+        if self.name in ("mp4", "mov"):
+            return {"movflags": "+faststart", **EXPERIMENTAL}
+        # Sound may start before zero; without this everything, pictures too, would be moved.
+        return {"avoid_negative_ts": "disabled"}
+
+
+FORMATS = {
+    ".mp4": _Format("mp4"),
+    ".m4v": _Format("mp4"),
+    ".mov": _Format("mov", untold=frozenset({"description"})),
+    ".mkv": _Format("matroska"),
+    ".webm": _Format("webm", "libvpx-vp9", "libsvtav1"),
+}
+# Matroska's own aspect field is out of PyAV's reach, so there it must be told by the bitstream.
+_TELL_ASPECT = ("libx264", "libx265", "mpeg4", "mpeg2video")
+
+
+class MovieSink:
+    """A VideoSink for one film: see video_sink.VideoSink."""
+
+    def __init__(
+        self,
+        path: Path,
+        picture: Picture,
+        audio: Path | FilePart | None,
+        options: SinkOptions,
+        origin: Fraction,
+    ) -> None:
+        self._path = path
+        self._given = (picture.height, picture.width, 3)
+        self._picture = picture
+        self._audio = audio
+        self._options = options
+        self._origin = origin
+        self._format = FORMATS[path.suffix.lower()]
+        self._durations: dict[int, int] = {}
+        self._origin_ticks: int | None = None
+        self._feed: AudioFeed | None = None
+        self.notices: list[str] = []
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:  # an error while opening removes the partial file
+            partial = stack.enter_context(replace_on_close(self._path))
+            stack.enter_context(self._naming_errors())
+            self._container = stack.enter_context(self._open(partial))
+            self._video = self._add_video()
+            self._stack = stack.pop_all()
+        return self
+
+    @contextmanager
+    def _naming_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except FFmpegError as e:
+            if isinstance(e, OSError):  # named by whoever opened the partial file
+                raise OSError(e.errno, e.strerror) from e
+            raise VidlatentError(f"{self._path}: cannot be written ({reason(e)})") from e
+
+    def _open(self, partial: Path) -> OutputContainer:
+        options = self._format.options
+        if self._format.name in ("mp4", "mov"):  # edit lists as exact as the frames' own times
+            options["movie_timescale"] = str(self._picture.time_base.denominator)
+        container = av.open(str(partial), "w", format=self._format.name, container_options=options)
+        container.metadata.update({k: v for k, v in self._picture.tags.items() if k != "language"})
+        container.set_chapters(self._chapters())
+        return container
+
+    def _chapters(self) -> list[dict]:
+        base = Fraction(1, 1000)
+        return [
+            {
+                "id": number,
+                "start": round(c.start / base),
+                "end": round(c.end / base),
+                "time_base": base,
+                "metadata": {"title": c.title},
+            }
+            for number, c in enumerate(self._picture.chapters)
+        ]
+
+    def _square(self, codec: str) -> Picture:
+        """The picture, in square pixels where that was asked or the file cannot tell their aspect."""
+        picture = self._picture
+        told = self._format.name in ("mp4", "mov") or codec in _TELL_ASPECT
+        if picture.sar == 1 or (told and not self._options.square_pixels):
+            return picture
+        square = squared(picture)
+        if not self._options.square_pixels:
+            self.notices.append(
+                f"{codec} in {self._format.name} cannot tell pixels of {picture.sar}: "
+                f"scaled to square ones, {square.width}x{square.height}"
+            )
+        return square
+
+    def _add_video(self) -> VideoStream:
+        codec = self._options.codec or self._format.codec_for(self._picture)
+        picture = self._picture = self._square(codec)
+        encoding = choose(codec, picture, self._options)
+        self.notices += encoding.notices
+        try:
+            stream = self._container.add_stream(codec)
+        except ValueError as e:
+            raise UsageError(f"{self._path}: this kind of file cannot hold {codec}", "try .mkv") from e
+        configure(stream.codec_context, encoding, picture)
+        stream.time_base = picture.time_base
+        self._label(stream)
+        self._to_yuv = YuvWriter(encoding.pix_fmt, encoding.colour)
+        return stream
+
+    def _label(self, stream: VideoStream) -> None:
+        """Tell the pictures' language, and what of the clip's words has no place in this kind of film."""
+        name, tags = self._format.name, self._picture.tags
+        if language := tags.get("language"):
+            stream.metadata["language"] = spelt(language, name) or "und"
+            if spelt(language, name) is None:
+                self.notices.append(f"{name} cannot tell the language {language} of its pictures: left out")
+        self.notices += [
+            f"{name} cannot tell the {word}: left out" for word in self._format.untold & set(tags)
+        ]
+
+    def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
+        """Add a frame; see video_sink.VideoSink."""
+        if rgb.shape != self._given:
+            raise ValueError(f"frame of shape {rgb.shape} for a picture of {self._given}")
+        rgb = resize(rgb, (self._picture.width, self._picture.height))
+        if self._origin_ticks is None:
+            self._start(pts)
+        tick = pts - self._origin_ticks
+        frame = self._to_yuv(np.ascontiguousarray(rgb))
+        frame.pts, frame.time_base, frame.duration = tick, self._picture.time_base, duration
+        self._durations[tick] = duration
+        self._mux(self._video.encode(frame))
+
+    def _start(self, first_pts: int) -> None:
+        """Fix where zero lies: at the origin, or at a first frame before it, since files cannot go below."""
+        base = self._picture.time_base
+        self._origin_ticks = min(round(self._origin / base), first_pts)
+        if first_pts < round(self._origin / base):
+            self.notices.append("times start below zero, moved so that the first frame is at zero")
+        if self._audio is not None:
+            self._feed = AudioFeed(self._audio, self._container, -self._origin_ticks * base)
+            self._stack.callback(self._feed.close)
+            self.notices += self._feed.notices
+
+    def _mux(self, packets: list[Packet]) -> None:
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts)
+            if self._feed is not None:
+                self._feed.until(packet.dts * packet.time_base)
+            self._container.mux(packet)
+
+    def __exit__(self, *exc: object) -> None:
+        if exc[0] is not None:
+            self._stack.__exit__(*exc)
+            return
+        with self._stack:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._origin_ticks is None:
+            raise VidlatentError(f"{self._path}: no frames to write")
+        self._mux(self._video.encode(None))
+        if self._feed is not None:
+            self._feed.until(None)
+            self.notices += self._feed.losses()

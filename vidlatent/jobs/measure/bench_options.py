@@ -1,0 +1,145 @@
+"""What a bench is asked to do, and the same as plain values for its report."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from vidlatent.engine.load import load_model
+from vidlatent.errors import UsageError
+from vidlatent.io.read.source import ReadOptions
+from vidlatent.jobs.measure.codecs import CODECS
+from vidlatent.jobs.measure.protocols import Protocol
+from vidlatent.jobs.measure.roundtrip import Subject
+
+VIDEO_SUFFIXES = (
+    *(".264", ".265", ".avi", ".gif", ".h264", ".h265", ".m2v", ".m4v"),
+    *(".mkv", ".mov", ".mp4", ".mpg", ".mts", ".ts", ".webm", ".y4m"),
+)
+EQUAL = "equal"  # the rate of each model's latents
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure.
+
+    `frames` is the most of each clip, `size` (width, height) what clips are scaled to first. `rates` are bits
+    per pixel that codecs aim at, or "equal": those of every model's latents. `runs` are timed passes over
+    each clip; metrics are taken in the last one. `baseline` names the codec that BD-rates refer to, by
+    default the first. `pictures` is how many rows, the worst ones, keep frames to be shown.
+    """
+
+    metrics: tuple[str, ...] = ("psnr", "ssim", "lpips")
+    files: Mapping[str, Path] = field(default_factory=dict)
+    frames: int | None = None
+    size: tuple[int, int] | None = None
+    protocol: Protocol = field(default_factory=Protocol)
+    codecs: tuple[str, ...] = ()
+    rates: tuple[float | str, ...] = (0.05, 0.1, 0.2, 0.4, EQUAL)
+    baseline: str | None = None
+    runs: int = 3
+    seed: int = 0
+    pictures: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.codecs:
+            if name not in CODECS:
+                raise UsageError(f"{name}: no such codec", f"there are {', '.join(CODECS)}")
+        if self.baseline and self.baseline not in self.codecs:
+            raise UsageError(f"{self.baseline}: baseline, but not measured", f"add --codec {self.baseline}")
+        if self.runs < 1:
+            raise UsageError(f"{self.runs} runs measure nothing", "give --runs 1 at least")
+
+    @property
+    def read(self) -> ReadOptions:
+        """How clips are read."""
+        return ReadOptions(frames=self.frames, size=self.size)
+
+    @property
+    def reference(self) -> str | None:
+        """The codec that BD-rates refer to; None without codecs that have a rate."""
+        with_rate = (name for name in self.codecs if not CODECS[name].lossless)
+        return self.baseline or next(with_rate, None)
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How models are to run: the words of --device, --dtype, --window, --latent-window and --tile."""
+
+    device: str | None = None
+    dtype: str | None = None
+    window: int | None = None
+    latent_window: int | None = None
+    tile: int | None = None
+
+
+def load_subjects(names: Iterable[str], stores: Iterable[str], how: Loading | None = None) -> list[Subject]:
+    """Every model with its latents kept in each of the dtypes `stores`, by default the one it computes in."""
+    how, kept = how or Loading(), list(stores)
+    subjects = []
+    for name in names:
+        model = load_model(name, how.device, how.dtype)
+        plan = model.plan(how.window, how.latent_window, how.tile)
+        for store in kept or [model.runtime.dtype_name]:
+            label = f"{model.spec.name} {store}" if kept else model.spec.name
+            subjects.append(Subject(label, model, store, plan))
+    return _told_apart(subjects)
+
+
+def _told_apart(subjects: list[Subject]) -> list[Subject]:
+    """Models of one name by their weights: two checkpoints of an architecture are two subjects."""
+    names = [subject.name for subject in subjects]
+    return [
+        replace(s, name=f"{s.name} {s.model.weights_sha256[:8]}") if names.count(s.name) > 1 else s
+        for s in subjects
+    ]
+
+
+def under(options: BenchOptions, subject: Subject) -> Subject:
+    """The subject as the protocol wants it to treat latents and pixels."""
+    seed = options.seed if options.protocol.sample else subject.seed
+    return replace(subject, seed=seed, truncate=options.protocol.truncate)
+
+
+def expand(inputs: Iterable[Path | str]) -> list[Path]:
+    """Files as they are; of folders, the videos anywhere inside in order of their names.
+
+    A folder without videos stays itself: it may be one of images.
+    """
+    found: list[Path] = []
+    for path in map(Path, inputs):
+        inside = (
+            sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES) if path.is_dir() else []
+        )
+        found += inside or [path]
+    return found
+
+
+def settings(options: BenchOptions, subjects: list[Subject]) -> dict[str, object]:
+    """What was asked, as plain values: with the machine and the metrics' protocols, what makes a number."""
+    return {
+        "protocol": options.protocol.name,
+        "about": options.protocol.about,
+        "metrics": list(options.metrics),
+        "runs": options.runs,
+        "seed": options.seed if options.protocol.sample else None,
+        "frames": options.frames,
+        "size": options.size,
+        "codecs": list(options.codecs),
+        "rates": list(options.rates) if options.codecs else [],
+        "models": {subject.name: _facts(subject) for subject in subjects},
+    }
+
+
+def _facts(subject: Subject) -> dict[str, object]:
+    model, plan = subject.model, subject.plan
+    return {
+        "model": model.spec.name,
+        "weights_sha256": model.weights_sha256,
+        "compute": model.runtime.dtype_name,
+        "device": model.runtime.device.type,
+        "latents": subject.store,
+        "encode_window": plan.encode_time.longest,
+        "decode_window": plan.decode_time.longest,
+        "tile": plan.encode_tiles.size if plan.encode_tiles else None,
+        "licence": model.spec.licence,
+    }

@@ -1,0 +1,127 @@
+"""Compare: any two videos, frame by frame, aligned by their times."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from vidlatent.engine.runtime import pick_device
+from vidlatent.errors import BadInput, UsageError
+from vidlatent.io.read.source import ReadOptions, VideoInfo, VideoSource, open_video
+from vidlatent.jobs.measure.align import MODES, Aligner, Mode, Timed
+from vidlatent.jobs.measure.machine import machine
+from vidlatent.jobs.measure.results import Report, Row
+from vidlatent.jobs.measure.score import Scoreboard, definitions
+from vidlatent.jobs.measure.witness import Witness
+from vidlatent.jobs.progress import SILENT, Progress
+from vidlatent.metrics.table import make_metrics
+from vidlatent.prefetch import prefetch
+
+READ_AHEAD_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Which metrics, where they are computed, and how frames find each other.
+
+    `scale` resizes the second video to the size of the first; without it sizes must agree. `files` gives
+    metrics that need one their file.
+    """
+
+    metrics: tuple[str, ...] = ("psnr", "ssim")
+    files: Mapping[str, Path] = field(default_factory=dict)
+    align: Mode = "exact"
+    scale: bool = False
+    frames: int | None = None
+    device: str | None = None  # the best there is
+
+
+def compare(
+    first: Path | str, second: Path | str, options: CompareOptions | None = None, progress: Progress = SILENT
+) -> Report:
+    """Score `second` against `first`, the reference. Raises BadInput where frames have no counterpart."""
+    options = options or CompareOptions()
+    if options.align not in MODES:
+        raise UsageError(f"--align {options.align}: no such way", f"there are {', '.join(MODES)}")
+    metrics = make_metrics(list(options.metrics), options.files)
+    device = pick_device(options.device)
+    board, witness, identical = Scoreboard(metrics, device), Witness(), True
+    read = ReadOptions(frames=options.frames)
+    with open_video(first, read) as a, open_video(second, sized(read, a.info, options)) as b:
+        check_sizes(a.info, b.info)
+        aligner = Aligner(options.align, tolerance(a.info, b.info), (str(first), str(second)))
+        progress.begin(str(second), options.frames or a.info.header_frames)
+        with closing(timed(a)) as left, closing(timed(b)) as right:
+            for reference, distorted in aligner.pairs(left, right):
+                board.update(reference, distorted)
+                witness.update(reference, distorted)
+                identical = identical and np.array_equal(reference, distorted)
+                progress.frames(board.frames)
+        row = Row(
+            clip=str(first),
+            subject=str(second),
+            kind="video",
+            frames=board.frames,
+            width=a.info.width,
+            height=a.info.height,
+            fps=float(a.info.average_rate or 0),
+            scores=board.scores(),
+            notices=(
+                f"aligned: {aligner.alignment}",
+                *differences(a, b, options),
+                *(sameness(options) if identical else ()),
+            ),
+            witness=witness,
+        )
+    settings = {"align": options.align, "scale": options.scale, "frames": options.frames}
+    return Report("compare", (row,), definitions(metrics), machine(device), settings)
+
+
+def sized(read: ReadOptions, first: VideoInfo, options: CompareOptions) -> ReadOptions:
+    """How to read the second video: at the first one's size, if so asked."""
+    return replace(read, size=(first.width, first.height)) if options.scale else read
+
+
+def check_sizes(first: VideoInfo, second: VideoInfo) -> None:
+    """Raise BadInput where frames of the two differ in size."""
+    sizes = [(info.width, info.height) for info in (first, second)]
+    if sizes[0] != sizes[1]:
+        words = [f"{w}×{h}" for w, h in sizes]
+        raise BadInput(
+            f"{second.path} is {words[1]}, {first.path} is {words[0]}",
+            "add --scale to resize the second to the first, and know that the numbers include that",
+        )
+
+
+def tolerance(first: VideoInfo, second: VideoInfo) -> Fraction:
+    """How far apart two clocks may show the same moment: one tick of the coarser, less than half a frame."""
+    tick = max(first.time_base, second.time_base)
+    rate = first.average_rate
+    return min(tick, 1 / rate / 2) if rate else tick
+
+
+def timed(video: VideoSource) -> Iterator[Timed]:
+    """The frames of a video with their times in seconds, read a little ahead."""
+    with closing(prefetch(video.frames(), READ_AHEAD_FRAMES)) as ahead:
+        for frame in ahead:
+            yield Timed(np.ascontiguousarray(frame.rgb), frame.pts * video.info.time_base)
+
+
+def sameness(options: CompareOptions) -> list[str]:
+    """What a reader of the numbers must know where all frames are identical."""
+    motion = "all frames are identical; vmaf gives those 100, but 97.4 where nothing moves (as in the first)"
+    return [motion if "vmaf" in options.metrics else "all frames are identical"]
+
+
+def differences(first: VideoSource, second: VideoSource, options: CompareOptions) -> list[str]:
+    """What a reader of the numbers must know of how the two were made comparable."""
+    notes = [*first.notices, *second.notices]
+    if options.scale:
+        notes.append(f"{second.info.path} was scaled to {first.info.width}×{first.info.height}")
+    depths = (first.info.bit_depth, second.info.bit_depth)
+    if first.info.deep != second.info.deep:
+        notes.append(f"depths differ ({depths[0]} and {depths[1]} bits): compared in 16 bits")
+    return notes

@@ -1,0 +1,48 @@
+"""BD-rates of a report's rate curves, clip by clip and metric by metric."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+
+from vidlatent.errors import BadInput
+from vidlatent.jobs.measure.results import Delta, Row
+from vidlatent.jobs.measure.score import Definition
+from vidlatent.metrics.bd_rate import Curve, bd_quality, bd_rate
+
+
+def deltas(rows: Iterable[Row], metrics: Mapping[str, Definition], baseline: str) -> list[Delta]:
+    """Every family of rows, a curve or a single point, against the curve of `baseline` on the same clip."""
+    found = []
+    for clip, families in _by_clip(rows):
+        if baseline not in families:
+            continue
+        others = [name for name in families if name != baseline]
+        for name, definition in metrics.items():
+            anchor = _curve(families[baseline], name, definition)
+            for other in others:
+                curve = _curve(families[other], name, definition)
+                found.append(_delta(Delta(clip, name, baseline, other), anchor, curve))
+    return found
+
+
+def _by_clip(rows: Iterable[Row]) -> Iterator[tuple[str, dict[str, list[Row]]]]:
+    """Clip by clip, the rows of each family, as far as they have a rate."""
+    usable = [row for row in rows if not row.error and row.bits_per_pixel and row.family]
+    for clip, group in groupby(sorted(usable, key=lambda row: row.clip), key=lambda row: row.clip):
+        families: dict[str, list[Row]] = {}
+        for row in group:
+            families.setdefault(row.family, []).append(row)
+        yield clip, families
+
+
+def _curve(rows: list[Row], metric: str, definition: Definition) -> Curve:
+    """(bits per pixel, quality): where less is better, quality is the number's negative."""
+    sign = 1 if definition.better == "higher" else -1
+    return [(row.bits_per_pixel, sign * row.scores[metric].mean) for row in rows if metric in row.scores]
+
+
+def _delta(names: Delta, anchor: Curve, curve: Curve) -> Delta:
+    facts = (names.clip, names.metric, names.baseline, names.subject)
+    try:
+        return Delta(*facts, bd_rate(anchor, curve), bd_quality(anchor, curve))
+    except BadInput as e:
+        return Delta(*facts, why=e.what)

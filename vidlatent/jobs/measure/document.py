@@ -1,0 +1,74 @@
+"""Reports as JSON, and back. The schema is written down in docs/report-schema.md."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+
+from vidlatent.jobs.measure.results import Report, Row, Speed, summaries
+from vidlatent.jobs.measure.score import Score
+
+FORMAT = "vidlatent-report"
+SCHEMA = 1  # grows when a key changes its meaning or goes; new keys alone do not count
+
+
+def report_to_json(report: Report) -> dict[str, object]:
+    """The whole report as plain JSON values; numbers that JSON has not are the strings "inf" and "-inf"."""
+    return plain(
+        {
+            "format": FORMAT,
+            "schema": SCHEMA,
+            "kind": report.kind,
+            "settings": report.settings,
+            "machine": report.machine,
+            "metrics": {name: asdict(definition) for name, definition in report.metrics.items()},
+            "summary": [asdict(summary) for summary in summaries(report)],
+            "bd": [asdict(delta) for delta in report.deltas],
+            "rows": [row_to_json(row) for row in report.rows],
+        }
+    )
+
+
+def row_to_json(row: Row) -> dict[str, object]:
+    """A row as plain JSON values, with the rates that follow from it."""
+    facts = {
+        f.name: getattr(row, f.name) for f in fields(row) if f.name not in ("witness", "scores", "speed")
+    }
+    facts["scores"] = {name: asdict(score) for name, score in row.scores.items()}
+    facts["speed"] = asdict(row.speed) if row.speed else None
+    derived = {"ratio": row.ratio, "encode_fps": row.encode_fps, "decode_fps": row.decode_fps}
+    return plain(facts | derived)
+
+
+def row_from_json(facts: Mapping) -> Row:
+    """The inverse of row_to_json; unknown keys are ignored."""
+    known = {f.name: facts[f.name] for f in fields(Row) if f.name in facts}
+    known["scores"] = {
+        name: Score(
+            {key: float(value) for key, value in score["values"].items()},
+            tuple(float(value) for value in score["per_frame"]),
+            score["first"],
+        )
+        for name, score in facts["scores"].items()
+    }
+    known["speed"] = Speed(**facts["speed"]) if facts["speed"] else None
+    known["notices"] = tuple(facts["notices"])
+    return Row(**known)
+
+
+def plain(value: object) -> object:
+    """Dataclass contents as JSON knows them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isnan(value):
+            raise ValueError("a report holds a number that is none")
+        return "inf" if value > 0 else "-inf"
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def write_json(report: Report) -> str:
+    """The report as a JSON document."""
+    return json.dumps(report_to_json(report), indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,171 @@
+"""What bench and compare find out, as plain facts: rows, their summary, and what made them."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from vidlatent.jobs.measure.score import Definition, Score
+from vidlatent.jobs.measure.witness import Witness
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of work, without reading the source; the median of `runs` passes."""
+
+    encode_s: float
+    decode_s: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip through one subject: a model, a codec at a rate, or another video.
+
+    `clip` is the source as it was named. Bits per pixel count the latents (or the codec's stream) over the
+    pixels of all frames; a row with an `error` has no numbers.
+    """
+
+    clip: str
+    subject: str
+    kind: str  # "model", "codec" or "video"
+    family: str = ""  # rows of one family on one clip are points of one rate curve; "" is none
+    frames: int = 0
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    bits_per_pixel: float | None = None
+    speed: Speed | None = None
+    peak_host_bytes: int | None = None
+    peak_device_bytes: int | None = None
+    notices: tuple[str, ...] = ()
+    error: str | None = None
+    witness: Witness | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times smaller than raw RGB of 8 bits."""
+        return 24 / self.bits_per_pixel if self.bits_per_pixel else None
+
+    @property
+    def encode_fps(self) -> float | None:
+        """Frames encoded per second."""
+        return self.frames / self.speed.encode_s if self.speed else None
+
+    @property
+    def decode_fps(self) -> float | None:
+        """Frames decoded per second."""
+        return self.frames / self.speed.decode_s if self.speed else None
+
+
+@dataclass(frozen=True)
+class Delta:
+    """BD-rate and BD-quality of one family of rows against the baseline's curve, on one clip by one metric.
+
+    `rate_percent` is None, and `why` says so in words, where the curves cannot be compared.
+    """
+
+    clip: str
+    metric: str
+    baseline: str
+    subject: str
+    rate_percent: float | None = None
+    quality: float | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a report says."""
+
+    kind: str  # "bench" or "compare"
+    rows: tuple[Row, ...]
+    metrics: Mapping[str, Definition]
+    machine: Mapping[str, object]
+    settings: Mapping[str, object]
+    deltas: tuple[Delta, ...] = ()
+    overall: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)  # FVD, subject by subject
+
+    @property
+    def failed(self) -> list[Row]:
+        """Rows that are errors."""
+        return [row for row in self.rows if row.error]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One subject over all clips that worked: means of the clips' numbers, and sums of frames and seconds."""
+
+    subject: str
+    kind: str
+    family: str
+    clips: int
+    failed: int
+    frames: int
+    means: Mapping[str, float]
+    bits_per_pixel: float | None
+    encode_fps: float | None
+    decode_fps: float | None
+    encode_realtime: float | None
+    decode_realtime: float | None
+    peak_host_bytes: int | None
+    peak_device_bytes: int | None
+
+
+def summaries(report: Report) -> list[Summary]:
+    """One line per subject, in the order they were measured."""
+    subjects = dict.fromkeys(row.subject for row in report.rows)
+    return [_summary(report, [r for r in report.rows if r.subject == subject]) for subject in subjects]
+
+
+def _summary(report: Report, rows: list[Row]) -> Summary:
+    good = [row for row in rows if not row.error]
+    subject = rows[0].subject
+    timed = [row for row in good if row.speed]
+    means = {
+        name: mean(row.scores[name].mean for row in good if name in row.scores) for name in report.metrics
+    }
+    means |= {name: score.mean for name, score in report.overall.get(subject, {}).items()}
+    return Summary(
+        subject=subject,
+        kind=rows[0].kind,
+        family=rows[0].family,
+        clips=len(good),
+        failed=len(rows) - len(good),
+        frames=sum(row.frames for row in good),
+        means={name: value for name, value in means.items() if value is not None},
+        bits_per_pixel=_pooled_rate(good),
+        encode_fps=_per_second(timed, lambda row: row.speed.encode_s),
+        decode_fps=_per_second(timed, lambda row: row.speed.decode_s),
+        encode_realtime=_times_realtime(timed, lambda row: row.speed.encode_s),
+        decode_realtime=_times_realtime(timed, lambda row: row.speed.decode_s),
+        peak_host_bytes=max((r.peak_host_bytes for r in good if r.peak_host_bytes), default=None),
+        peak_device_bytes=max((r.peak_device_bytes for r in good if r.peak_device_bytes), default=None),
+    )
+
+
+def mean(values: Iterable[float]) -> float | None:
+    """Mean of the finite values; infinite where all are, None where there are none."""
+    known = list(values)
+    finite = [value for value in known if math.isfinite(value)]
+    if not known:
+        return None
+    return sum(finite) / len(finite) if finite else known[0]
+
+
+def _pooled_rate(rows: list[Row]) -> float | None:
+    """Bits of all clips over the pixels of all clips."""
+    known = [(row.bits_per_pixel, row.frames * row.width * row.height) for row in rows if row.bits_per_pixel]
+    pixels = sum(n for _, n in known)
+    return sum(bpp * n for bpp, n in known) / pixels if pixels else None
+
+
+def _per_second(rows: list[Row], seconds: Callable[[Row], float]) -> float | None:
+    total = sum(seconds(row) for row in rows)
+    return sum(row.frames for row in rows) / total if total else None
+
+
+def _times_realtime(rows: list[Row], seconds: Callable[[Row], float]) -> float | None:
+    known = [row for row in rows if row.fps]
+    total = sum(seconds(row) for row in known)
+    return sum(row.frames / row.fps for row in known) / total if total else None

@@ -1,0 +1,1 @@
+"""Latents read back for training."""

@@ -1,0 +1,74 @@
+"""Videos read in a process of their own, so that a codec that crashes fails one clip and nothing else."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from vidlatent.io.read.source import Frame, ReadOptions, VideoInfo, VideoSource, open_video
+from vidlatent.jobs.reading.messages import Closed, Failure, Opened, Pixels, Read
+from vidlatent.jobs.reading.process import Watchdog, Worker
+
+STDIN = "-"
+STALL_S = 300.0
+
+
+class IsolatedReader:
+    """Opens one video after the other in a second process, which is begun again where it died.
+
+    A video that makes no progress for `stall_s` seconds while somebody waits is given up (0: never).
+    """
+
+    def __init__(self, stall_s: float = STALL_S) -> None:
+        self._worker = Worker()
+        self._stall_s = stall_s
+        self._watchdog: Watchdog | None = None
+
+    def open(self, path: Path | str, options: ReadOptions) -> VideoSource:
+        """As `open_video`, pixel for pixel; raises BadVideo where the process dies. Stdin is read here."""
+        if str(path) == STDIN:
+            return open_video(path, options)
+        if self._stall_s and self._watchdog is None:
+            self._watchdog = Watchdog([self._worker], self._stall_s)
+        return IsolatedVideo(self._worker, Read(Path(path), None, options))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        self._worker.kill()
+
+
+class IsolatedVideo:
+    """A VideoSource whose frames come through a pipe: see video_source.VideoSource."""
+
+    info: VideoInfo
+
+    def __init__(self, worker: Worker, question: Read) -> None:
+        self._worker = worker
+        self._answers = worker.ask(question)
+        self._ended = False
+        self.notices: list[str] = []
+
+    def _next(self) -> Opened | Closed | Frame:
+        head, pixels = next(self._answers)
+        self._ended = isinstance(head, Closed | Failure)
+        if isinstance(head, Failure):
+            raise head.error()
+        return Frame(pixels, head.pts, head.duration) if isinstance(head, Pixels) else head
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames in order; raises BadVideo where the video cannot be read on."""
+        while isinstance(item := self._next(), Frame):
+            yield item
+        self.notices += item.notices
+
+    def __enter__(self) -> Self:
+        self.info = self._next().info
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go; a clip that was not read to its end takes its process with it."""
+        if not self._ended:
+            self._worker.kill()

@@ -1,0 +1,161 @@
+"""A process that reads, from the parent's side, and the watchdog that ends one that hangs."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from vidlatent.errors import BadVideo
+from vidlatent.jobs.reading.messages import Alive, Opened, Pixels, Read, receive, send
+from vidlatent.jobs.reading.survey import Look
+
+_PIPE_BYTES = 1 << 20
+_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux
+_LONGEST_TICK_S = 1.0
+
+
+class Worker:
+    """A reading process, begun when it is first asked and again after it died."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen | None = None
+        self.heard = 0  # messages so far
+        self.listening = False  # somebody waits for the next one
+        self._given_up_s: float | None = None  # it said nothing for so long
+
+    def ask(self, question: Look | Read) -> Iterator[tuple[object, np.ndarray | None]]:
+        """Every answer, pixels beside it; raises BadVideo where the process dies of the question."""
+        process, frames = self._running(), 0
+        try:
+            send(process.stdin, question)
+            while True:
+                head, pixels = self._next(process)
+                if head is None:
+                    raise self._died(process, question, frames)
+                if isinstance(head, Alive):
+                    continue
+                frames += isinstance(head, Pixels)
+                yield head, pixels
+                if not isinstance(head, Opened | Pixels):
+                    return
+        except BrokenPipeError as e:
+            raise self._died(process, question, frames) from e
+
+    def _next(self, process: subprocess.Popen) -> tuple[object, np.ndarray | None]:
+        self.listening = True
+        try:
+            head = receive(process.stdout)
+            return head, _body(process, head)
+        finally:
+            self.listening = False
+            self.heard += 1
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while there is one."""
+        return self._process.pid if self._process is not None else None
+
+    def give_up(self, silent_s: float) -> None:
+        """End a process that has said nothing for so long; whoever listens gets an error."""
+        process = self._process
+        if process is not None:
+            self._given_up_s = silent_s
+            process.kill()
+
+    def kill(self) -> None:
+        """End the process, whatever it is doing."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+    def _running(self) -> subprocess.Popen:
+        if self._process is None or self._process.poll() is not None:
+            self.kill()
+            self._process, self._given_up_s = _begun(), None
+            receive(self._process.stdout)  # it has started: what that takes is not the clip's silence
+        return self._process
+
+    def _died(self, process: subprocess.Popen, question: Look | Read, frames: int) -> BadVideo:
+        code = process.wait()
+        if self._given_up_s is not None:
+            return BadVideo(
+                f"{question.path}: reading it made no progress for {self._given_up_s:g} s, and was given up",
+                "its codec or its disk hangs; --stall-timeout says how long to wait",
+            )
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        where = f" at frame {frames}" if isinstance(question, Read) else ""
+        return BadVideo(
+            f"{question.path}: the process that read it died ({how}){where}",
+            "its codec cannot take this file",
+        )
+
+
+def _begun() -> subprocess.Popen:
+    """`python -m` and not multiprocessing: it needs nothing of whoever called us, and inherits nothing."""
+    import vidlatent
+
+    home = str(Path(vidlatent.__file__).parent.parent)
+    paths = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "vidlatent.jobs.reading.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    if sys.platform == "linux":
+        import fcntl
+
+        with suppress(OSError):
+            fcntl.fcntl(process.stdout, _SET_PIPE_SIZE, _PIPE_BYTES)
+    return process
+
+
+def _body(process: subprocess.Popen, head: object) -> np.ndarray | None:
+    if not isinstance(head, Pixels):
+        return None
+    pixels = np.empty(head.shape, head.dtype)
+    if process.stdout.readinto(memoryview(pixels).cast("B")) != pixels.nbytes:
+        raise BrokenPipeError
+    return pixels
+
+
+class Watchdog:
+    """Ends workers that say nothing for `limit_s` seconds while somebody listens.
+
+    Time is counted in wake-ups of its own, so a run that was stopped by Ctrl-Z, or by a machine that slept,
+    does not come back to find all its workers overdue.
+    """
+
+    def __init__(self, workers: Sequence[Worker], limit_s: float) -> None:
+        self._workers, self._limit_s = workers, limit_s
+        self._tick_s = min(_LONGEST_TICK_S, limit_s / 4)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="vidlatent-watchdog", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        heard = [0] * len(self._workers)
+        silent_s = [0.0] * len(self._workers)
+        while not self._ended.wait(self._tick_s):
+            for n, worker in enumerate(self._workers):
+                quiet = worker.listening and worker.heard == heard[n]
+                silent_s[n] = silent_s[n] + self._tick_s if quiet else 0.0
+                heard[n] = worker.heard
+                if silent_s[n] >= self._limit_s:
+                    worker.give_up(self._limit_s)
+                    silent_s[n] = 0.0

@@ -1,0 +1,97 @@
+"""Reports as files: one small writer per format, chosen by the file's suffix."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from vidlatent.errors import UsageError
+from vidlatent.files import refuse_existing, replace_on_close
+from vidlatent.jobs.measure.document import plain, write_json
+from vidlatent.jobs.measure.results import Report, Row
+from vidlatent.jobs.report.html import write_html
+from vidlatent.jobs.report.plots import require_plots
+from vidlatent.jobs.report.tables import Table, notes, tables
+
+
+def write_csv(report: Report) -> str:
+    """One line per clip and subject, in plain columns; failures have their error and no numbers."""
+    text = io.StringIO()
+    lines = [_flat(row, report) for row in report.rows]
+    writer = csv.DictWriter(text, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _flat(row: Row, report: Report) -> dict[str, object]:
+    facts = {
+        name: getattr(row, name) for name in ("clip", "subject", "kind", "frames", "width", "height", "fps")
+    }
+    for name in report.metrics:
+        facts[name] = row.scores[name].mean if name in row.scores else None
+        facts[f"{name} worst"] = row.scores[name].values.get("worst") if name in row.scores else None
+    speed = {
+        "encode_s": row.speed.encode_s if row.speed else None,
+        "decode_s": row.speed.decode_s if row.speed else None,
+    }
+    names = (
+        "bits_per_pixel",
+        "ratio",
+        "encode_fps",
+        "decode_fps",
+        "peak_host_bytes",
+        "peak_device_bytes",
+        "error",
+    )
+    return plain(facts | speed | {name: getattr(row, name) for name in names})
+
+
+def write_markdown(report: Report) -> str:
+    """The tables, then what the numbers mean and what they were made on."""
+    parts = [
+        f"# vidlatent {report.kind}",
+        *(_markdown(table) for table in tables(report)),
+        "## How it was measured",
+    ]
+    parts.append("\n".join(f"* **{name}**: {d.protocol}" for name, d in report.metrics.items()))
+    parts.append("\n".join(f"* {note}" for note in notes(report)))
+    parts.append("\n".join(f"* {name}: {value}" for name, value in report.machine.items()))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown(table: Table) -> str:
+    rule = ["---" if i < table.numbers_from else "---:" for i in range(len(table.headers))]
+    lines = (table.headers, tuple(rule), *table.rows)
+    return f"## {table.title}\n\n" + "\n".join(f"| {' | '.join(_cell(c) for c in line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+Writer = Callable[[Report], str]
+WRITERS: Mapping[str, Writer] = {
+    ".json": write_json,
+    ".csv": write_csv,
+    ".md": write_markdown,
+    ".html": write_html,
+}
+
+
+def check_targets(paths: Iterable[Path], force: bool = False) -> None:
+    """Complain of reports that could not be written, before hours of measuring."""
+    for path in paths:
+        if path.suffix not in WRITERS:
+            raise UsageError(f"{path}: no such kind of report", f"there are {', '.join(WRITERS)}")
+        if path.suffix == ".html":
+            require_plots()
+        refuse_existing(path, force)
+
+
+def write_report(report: Report, path: Path, force: bool = False) -> None:
+    """Write a report in the format of the path's suffix."""
+    check_targets([path], force)
+    text = WRITERS[path.suffix](report)
+    with replace_on_close(path) as partial:
+        partial.write_text(text, encoding="utf-8")
