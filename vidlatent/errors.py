@@ -1,5 +1,22 @@
 """What can go wrong, in words a user can act on: one line of fact, one line of advice, one exit code."""
 
+import re
+from collections.abc import Callable
+
+TERMINATED = 143  # the exit code of a process that was asked to end by SIGTERM: 128 + 15
+
+_OPEN, _CLOSE = "\x0e", "\x0f"  # around a parameter's name: characters that no words hold
+_PARAMETER = re.compile(f"{_OPEN}([a-z_]+){_CLOSE}")
+
+
+def parameter(name: str) -> str:
+    """The name of a parameter, for the words of an error.
+
+    A caller in Python reads `max_memory`, a user of the command line reads `--max-memory`: the code that
+    raises knows what is wrong, and only the edge knows how it was said.
+    """
+    return f"{_OPEN}{name}{_CLOSE}"
+
 
 class VidlatentError(Exception):
     """Base of every error that is the user's to see: what failed, and optionally what to do next."""
@@ -7,16 +24,29 @@ class VidlatentError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, hint: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
+        super().__init__(what, hint)
+
+    @property
+    def what(self) -> str:
+        """What failed, with parameters named as in Python."""
+        return self.worded(str)[0]
+
+    @property
+    def hint(self) -> str | None:
+        """What to do next, with parameters named as in Python."""
+        return self.worded(str)[1]
+
+    def worded(self, name_of: Callable[[str], str]) -> tuple[str, str | None]:
+        """What failed and what to do next, with each parameter as `name_of` says it."""
+        what, hint = (text and _PARAMETER.sub(lambda found: name_of(found[1]), text) for text in self.args)
+        return what, hint
 
     def __str__(self) -> str:
         return self.what if self.hint is None else f"{self.what}\nhint: {self.hint}"
 
 
 class UsageError(VidlatentError):
-    """A flag, a name or a combination of them that cannot be meant."""
+    """A parameter, a name or a combination of them that cannot be meant."""
 
     exit_code = 2
 

@@ -10,10 +10,9 @@ import vidlatent
 from vidlatent.allocator import map_large_blocks
 from vidlatent.cli import bench, cache, compare, compat, decode, encode, inspect, models
 from vidlatent.cli.console import complain
-from vidlatent.errors import OutOfResources, VidlatentError
+from vidlatent.errors import TERMINATED, OutOfResources, VidlatentError
 
 INTERRUPTED = 130
-TERMINATED = 143
 
 app = typer.Typer(
     name="vidlatent",

@@ -9,14 +9,21 @@ from typing import Any
 from vidlatent.errors import VidlatentError
 
 PLAIN_EVERY_S = 10.0
+FLAGS = {"start": "--from", "end": "--to"}  # parameters whose flag has another name
 
 
 def complain(error: VidlatentError) -> None:
     """One line of fact and one of advice."""
     red, plain = ("\033[31m", "\033[0m") if _coloured() else ("", "")
-    print(f"{red}error:{plain} {error.what}", file=sys.stderr)
-    if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+    what, hint = error.worded(flag)
+    print(f"{red}error:{plain} {what}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+
+
+def flag(parameter: str) -> str:
+    """How a parameter of a job is said on the command line."""
+    return FLAGS.get(parameter, f"--{parameter.replace('_', '-')}")
 
 
 def say(line: str) -> None:
