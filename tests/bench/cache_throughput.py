@@ -1,6 +1,6 @@
 """Do reading processes keep the model busy? Frames per second of reading, of the model, and of a cache run.
 
-Run: python tests/bench/cache_throughput.py [--clips N] [--frames N] [--size WxH] [--model NAME] [--batch N]
+Run: python tests/bench/cache_throughput.py [--clips N] [--frames N] [--size WxH] [--model NAME]
 The three take turns, so that other load on the machine meets all of them; medians count. The last line on
 stdout is one JSON document: `ratio` is the run against the slower of the two others, `model_waits` the
 part of the run in which the model had no frames, which other load on the machine disturbs less.
@@ -90,10 +90,9 @@ def main() -> None:
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--workers", type=int, default=default_workers(RunOptions()))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=1)
     args = parser.parse_args()
     width, height = map(int, args.size.split("x"))
-    model, options = load_model(args.model), RunOptions(workers=args.workers, batch=args.batch)
+    model, options = load_model(args.model), RunOptions(workers=args.workers)
     with tempfile.TemporaryDirectory() as folder:
         paths = write_clips(Path(folder), args.clips, args.frames, (width, height))
         with open_video(paths[0]) as video:

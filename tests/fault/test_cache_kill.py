@@ -57,10 +57,10 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, seed):
 @pytest.mark.parametrize("kind", ["tar", pytest.param("safetensors", marks=pytest.mark.slow)])
 def test_a_killed_run_that_packs_shards_resumes_to_the_same_bytes(tmp_path, kind):
     folder, root = clips.write_clips(tmp_path / "videos", CLIPS), tmp_path / "cache"
-    options = replace(clips.ONE, shards=Sharding(kind, 200_000), batch=2)
+    options = replace(clips.ONE, shards=Sharding(kind, 200_000))
     clips.cache(folder, tmp_path / "undisturbed", options)
     chance = random.Random(kind)
-    flags = ("--shards", kind, "--shard-size", "200000", "--batch", "2")
+    flags = ("--shards", kind, "--shard-size", "200000")
     for rows in sorted(chance.sample(range(CLIPS), 2)):
         kill_after(begin(folder, root, *flags), root, rows, chance.uniform(0, 0.05))
     clips.cache(folder, root, options)

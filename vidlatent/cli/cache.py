@@ -93,12 +93,6 @@ def run(  # noqa: PLR0913  every flag is a parameter
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Of the model on a CPU.  [default: all cores]")
     ] = None,
-    batch: Annotated[
-        int,
-        typer.Option(
-            "--batch", min=1, help="Clips of one shape to encode together, where it changes no bit."
-        ),
-    ] = 1,
     shards: Annotated[
         str | None,
         typer.Option("--shards", help="Pack entries into tar (WebDataset) or safetensors.  [default: no]"),
@@ -151,7 +145,6 @@ def run(  # noqa: PLR0913  every flag is a parameter
         rehash=rehash,
         threads=threads,
         stall_s=stall_timeout,
-        batch=batch,
         shards=Sharding(shards, o.nbytes(shard_size)) if shards else None,
     )
     ready = load_model(model or "pocket", device or device_from(), dtype, weights, config)

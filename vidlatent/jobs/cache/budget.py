@@ -9,26 +9,23 @@ from vidlatent.errors import BadInput, OutOfResources
 from vidlatent.windows import Plan
 
 QUEUE_BYTES = 512 << 20  # where nobody sets a limit: 430 frames of 480p
-HELD_BYTES = 2 << 30  # likewise, for clips that are encoded together: 4 of 430 frames of 480p
-QUEUE_SHARE = 4  # of what a limit leaves, a part of this goes to waiting frames, and one to held clips
+QUEUE_SHARE = 4  # of what a limit leaves, a part of this goes to waiting frames
 READER_BYTES = 380 << 20  # of a process that reads and scales 1080p: peak 378 MB, 129 where it need not scale
 SCOUT_BYTES = 80 << 20  # of one that only looks at 1080p, and loads no torch: peak 74 MB
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes for waiting frames (`queue`), for clips that wait to be encoded together (`held`), and for one
-    window of the network (`window`; None: no limit)."""
+    """Bytes for waiting frames (`queue`), and for one window of the network (`window`; None: no limit)."""
 
     queue: int
     window: int | None
-    held: int = 0
 
     @classmethod
-    def within(cls, limit: int | None, readers: int, scouts: int, holding: bool = False) -> "Memory":
+    def within(cls, limit: int | None, readers: int, scouts: int) -> "Memory":
         """Share out `limit` bytes, all processes counted; raises OutOfResources where nothing is left."""
         if limit is None:
-            return cls(QUEUE_BYTES, None, HELD_BYTES)
+            return cls(QUEUE_BYTES, None)
         fixed = resident_bytes() + readers * READER_BYTES + scouts * SCOUT_BYTES
         left = limit - fixed
         if left <= 0:
@@ -37,15 +34,8 @@ class Memory:
                 f"take {fixed / 1e9:.2f} GB",
                 "raise it, or lower --workers",
             )
-        part = left // QUEUE_SHARE
-        held = part if holding else 0
-        return cls(part, left - part - held, held)
-
-    def batch(self, model: Model, plan: Plan, size: tuple[int, int], wanted: int) -> int:
-        """How many clips of `size` (height, width) may go together, `wanted` at most, one at least."""
-        if self.window is None or model.runtime.device.type != "cpu":
-            return wanted
-        return max(1, min(wanted, self.window // _window_bytes(model, plan, size)))
+        queue = left // QUEUE_SHARE
+        return cls(queue, left - queue)
 
     def refuse_too_large(self, model: Model, plan: Plan, size: tuple[int, int], name: str) -> None:
         """Raise BadInput where a window of frames of `size` (height, width) takes more than there is.

@@ -1,12 +1,9 @@
 """Making one entry, and reading its facts back."""
 
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput
@@ -68,13 +65,8 @@ class Task:
         return replace(row, **{name: getattr(mine, name) for name in OF_CLIP})
 
 
-def make_entry(
-    video: VideoSource, task: Task, target: Path, model: Model, moments: Iterable[Tensor] | None = None
-) -> None:
-    """Encode an open video into its entry: a pure function of the key, so no file name is in it.
-
-    `moments` are what the network made of its windows, where they are known already.
-    """
+def make_entry(video: VideoSource, task: Task, target: Path, model: Model) -> None:
+    """Encode an open video into its entry: a pure function of the key, so no file name is in it."""
     options = task.recipe.options()
     header = header_for(video, task.source_sha256, model, options)
     header = replace(header, extra={"cache_key": task.key})
@@ -82,11 +74,7 @@ def make_entry(
     with open_writer(target, header, video, model, options) as writer:
         tally = Tally(SILENT)
         frames = model.fitted(tally.watch(video.frames()))
-        if moments is None:
-            moments = model.encode_stream(frames, options.plan)
-        else:
-            deque(frames, maxlen=0)  # their times are wanted
-        append_all(writer, moments, options)
+        append_all(writer, model.encode_stream(frames, options.plan), options)
         clock = tally.clock(video.info.time_base)
         header = finished(header, task.source_sha256, clock, model)
         source = replace(header.source, sha256=task.source_sha256)

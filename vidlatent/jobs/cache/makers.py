@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput
@@ -22,7 +21,6 @@ from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.cache.stop import Stop
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.tally import CacheProgress, Quiet, Tally
-from vidlatent.jobs.cache.together import Batches, HeldVideo, Together
 from vidlatent.jobs.reading.messages import Read
 from vidlatent.jobs.reading.workers import Readers, RemoteVideo
 
@@ -37,8 +35,7 @@ class RunOptions:
     `workers` is the number of reading processes. `max_memory` bounds all processes together, in bytes.
     `rehash` trusts no earlier hash of a file that looks unchanged. `threads` of a model on the CPU; sums
     of floats depend on it in their last bits, so it is told in every row. A clip whose reading makes no
-    progress for `stall_s` seconds is given up; 0 waits for ever. Up to `batch` clips of one shape go through
-    the network together, where that changes no bit. With `shards` finished entries are packed.
+    progress for `stall_s` seconds is given up; 0 waits for ever. With `shards` finished entries are packed.
     """
 
     workers: int | None = None
@@ -48,7 +45,6 @@ class RunOptions:
     rehash: bool = False
     threads: int | None = None
     stall_s: float = 300.0
-    batch: int = 1
     shards: Sharding | None = None
 
 
@@ -63,7 +59,6 @@ class Makers:
         self._store, self._model, self._manifest = store, model, manifest
         self._memory, self._options = memory, options
         self._packer = Packer(store, manifest, options.shards) if options.shards else None
-        self._together = Together(model)
         self._claims: dict[str, Claim] = {}  # of entries being made here
         self._failed: set[str] = set()  # keys that failed in this run
         self._later: list[Task] = []  # being made, here or by another process
@@ -102,54 +97,10 @@ class Makers:
     def _round(self, tasks: Iterable[Task], readers: Readers, stop: Stop) -> None:
         wanted = (task for task in tasks if self._must_make(task))
         with closing(readers.videos(wanted, _question)) as videos:
-            made = self._in_turn(videos) if self._options.batch == 1 else self._in_batches(videos)
-            for _ in made:
+            for task, video in videos:
+                self._make(task, video)
                 if stop.asked:
                     return
-
-    def _in_turn(self, videos: Iterable[tuple[Task, RemoteVideo]]) -> Iterator[None]:
-        """Make one entry after the other."""
-        for task, video in videos:
-            yield self._make(task, video)
-
-    def _in_batches(self, videos: Iterable[tuple[Task, RemoteVideo]]) -> Iterator[None]:
-        """Make entries of clips of one shape together, as far as clips fit into memory."""
-        waiting = Batches(self._memory.held)
-        for task, video in videos:
-            if (held := self._held(task, video)) is not None:
-                count = self._memory.batch(self._model, task.recipe.plan, _size(held), self._options.batch)
-                kind = (task.recipe.plan, held.kind)
-                group = waiting.add((task, held), kind, held.nbytes, count)
-                if group is not None:
-                    self._make_group(group, full=len(group) == count)
-            yield None
-        for group in waiting.rest():
-            yield self._make_group(group, full=False)
-
-    def _held(self, task: Task, video: RemoteVideo) -> HeldVideo | None:
-        """A clip read into memory; None where it is settled by then: failed, or too long and made at once."""
-        began = time.perf_counter()
-        try:
-            with video:
-                held = HeldVideo(video, self._memory.held // self._options.batch)
-                if held.whole:
-                    self._waited(video)
-                    return held
-                self._make(task, held)
-        except FAULTS as e:
-            self._close(task, task.failed(_words(task, e), time.perf_counter() - began), "failed")
-        self._waited(video)
-        return None
-
-    def _make_group(self, group: list[tuple[Task, HeldVideo]], full: bool) -> None:
-        """Make the entries of some clips; only of full batches it is tried whether they may go together."""
-        began, known = time.perf_counter(), [None] * len(group)
-        if full and len(group) > 1:
-            with suppress(*FAULTS):  # one by one, they say whose fault it is
-                known = self._together.moments([held for _, held in group], group[0][0].recipe.plan)
-        spent_s = (time.perf_counter() - began) / len(group)
-        for (task, held), moments in zip(group, known, strict=True):
-            self._make(task, held, moments, spent_s)
 
     def _must_make(self, task: Task) -> bool:
         """Whether this process is to make the entry now; if not, it is settled, or waits."""
@@ -201,28 +152,20 @@ class Makers:
         self._settle(self._manifest.add(done_row(task, path)), "reused")
         return True
 
-    def _make(
-        self,
-        task: Task,
-        video: RemoteVideo | HeldVideo,
-        moments: list[Tensor] | None = None,
-        spent_s: float = 0.0,
-    ) -> None:
-        """Make one entry; `moments` of its windows are known where it was encoded with others."""
-        began, path = time.perf_counter() - spent_s, self._store.entry(task.key)
+    def _make(self, task: Task, video: RemoteVideo) -> None:
+        """Make one entry."""
+        began, path = time.perf_counter(), self._store.entry(task.key)
         try:
             with video:
-                self._memory.refuse_too_large(self._model, task.recipe.plan, _size(video), task.clip.name)
-                make_entry(video, task, path, self._model, moments)
+                size = (video.info.height, video.info.width)
+                self._memory.refuse_too_large(self._model, task.recipe.plan, size, task.clip.name)
+                make_entry(video, task, path, self._model)
             row, became = done_row(task, path, time.perf_counter() - began, tuple(video.notices)), "done"
         except FAULTS as e:
             row, became = task.failed(_words(task, e), time.perf_counter() - began), "failed"
-        self._waited(video)
-        self._close(task, row, became)
-
-    def _waited(self, video: RemoteVideo | HeldVideo) -> None:
         self.tally.starved_s += video.starved_s
         self.tally.full_s += video.full_s
+        self._close(task, row, became)
 
     def _close(self, task: Task, row: Row, became: str) -> None:
         """Settle what was claimed, and let it go."""
@@ -242,10 +185,6 @@ class Makers:
         if self._packer is not None and row.status == DONE:
             self._packer.offer(row)
         self.progress.update(tally)
-
-
-def _size(video: RemoteVideo | HeldVideo) -> tuple[int, int]:
-    return video.info.height, video.info.width
 
 
 def _question(task: Task) -> Read:

@@ -71,7 +71,7 @@ def crew(root: Path, model: Model, recipe: Recipe, options: RunOptions) -> Itera
     store.note(store.recipes / f"{planner.recipe_id}.json", canonical(described(recipe, planner.model)))
     workers = default_workers(options)
     scouts_count = max(1, workers // 2)
-    memory = Memory.within(options.max_memory, workers, scouts_count, holding=options.batch > 1)
+    memory = Memory.within(options.max_memory, workers, scouts_count)
     with (
         closing(Manifest(store)) as manifest,
         closing(Index(store, trusting=not options.rehash)) as index,
