@@ -7,9 +7,8 @@ from pathlib import Path
 
 import torch
 
+from vidlatent.dtypes import DTYPES
 from vidlatent.errors import UsageError
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Runtime:
     @property
     def dtype_name(self) -> str:
         """`fp32`, `fp16` or `bf16`."""
-        return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
+        return next(name for name in DTYPES if named_dtype(name) == self.dtype)
 
     def synchronise(self) -> None:
         """Wait until the device has done what it was given."""
@@ -60,7 +59,7 @@ def named_dtype(name: str) -> torch.dtype:
     """`fp32`, `fp16` or `bf16` as torch knows it."""
     if name not in DTYPES:
         raise UsageError(f"--dtype {name}: unknown", f"one of {', '.join(DTYPES)}")
-    return DTYPES[name]
+    return getattr(torch, DTYPES[name].torch)
 
 
 def peak_host_bytes() -> int:

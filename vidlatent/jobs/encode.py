@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vidlatent.allocator import suit_pictures
 from vidlatent.clock import FrameClock
+from vidlatent.dtypes import DTYPES
 from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import settle
 from vidlatent.engine.model import Model
@@ -29,7 +30,6 @@ from vidlatent.windows import Plan
 __all__ = [
     "EncodeOptions", "EncodeResult", "RawFrames", "ReadOptions", "encode", "load_model", "open_video",
 ]  # fmt: skip
-STORED = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 READ_AHEAD_FRAMES = 8
 Opener = Callable[[Path | str, ReadOptions], VideoSource]
 
@@ -53,7 +53,7 @@ class EncodeOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
-        for flag, value, known in (("posterior", self.posterior, POSTERIORS), ("store", self.store, STORED)):
+        for flag, value, known in (("posterior", self.posterior, POSTERIORS), ("store", self.store, DTYPES)):
             if value is not None and value not in known:
                 raise UsageError(f"--{flag} {value}: unknown", f"one of {', '.join(known)}")
 
@@ -156,7 +156,7 @@ def open_writer(
     target: Path, header: LatentHeader, video: VideoSource, model: Model, options: EncodeOptions
 ) -> LatentWriter:
     """A writer for the latents of this clip."""
-    store = STORED[options.store or model.runtime.dtype_name]
+    store = DTYPES[options.store or model.runtime.dtype_name].stored
     return LatentWriter(target, header, *latent_size(video, model), store, options.posterior == "full")
 
 

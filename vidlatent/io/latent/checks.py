@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from vidlatent.clock import FrameClock
+from vidlatent.dtypes import STORED_DTYPES
 from vidlatent.io.latent import strict_json as js
 from vidlatent.io.latent.digests import DIGEST_BYTES
 from vidlatent.io.latent.header import MAX_SIDE_PX, LatentHeader
@@ -19,15 +20,14 @@ CONTAINER_KEYS = ("format", "format_version", "time_base", "block_bytes", "check
 MAX_PIXELS = 1 << 28  # of one padded frame: 16384 × 16384
 MAX_TIME_BASE = (1 << 31) - 1  # numerator and denominator: what video containers can say
 MAX_PTS = (1 << 62) - 1  # the difference of two of them fits int64
-LATENT_DTYPES = ("F32", "F16", "BF16")
 
 
 def check_tensors(header: LatentHeader, tensors: Mapping[str, Entry], block_bytes: int) -> None:
     """Raise where the tensors of a file are not the ones its header speaks of."""
     js.demand(tensors, "tensors", ("latents", "pts", "checksums"))
     latents = tensors["latents"]
-    if latents.dtype not in LATENT_DTYPES or len(latents.shape) != 4 or not all(latents.shape):
-        wanted = f"[t, C, h, w] of {' or '.join(LATENT_DTYPES)}"
+    if latents.dtype not in STORED_DTYPES or len(latents.shape) != 4 or not all(latents.shape):
+        wanted = f"[t, C, h, w] of {' or '.join(STORED_DTYPES)}"
         raise ValueError(f"latents: expected {wanted}, got {latents.dtype} {list(latents.shape)}")
     check_sizes(header, *latents.shape)
     frames, block_count = header.source.frames, -(-tensors["checksums"].start // block_bytes)

@@ -92,7 +92,7 @@ class LatentHeader:
     seed: int | None = None
     scale: tuple[float, ...] = (1.0,)
     shift: tuple[float, ...] = (0.0,)
-    compute_dtype: str = "float32"
+    compute_dtype: str = "fp32"
     device_kind: str = "cpu"
     exactness: str = "reference-windows"
     picture: Mapping[str, object] = field(default_factory=dict)

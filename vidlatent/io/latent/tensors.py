@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-TORCH_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+from vidlatent.dtypes import DTYPES
+
+TORCH_DTYPES = {dtype.stored: getattr(torch, dtype.torch) for dtype in DTYPES.values()}
 
 
 def bytes_of(latents: Tensor) -> memoryview:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vidlatent.dtypes import DTYPES
 from vidlatent.engine.model import Model
 from vidlatent.io.latent.layout import ITEM_BYTES
 from vidlatent.jobs.cache.entry import Task
@@ -21,7 +22,6 @@ from vidlatent.jobs.cache.run import RunOptions, default_workers
 from vidlatent.jobs.cache.scan import scan
 from vidlatent.jobs.cache.scout import Survey
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.encode import STORED
 from vidlatent.jobs.reading.probe import Probe
 from vidlatent.jobs.reading.workers import Readers
 
@@ -119,7 +119,7 @@ def entry_bytes(frames: int, size: tuple[int, int], task: Task, model: Model) ->
     grid, recipe = model.spec.grid, task.recipe
     t = grid.latents(frames + grid.missing_frames(frames))
     h, w = (-(-side // grid.space) for side in size)
-    item = ITEM_BYTES[STORED[recipe.store or model.runtime.dtype_name]]
+    item = ITEM_BYTES[DTYPES[recipe.store or model.runtime.dtype_name].stored]
     return t * h * w * model.spec.channels * item * (2 if recipe.posterior == "full" else 1)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vidlatent.engine import pixels
 from vidlatent.engine.model import Model
-from vidlatent.engine.runtime import DTYPES
+from vidlatent.engine.runtime import named_dtype
 from vidlatent.jobs.measure.machine import Clocked, PeakMemory
 from vidlatent.jobs.measure.results import Speed
 from vidlatent.models.base import Posterior
@@ -79,7 +79,7 @@ def _stored(windows: Iterator[Tensor], subject: Subject, done: Pass) -> Iterator
         latents = posterior.sample(subject.seed, start=done.latents) if sampled else posterior.mode()
         done.shape = tuple(latents.shape)
         done.latents += latents.shape[2]
-        yield from latents.to(DTYPES[subject.store]).unbind(2)
+        yield from latents.to(named_dtype(subject.store)).unbind(2)
 
 
 def _decoded(windows: Iterator[Tensor], subject: Subject, done: Pass) -> Iterator[np.ndarray]:
@@ -97,7 +97,7 @@ def _decoded(windows: Iterator[Tensor], subject: Subject, done: Pass) -> Iterato
 def latent_bits(subject: Subject, done: Pass) -> int:
     """Bits of the clip's latents as they are kept."""
     _, c, _, h, w = done.shape
-    return done.latents * c * h * w * torch.finfo(DTYPES[subject.store]).bits
+    return done.latents * c * h * w * torch.finfo(named_dtype(subject.store)).bits
 
 
 @dataclass(frozen=True)
