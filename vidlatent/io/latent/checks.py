@@ -15,7 +15,7 @@ from vidlatent.io.latent.header import MAX_SIDE_PX, LatentHeader
 from vidlatent.io.latent.layout import Entry
 
 FORMAT = "vidlatent"
-FORMAT_VERSION = (1, 0)
+FORMAT_MAJOR = 1
 CONTAINER_KEYS = ("format", "format_version", "time_base", "block_bytes", "checksum")
 MAX_PIXELS = 1 << 28  # of one padded frame: 16384 × 16384
 MAX_TIME_BASE = (1 << 31) - 1  # numerator and denominator: what video containers can say

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 
 from vidlatent.grid import Grid
+from vidlatent.io.latent import nested
 from vidlatent.io.latent import strict_json as js
 from vidlatent.windows import Plan, Tiling, TimeRule
 
@@ -78,7 +79,8 @@ class LatentHeader:
     value per channel or one for all. `posterior` "full" means: the mean, with its logvar beside it.
     `weights_sha256` may be empty where no file held the weights. `config` and `picture` (how the
     source's frames are to be shown: colour, aspect, tags) are JSON objects, opaque here. `extra`
-    are metadata keys of later versions, written back as they were.
+    is what later versions added, written back as it was: unknown metadata keys, and for the keys
+    `grid`, `plan`, `source` and `pad` a JSON object of their unknown members.
     """
 
     model: str
@@ -115,24 +117,49 @@ class LatentHeader:
 
     def to_metadata(self) -> dict[str, str]:
         """The facts as safetensors metadata: plain strings, and JSON where there is structure."""
-        known = {fact.name: _spell(getattr(self, fact.name)) for fact in fields(self) if fact.name != "extra"}
-        return {**self.extra, **known}
+        plain = {name: _spell(getattr(self, name)) for name in _PARSERS if name not in _OBJECTS}
+        return {**self.extra, **plain, **{name: js.dump(self._object(name)) for name in _OBJECTS}}
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """Names of the facts that readers of format version 1.0 do not know, and must not ignore."""
+        return (*nested.required(self.grid, "grid"), *nested.required(self.plan, "plan"))
+
+    @property
+    def format_minor(self) -> int:
+        """The oldest minor version of the format that can say all this: 1 where 1.0 knows too few members."""
+        return int(bool(self.requires) or any(name in self.extra for name in _OBJECTS))
+
+    def _object(self, name: str) -> dict[str, object]:
+        """The members of `grid`, `plan`, `source` or `pad`, those of later versions included."""
+        known = nested.spelled(getattr(self, name))
+        if name == "plan" and self.requires:
+            known["requires"] = self.requires
+        return nested.merged(known, js.table(js.load(self.extra.get(name, "{}"), name), name))
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "LatentHeader":
-        """Parse and check `to_metadata()`; keys it does not know go to `extra`."""
+        """Parse and check `to_metadata()`; keys and members it does not know go to `extra`."""
         js.demand(metadata, "header", _PARSERS)
         known = {name: parse(metadata[name]) for name, parse in _PARSERS.items()}
         extra = {key: text for key, text in metadata.items() if key not in _PARSERS}
+        extra |= {name: more for name in _OBJECTS if (more := _unknown(name, metadata[name], known[name]))}
         return cls(**known, extra=extra)  # type: ignore[arg-type]
 
 
 def _spell(fact: object) -> str:
     if isinstance(fact, str):
         return fact
-    if isinstance(fact, Grid | Plan | Source | Pad):
-        fact = asdict(fact)
     return js.dump(dict(fact) if isinstance(fact, Mapping) else fact)
+
+
+def _unknown(name: str, text: str, fact: object) -> str:
+    """JSON of the members of an object that are not those of `fact`; empty where there are none."""
+    found = js.table(js.load(text, name), name)
+    if name == "plan":
+        found.pop("requires", None)  # spelled anew
+    more = nested.unknown(found, asdict(fact))  # type: ignore[call-overload]
+    return js.dump(more) if more else ""
 
 
 def _json(what: str, build: Callable[[object], object]) -> Callable[[str], object]:
@@ -140,45 +167,45 @@ def _json(what: str, build: Callable[[object], object]) -> Callable[[str], objec
 
 
 def _grid(value: object) -> Grid:
-    return Grid(**js.record(value, "grid", ("time", "space")))  # type: ignore[arg-type]
+    return Grid(**nested.members(Grid, value, "grid"))  # type: ignore[arg-type]
 
 
 def _source(value: object) -> Source:
-    return Source(**js.record(value, "source", _names(Source)))  # type: ignore[arg-type]
+    return Source(**nested.members(Source, value, "source"))  # type: ignore[arg-type]
 
 
 def _pad(value: object) -> Pad:
-    return Pad(**js.record(value, "pad", _names(Pad)))  # type: ignore[arg-type]
+    return Pad(**nested.members(Pad, value, "pad"))  # type: ignore[arg-type]
 
 
 def _plan(value: object) -> Plan:
-    found = js.record(value, "plan", _names(Plan))
-    rules = {
-        key: TimeRule(**_integers(found[key], f"plan.{key}", _names(TimeRule)))
-        for key in ("encode_time", "decode_time")
-    }
-    tiles = {key: _tiling(found[key], f"plan.{key}") for key in ("encode_tiles", "decode_tiles")}
+    nested.check_required(js.table(value, "plan").get("requires", []), _PARSERS)
+    found = nested.members(Plan, value, "plan")
+    rules = {key: _rule(found[key], f"plan.{key}") for key in ("encode_time", "decode_time")}
+    tiles = {key: _tiling(found.get(key), f"plan.{key}") for key in ("encode_tiles", "decode_tiles")}
     return Plan(**rules, **tiles)
 
 
+def _rule(value: object, what: str) -> TimeRule:
+    return TimeRule(**_numbers(TimeRule, value, what))  # type: ignore[arg-type]
+
+
 def _tiling(value: object, what: str) -> Tiling | None:
-    if value is None:
-        return None
-    found = js.record(value, what, _names(Tiling))
-    if not isinstance(slivers := found.pop("slivers"), bool):
-        raise ValueError(f"{what}.slivers: expected true or false, got {js.brief(slivers)}")
-    return Tiling(**_integers(found, what, found), slivers=slivers)
+    return None if value is None else Tiling(**_numbers(Tiling, value, what))  # type: ignore[arg-type]
 
 
-def _integers(value: object, what: str, keys: object) -> dict[str, int]:
-    found = js.record(value, what, keys)  # type: ignore[arg-type]
-    return {key: js.integer(number, f"{what}.{key}", 0, MAX_FRAMES) for key, number in found.items()}
+def _numbers(kind: type, value: object, what: str) -> dict[str, int | bool]:
+    """The members of an object of integers and flags."""
+    found, types = nested.members(kind, value, what), {f.name: f.type for f in fields(kind)}
+    return {
+        name: js.flag(member, f"{what}.{name}")
+        if types[name] is bool
+        else js.integer(member, f"{what}.{name}", 0, MAX_FRAMES)
+        for name, member in found.items()
+    }
 
 
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(fact.name for fact in fields(kind))
-
-
+_OBJECTS = ("grid", "plan", "source", "pad")
 _PARSERS: dict[str, Callable[[str], object]] = {
     "model": str,
     "weights_sha256": str,
@@ -219,8 +246,9 @@ def _check_grid(grid: Grid) -> None:
 def _check_plan(plan: Plan) -> None:
     for key in ("encode_time", "decode_time"):
         rule: TimeRule = getattr(plan, key)
-        js.integer(rule.stride, f"plan.{key}.stride", 0, MAX_FRAMES)
-        js.integer(rule.overlap, f"plan.{key}.overlap", 0, MAX_OVERLAP)
+        for name in (f.name for f in fields(rule) if f.type is int):
+            highest = MAX_FRAMES if name == "stride" else MAX_OVERLAP
+            js.integer(getattr(rule, name), f"plan.{key}.{name}", 0, highest)
     for key in ("encode_tiles", "decode_tiles"):
         if (tiling := getattr(plan, key)) is not None:
             _check_tiling(tiling, f"plan.{key}")

@@ -15,11 +15,12 @@ from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile
 from vidlatent.io.file_part import FilePart
 from vidlatent.io.latent import strict_json as js
-from vidlatent.io.latent.checks import CONTAINER_KEYS, FORMAT, FORMAT_VERSION, check_clock, check_tensors
+from vidlatent.io.latent.checks import CONTAINER_KEYS, FORMAT, FORMAT_MAJOR, check_clock, check_tensors
 from vidlatent.io.latent.digests import BLOCK_RANGE, DIGEST_BYTES, BlockDigests, root_checksum
 from vidlatent.io.latent.header import LatentHeader
 from vidlatent.io.latent.layout import Layout, read_layout
 from vidlatent.io.latent.mapped_part import MappedPart
+from vidlatent.io.latent.nested import RequiresMore
 from vidlatent.io.latent.tensors import TORCH_DTYPES, bytes_of, first_not_finite
 
 _COPY_BYTES = 1 << 20
@@ -192,6 +193,8 @@ def _blaming(path: Path) -> Iterator[None]:
     """Turn what is found wrong inside a file into an error that names the file."""
     try:
         yield
+    except RequiresMore as e:
+        raise BadLatentFile(f"{path}: {e}", "open it with a newer vidlatent") from e
     except ValueError as e:
         raise BadLatentFile(f"{path}: {e}", _HINT) from e
     except OSError as e:
@@ -224,9 +227,9 @@ def _refuse_other_major(text: str, path: Path) -> None:
     major, dot, minor = text.partition(".")
     if not (dot and major.isdecimal() and minor.isdecimal() and len(text) < 16):
         raise ValueError(f"format_version: expected MAJOR.MINOR, got {js.brief(text)}")
-    if int(major) != FORMAT_VERSION[0]:
+    if int(major) != FORMAT_MAJOR:
         raise BadLatentFile(
-            f"{path}: container version {text}; this vidlatent reads version {FORMAT_VERSION[0]}",
+            f"{path}: container version {text}; this vidlatent reads version {FORMAT_MAJOR}",
             f"open it with a vidlatent that reads container version {int(major)}",
         )
 

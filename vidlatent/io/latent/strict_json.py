@@ -10,7 +10,10 @@ from collections.abc import Iterable, Mapping
 
 def dump(value: object) -> str:
     """The one spelling of a JSON value: ASCII, keys sorted, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def load(text: str, what: str) -> object:
@@ -31,6 +34,13 @@ def integer(value: object, what: str, low: int, high: int) -> int:
         raise ValueError(f"{what}: expected an integer, got {brief(value)}")
     if not low <= value <= high:
         raise ValueError(f"{what}: expected {low} to {high}, got {brief(value)}")
+    return value
+
+
+def flag(value: object, what: str) -> bool:
+    """`value` as true or false."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{what}: expected true or false, got {brief(value)}")
     return value
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadInput
 from vidlatent.files import Replacement, naming_disk_errors, partial_path
-from vidlatent.io.latent.checks import FORMAT, FORMAT_VERSION, check_clock, check_sizes, check_tensors
+from vidlatent.io.latent.checks import FORMAT, FORMAT_MAJOR, check_clock, check_sizes, check_tensors
 from vidlatent.io.latent.digests import BLOCK_BYTES, DIGEST_BYTES, BlockDigests, root_checksum
 from vidlatent.io.latent.header import LatentHeader
 from vidlatent.io.latent.layout import LENGTH, Entry, pack_header, write_header
@@ -132,7 +132,7 @@ class LatentWriter:
     def _seal(self, time_base: Fraction, digests: bytes) -> None:
         metadata = self._header.to_metadata() | {
             "format": FORMAT,
-            "format_version": ".".join(map(str, FORMAT_VERSION)),
+            "format_version": f"{FORMAT_MAJOR}.{self._header.format_minor}",
             "time_base": f"{time_base.numerator}/{time_base.denominator}",
             "block_bytes": str(BLOCK_BYTES),
         }

@@ -1,0 +1,43 @@
+"""`.latent` files with one thing changed in their headers, as liars and later versions write them."""
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+Edit = Callable[[dict], object]
+
+
+def rewrite(path: Path, edit: Edit, data: Callable[[bytearray], object] = bytes) -> None:
+    """Change the JSON header, and maybe the data, of a file; lengths are kept right."""
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    header, body = json.loads(raw[8 : 8 + length]), bytearray(raw[8 + length :])
+    edit(header)
+    data(body)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
+
+
+def fact(key: str, value: object) -> Edit:
+    """Set a metadata key: strings as they are, all else as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return lambda header: header["__metadata__"].update({key: text})
+
+
+def inside(key: str, *route: object) -> Edit:
+    """Set something inside a structured metadata key: route is keys, then the value."""
+
+    def edit(header: dict) -> None:
+        value = place = json.loads(header["__metadata__"][key])
+        for step in route[:-2]:
+            place = place[step]
+        place[route[-2]] = route[-1]
+        header["__metadata__"][key] = json.dumps(value)
+
+    return edit
+
+
+def entry(name: str, key: str, value: object) -> Edit:
+    """Set one field of a tensor's entry."""
+    return lambda header: header[name].update({key: value})
