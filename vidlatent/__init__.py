@@ -17,7 +17,7 @@ _HOMES = {
     "DecodeOptions": "vidlatent.jobs.decode",
     "open_video": "vidlatent.io.read.source",
     "ReadOptions": "vidlatent.io.read.source",
-    "open_latent": "vidlatent.io.latent.file",
+    "open_latent": "vidlatent.io.latent.reader",
     "LatentDataset": "vidlatent.jobs.readback.dataset",
     "LatentStream": "vidlatent.jobs.readback.dataset",
     "BucketSampler": "vidlatent.jobs.readback.dataset",

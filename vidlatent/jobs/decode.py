@@ -18,7 +18,7 @@ from vidlatent.engine.memory import Fit, settle
 from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError
 from vidlatent.files import refuse_existing
-from vidlatent.io.latent.file import LatentReader, open_latent
+from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.read.source import Picture
 from vidlatent.io.write.sink import STDOUT, SinkOptions, is_folder, open_sink
 from vidlatent.jobs.progress import SILENT, Progress

@@ -18,8 +18,8 @@ from vidlatent.engine.memory import settle
 from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError
 from vidlatent.files import partial_path, refuse_existing, sha256_file
-from vidlatent.io.latent.file import LatentWriter
 from vidlatent.io.latent.header import POSTERIORS, LatentHeader, Pad, Source
+from vidlatent.io.latent.writer import LatentWriter
 from vidlatent.io.read.source import Frame, RawFrames, ReadOptions, VideoSource, open_video, reading
 from vidlatent.io.sound.copy import copy_audio
 from vidlatent.jobs.progress import SILENT, Progress

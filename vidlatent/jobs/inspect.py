@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vidlatent.errors import BadInput, UsageError
-from vidlatent.io.latent.file import LatentReader, open_latent
+from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.read.source import ReadOptions, open_video
 from vidlatent.models import registry
 from vidlatent.models.weights import opened, sha256_of

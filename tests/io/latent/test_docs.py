@@ -14,8 +14,8 @@ from safetensors import safe_open
 
 from vidlatent.clock import FrameClock
 from vidlatent.grid import Grid
-from vidlatent.io.latent.file import LatentWriter
 from vidlatent.io.latent.header import LatentHeader, Source
+from vidlatent.io.latent.writer import LatentWriter
 from vidlatent.windows import Plan, TimeRule
 
 DOCUMENT = ROOT / "docs" / "latent-format.md"

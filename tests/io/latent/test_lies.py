@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile
 from vidlatent.grid import Grid
-from vidlatent.io.latent.file import LatentWriter, open_latent
 from vidlatent.io.latent.header import LatentHeader, Source
+from vidlatent.io.latent.reader import open_latent
+from vidlatent.io.latent.writer import LatentWriter
 from vidlatent.windows import Plan, Tiling, TimeRule
 
 

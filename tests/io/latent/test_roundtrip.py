@@ -17,8 +17,9 @@ from vidlatent.clock import FrameClock
 from vidlatent.errors import BadInput
 from vidlatent.files import partial_path
 from vidlatent.grid import Grid
-from vidlatent.io.latent.file import LatentWriter, open_latent
 from vidlatent.io.latent.header import LatentHeader, Pad, Source
+from vidlatent.io.latent.reader import open_latent
+from vidlatent.io.latent.writer import LatentWriter
 from vidlatent.windows import Plan, Tiling, TimeRule
 
 GRID = Grid(4, 8)

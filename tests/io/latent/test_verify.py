@@ -15,8 +15,9 @@ from vidlatent.grid import Grid
 from vidlatent.io.latent import reader as latent_reader
 from vidlatent.io.latent import writer as latent_writer
 from vidlatent.io.latent.digests import BlockDigests
-from vidlatent.io.latent.file import LatentWriter, open_latent
 from vidlatent.io.latent.header import LatentHeader, Source
+from vidlatent.io.latent.reader import open_latent
+from vidlatent.io.latent.writer import LatentWriter
 from vidlatent.windows import Plan, TimeRule
 
 BLOCK = 4096  # small blocks, so that a small file has several

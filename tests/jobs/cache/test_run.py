@@ -16,7 +16,7 @@ from helpers import cache_clips as clips
 
 from vidlatent.engine.load import load_model
 from vidlatent.errors import OutOfResources, UsageError
-from vidlatent.io.latent.file import open_latent
+from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.plan import Shard
 from vidlatent.jobs.cache.run import RunOptions, run

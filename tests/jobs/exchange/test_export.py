@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from vidlatent.engine.model import Model
 from vidlatent.engine.runtime import Runtime
 from vidlatent.errors import UsageError
-from vidlatent.io.latent.file import open_latent
+from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.cache.run import run
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.exchange.export import ExportOptions, export

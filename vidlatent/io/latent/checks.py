@@ -12,7 +12,7 @@ from vidlatent.dtypes import STORED_DTYPES
 from vidlatent.io.latent import strict_json as js
 from vidlatent.io.latent.digests import DIGEST_BYTES
 from vidlatent.io.latent.header import MAX_SIDE_PX, LatentHeader
-from vidlatent.io.latent.layout import Entry
+from vidlatent.io.latent.layout import TensorEntry
 
 FORMAT = "vidlatent"
 FORMAT_MAJOR = 1
@@ -22,8 +22,8 @@ MAX_TIME_BASE = (1 << 31) - 1  # numerator and denominator: what video container
 MAX_PTS = (1 << 62) - 1  # the difference of two of them fits int64
 
 
-def check_tensors(header: LatentHeader, tensors: Mapping[str, Entry], block_bytes: int) -> None:
-    """Raise where the tensors of a file are not the ones its header speaks of."""
+def check_tensors(header: LatentHeader, tensors: Mapping[str, TensorEntry], block_bytes: int) -> None:
+    """Raise where the tensors of a file are not the ones that its header promises."""
     js.demand(tensors, "tensors", ("latents", "pts", "checksums"))
     latents = tensors["latents"]
     if latents.dtype not in STORED_DTYPES or len(latents.shape) != 4 or not all(latents.shape):
@@ -67,7 +67,7 @@ def check_sizes(header: LatentHeader, t: int, channels: int, h: int, w: int) -> 
 
 
 def check_clock(clock: FrameClock) -> None:
-    """Raise where times run backwards or lie beyond all reason."""
+    """Raise where times run backwards, or are too large for the arithmetic that is done with them."""
     pts, durations = clock.pts, clock.durations
     js.integer(clock.time_base.numerator, "time_base numerator", 1, MAX_TIME_BASE)
     js.integer(clock.time_base.denominator, "time_base denominator", 1, MAX_TIME_BASE)
@@ -81,7 +81,7 @@ def check_clock(clock: FrameClock) -> None:
         raise ValueError(f"durations: expected 0 to 2^62 ticks, got {durations.min()} to {durations.max()}")
 
 
-def _expect(tensors: Mapping[str, Entry], name: str, dtype: str, shape: tuple[int, ...]) -> None:
+def _expect(tensors: Mapping[str, TensorEntry], name: str, dtype: str, shape: tuple[int, ...]) -> None:
     if name not in tensors:
         return
     found = tensors[name]

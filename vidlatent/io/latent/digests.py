@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 
 from vidlatent.io.latent import strict_json as js
-from vidlatent.io.latent.layout import Entry
+from vidlatent.io.latent.layout import TensorEntry
 
 BLOCK_BYTES = 1 << 20
 BLOCK_RANGE = (1 << 12, 1 << 26)  # what a header may ask a reader to hold
@@ -42,7 +42,7 @@ class BlockDigests:
         self._open, self._filled = hashlib.sha256(), 0
 
 
-def root_checksum(metadata: Mapping[str, str], tensors: Mapping[str, Entry], digests: bytes) -> str:
+def root_checksum(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry], digests: bytes) -> str:
     """One checksum for the whole file: of what the header says, and of every block's checksum."""
     said = {key: text for key, text in metadata.items() if key != "checksum"}
     where = {name: [entry.dtype, list(entry.shape), entry.start] for name, entry in tensors.items()}

@@ -1,7 +1,8 @@
 """What a `.latent` file says about its latents: facts, their bounds, and their spelling as metadata.
 
-Facts are checked where they are made, so what may be written and what may be read are the same
-things. Everything here raises ValueError; whoever knows the file's name adds it.
+Facts are checked when a `LatentHeader` is made, whether to be written or from a file that was read: so
+nothing can be written that could not be read. Everything here raises ValueError; whoever knows the file's
+name adds it.
 """
 
 import re
@@ -51,7 +52,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Pad:
-    """What was added at the end, at the bottom and on the right; it must be cropped at decode."""
+    """What was added to fit the grid, at the end, at the bottom and on the right; decoding crops it away."""
 
     frames: int = 0
     rows: int = 0
@@ -64,7 +65,7 @@ class Pad:
 
 
 def our_version() -> str:
-    """The version of this vidlatent."""
+    """The version of vidlatent that is running, for the headers of the files it writes."""
     try:
         return version("vidlatent")
     except PackageNotFoundError:  # imported from a checkout that is not installed

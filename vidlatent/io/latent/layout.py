@@ -25,7 +25,7 @@ ITEM_BYTES = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One tensor: its type, its shape, and where its bytes are, counted from the start of the data."""
 
     dtype: str
@@ -53,7 +53,7 @@ class Layout:
     """A parsed header: `metadata`, and `tensors` in the order of their bytes, from `data_start` on."""
 
     metadata: Mapping[str, str]
-    tensors: Mapping[str, Entry]
+    tensors: Mapping[str, TensorEntry]
     data_start: int
 
     @property
@@ -62,7 +62,7 @@ class Layout:
         return max((entry.stop for entry in self.tensors.values()), default=0)
 
 
-def pack_header(metadata: Mapping[str, str], tensors: Mapping[str, Entry]) -> bytes:
+def pack_header(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry]) -> bytes:
     """The JSON header, without its length and without padding."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     for name, entry in tensors.items():
@@ -123,7 +123,7 @@ def _metadata(value: object) -> dict[str, str]:
     return found  # type: ignore[return-value]
 
 
-def _entry(name: str, value: object) -> Entry:
+def _entry(name: str, value: object) -> TensorEntry:
     what = f"tensor {js.brief(name)}"
     found = js.record(value, what, ("dtype", "shape", "data_offsets"))
     dtype = js.one_of(found["dtype"], f"{what} dtype", tuple(ITEM_BYTES))
@@ -134,7 +134,7 @@ def _entry(name: str, value: object) -> Entry:
         raise ValueError(f"{what} data_offsets: expected [start, stop], got {js.brief(offsets)}")
     sides = tuple(js.integer(side, f"{what} shape", 0, 1 << 62) for side in shape)
     start, stop = (js.integer(offset, f"{what} data_offsets", 0, 1 << 62) for offset in offsets)
-    entry = Entry(dtype, sides, start)
+    entry = TensorEntry(dtype, sides, start)
     if entry.stop != stop:
         raise ValueError(
             f"{what}: {dtype} {list(sides)} takes {js.brief(entry.nbytes)} bytes, "
@@ -143,7 +143,7 @@ def _entry(name: str, value: object) -> Entry:
     return entry
 
 
-def _check_gapless(tensors: Mapping[str, Entry]) -> None:
+def _check_gapless(tensors: Mapping[str, TensorEntry]) -> None:
     end = 0
     for name, entry in tensors.items():
         if entry.start != end:

@@ -1,4 +1,7 @@
-"""Reads a `.latent`: its header is checked before it is believed, its latents are read by the slice."""
+"""Reads a `.latent`: its header is checked before it is used, its latents are read by the slice.
+
+The container is a safetensors file that is written as it grows; docs/latent-format.md describes it.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +16,12 @@ from torch import Tensor
 
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile
-from vidlatent.io.file_part import FilePart
+from vidlatent.io.file_parts import FilePart, MappedPart
 from vidlatent.io.latent import strict_json as js
 from vidlatent.io.latent.checks import CONTAINER_KEYS, FORMAT, FORMAT_MAJOR, check_clock, check_tensors
 from vidlatent.io.latent.digests import BLOCK_RANGE, DIGEST_BYTES, BlockDigests, root_checksum
 from vidlatent.io.latent.header import LatentHeader
 from vidlatent.io.latent.layout import Layout, read_layout
-from vidlatent.io.latent.mapped_part import MappedPart
 from vidlatent.io.latent.nested import RequiresMore
 from vidlatent.io.latent.tensors import TORCH_DTYPES, bytes_of, first_not_finite
 

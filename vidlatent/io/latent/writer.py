@@ -13,7 +13,7 @@ from vidlatent.files import Replacement, naming_disk_errors, partial_path
 from vidlatent.io.latent.checks import FORMAT, FORMAT_MAJOR, check_clock, check_sizes, check_tensors
 from vidlatent.io.latent.digests import BLOCK_BYTES, DIGEST_BYTES, BlockDigests, root_checksum
 from vidlatent.io.latent.header import LatentHeader
-from vidlatent.io.latent.layout import LENGTH, Entry, pack_header, write_header
+from vidlatent.io.latent.layout import LENGTH, TensorEntry, pack_header, write_header
 from vidlatent.io.latent.tensors import TORCH_DTYPES, bytes_of, first_not_finite
 
 _PAGE_BYTES = 4096
@@ -42,7 +42,7 @@ class LatentWriter:
         self._path, self._header, self._dtype = path, header, dtype
         self._shape = (channels, height, width)
         self._frames = 0
-        self._tensors: dict[str, Entry] = {}
+        self._tensors: dict[str, TensorEntry] = {}
         self._digests = BlockDigests()
         self._room = _room_for(header)
         self._logvar_path = partial_path(path.with_name(f"{path.name}.logvar"))
@@ -127,7 +127,7 @@ class LatentWriter:
 
     def _enter(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         start = max((entry.stop for entry in self._tensors.values()), default=0)
-        self._tensors[name] = Entry(dtype, shape, start)
+        self._tensors[name] = TensorEntry(dtype, shape, start)
 
     def _seal(self, time_base: Fraction, digests: bytes) -> None:
         metadata = self._header.to_metadata() | {

@@ -20,7 +20,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
 from vidlatent.files import replace_on_close
-from vidlatent.io.file_part import FilePart
+from vidlatent.io.file_parts import FilePart
 from vidlatent.io.picture.timeline import Timeline
 from vidlatent.io.read.ffmpeg import STDIN, naming_errors, open_input
 from vidlatent.io.sound.lane import CopyLane, Lane, copy_of, lane_for, unspoken

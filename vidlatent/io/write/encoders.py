@@ -1,4 +1,4 @@
-"""Which pixel format and settings an encoder gets, found by asking it."""
+"""What is asked of an encoder, and the pixel format and settings it gets, found by trying them."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,7 +11,6 @@ from vidlatent.errors import UsageError
 from vidlatent.io.picture.colour import Colour, is_rgb, output_colour, stamp
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.picture.mastering import told
-from vidlatent.io.write.options import SinkOptions
 
 _SHALLOW = ("yuv420p", "yuv422p", "yuv444p", "bgr0", "rgb24", "gbrp")
 _DEEP = ("yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv444p12le", "yuv444p16le")
@@ -25,6 +24,22 @@ _FIXED = {
     "libx265": {"x265-params": "log-level=none"},
     "ffv1": {"level": "3", "slicecrc": "1"},
 }
+
+
+@dataclass(frozen=True)
+class SinkOptions:
+    """How a video is to be written; what is None is chosen to suit the container and the source.
+
+    `square_pixels` scales the picture so that its pixels become square. `images` is the format of a folder's
+    images, "png" or "tiff"; None means the one in the folder's name, else PNG.
+    """
+
+    codec: str | None = None
+    crf: float | None = None
+    preset: str | None = None
+    pix_fmt: str | None = None
+    square_pixels: bool = False
+    images: str | None = None
 
 
 @dataclass(frozen=True)

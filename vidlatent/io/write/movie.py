@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from vidlatent.errors import UsageError, VidlatentError
 from vidlatent.files import replace_on_close
-from vidlatent.io.file_part import FilePart
+from vidlatent.io.file_parts import FilePart
 from vidlatent.io.picture.colour import YuvWriter
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.picture.resample import resize, squared
@@ -24,8 +24,7 @@ from vidlatent.io.read.ffmpeg import reason
 from vidlatent.io.sound.copy import AudioFeed
 from vidlatent.io.sound.lane import EXPERIMENTAL
 from vidlatent.io.sound.languages import spelt
-from vidlatent.io.write.encoders import choose, configure
-from vidlatent.io.write.options import SinkOptions
+from vidlatent.io.write.encoders import SinkOptions, choose, configure
 
 
 @dataclass(frozen=True)

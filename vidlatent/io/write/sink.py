@@ -7,12 +7,12 @@ from typing import Protocol, Self
 import numpy as np
 
 from vidlatent.errors import UsageError
-from vidlatent.io.file_part import FilePart
+from vidlatent.io.file_parts import FilePart
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.write import images as image_sink
+from vidlatent.io.write.encoders import SinkOptions
 from vidlatent.io.write.images import ImageSink
 from vidlatent.io.write.movie import FORMATS, MovieSink
-from vidlatent.io.write.options import SinkOptions
 from vidlatent.io.write.y4m import Y4mSink
 
 __all__ = ["SinkOptions", "VideoSink", "open_sink"]

@@ -10,7 +10,7 @@ from vidlatent.errors import UsageError
 from vidlatent.io.picture.colour import YuvWriter, output_colour
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.picture.resample import resize, squared
-from vidlatent.io.write.options import SinkOptions
+from vidlatent.io.write.encoders import SinkOptions
 
 _CHROMA = {"yuv420p": "420mpeg2", "yuv422p": "422", "yuv444p": "444", "yuv420p10le": "420p10",
            "yuv422p10le": "422p10", "yuv444p10le": "444p10"}  # fmt: skip

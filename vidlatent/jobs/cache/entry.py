@@ -8,7 +8,7 @@ import torch
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput
 from vidlatent.files import sha256_file
-from vidlatent.io.latent.file import open_latent
+from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.read.source import ReadOptions, VideoSource
 from vidlatent.jobs.cache.key import read_facts
 from vidlatent.jobs.cache.manifest import DONE, FAILED, OF_CLIP, Row

@@ -9,7 +9,7 @@ import torch
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput
-from vidlatent.io.latent.file import open_latent
+from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.cache.budget import Memory
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.entry import Task, done_row, make_entry

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.files import replace_on_close
-from vidlatent.io.latent.layout import LENGTH, Entry, read_layout
+from vidlatent.io.latent.layout import LENGTH, TensorEntry, read_layout
 from vidlatent.jobs.cache.manifest import Row
 
 FORMAT = "vidlatent-shard"
@@ -133,7 +133,7 @@ def add(tar: tarfile.TarFile, name: str, file: object, size: int) -> None:
 
 
 def _write_safetensors(path: Path, members: Sequence[Member]) -> dict[str, int]:
-    tensors: dict[str, Entry] = {}
+    tensors: dict[str, TensorEntry] = {}
     begins, at = {}, 0
     for member in members:
         begins[member.row.key] = at
@@ -153,7 +153,7 @@ def _write_safetensors(path: Path, members: Sequence[Member]) -> dict[str, int]:
     return {key: room + begin for key, begin in begins.items()}
 
 
-def _tensors(member: Member, at: int) -> dict[str, Entry]:
+def _tensors(member: Member, at: int) -> dict[str, TensorEntry]:
     """An entry's own tensors where they will lie, its header before them."""
     key = member.row.key
     try:
@@ -164,8 +164,8 @@ def _tensors(member: Member, at: int) -> dict[str, Entry]:
     except ValueError as e:
         raise Unfit(member.row, f"{member.path}: {e}") from e
     data = at + layout.data_start
-    own = {f"{key}.{n}": Entry(e.dtype, e.shape, data + e.start) for n, e in layout.tensors.items()}
-    return {f"{key}.header": Entry("U8", (layout.data_start,), at)} | own
+    own = {f"{key}.{n}": TensorEntry(e.dtype, e.shape, data + e.start) for n, e in layout.tensors.items()}
+    return {f"{key}.header": TensorEntry("U8", (layout.data_start,), at)} | own
 
 
 def _write_index(path: Path, members: Sequence[Member]) -> None:

@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.files import naming_disk_errors
-from vidlatent.io.file_part import FilePart
-from vidlatent.io.latent.file import LatentReader, open_latent
+from vidlatent.io.file_parts import FilePart
+from vidlatent.io.latent.reader import LatentReader, open_latent
 
 MARKER = "cache.json"
 FORMAT = "vidlatent-cache"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidlatent.errors import BadInput
-from vidlatent.io.latent.file import LatentReader, open_latent
+from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.jobs.cache.manifest import Manifest
 from vidlatent.jobs.cache.shards import index_of, safetensors_members
 from vidlatent.jobs.cache.store import MARKER, Store

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Sampler, default_collate, get_worker_info
 
 from vidlatent.errors import BadInput
-from vidlatent.io.latent.file import LatentReader
+from vidlatent.io.latent.reader import LatentReader
 from vidlatent.jobs.readback.catalog import SHARDS, Entry, catalog, shards_in
 
 Places = Path | str | Iterable[Path | str]

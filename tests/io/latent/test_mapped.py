@@ -14,9 +14,10 @@ import torch
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile
 from vidlatent.grid import Grid
-from vidlatent.io.latent.file import LatentWriter, open_latent
+from vidlatent.io.file_parts import MappedPart
 from vidlatent.io.latent.header import LatentHeader, Source
-from vidlatent.io.latent.mapped_part import MappedPart
+from vidlatent.io.latent.reader import open_latent
+from vidlatent.io.latent.writer import LatentWriter
 from vidlatent.windows import Plan, TimeRule
 
 LEAD = b"what lies before it" * 300  # not a whole number of pages
@@ -122,7 +123,7 @@ def test_one_crop_of_a_large_file_reads_and_keeps_little_of_it(tmp_path):
     code = f"""
 import json, torch
 from pathlib import Path
-from vidlatent.io.latent.file import open_latent
+from vidlatent.io.latent.reader import open_latent
 def count(file, name):
     line = next(line for line in Path("/proc/self", file).read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) * (1024 if line.endswith("kB") else 1)
