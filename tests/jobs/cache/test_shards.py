@@ -125,6 +125,21 @@ def test_stock_safetensors_reads_shards(safetensors):
     assert seen == CLIPS
 
 
+def test_the_header_of_a_shard_keeps_its_spelling(safetensors):
+    """The same entries make the same shard, byte for byte, whichever version of vidlatent packs them."""
+    for path in safetensors.glob("shards/*.safetensors"):
+        raw = path.read_bytes()
+        length = int.from_bytes(raw[:8], "little")
+        text = raw[8 : 8 + length].decode()
+        header = json.loads(text)
+        assert text == json.dumps(header, separators=(",", ":")).ljust(length)
+        assert (8 + length) % 64 == 0
+        assert header.pop("__metadata__") == {"format": "vidlatent-shard"}
+        assert all(list(tensor) == ["dtype", "shape", "data_offsets"] for tensor in header.values())
+        starts = [tensor["data_offsets"][0] for tensor in header.values()]
+        assert starts == sorted(starts) and starts[0] == 0
+
+
 def test_training_reads_from_shards_what_it_reads_from_files(packed, videos):
     loose = {item["source"]: item["latents"] for item in LatentDataset(videos.parent / "loose")}
     for data in (LatentDataset(packed), LatentDataset(packed / "shards"), LatentStream(packed)):

@@ -62,13 +62,18 @@ class Layout:
         return max((entry.stop for entry in self.tensors.values()), default=0)
 
 
-def pack_header(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry]) -> bytes:
-    """The JSON header, without its length and without padding."""
+def header_json(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry]) -> dict[str, object]:
+    """The header of any safetensors file as the JSON object that it is, tensors in the order given."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     for name, entry in tensors.items():
         offsets = [entry.start, entry.stop]
         header[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": offsets}
-    packed = js.dump(header).encode()
+    return header
+
+
+def pack_header(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry]) -> bytes:
+    """The header of a `.latent` as JSON text, without its length and without padding."""
+    packed = js.dump(header_json(metadata, tensors)).encode()
     if len(packed) > MAX_HEADER_BYTES:
         raise ValueError(f"header: expected at most {MAX_HEADER_BYTES} bytes, got {len(packed)}")
     return packed

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.files import replace_on_close
-from vidlatent.io.latent.layout import LENGTH, TensorEntry, read_layout
+from vidlatent.io.latent.layout import LENGTH, TensorEntry, header_json, read_layout, write_header
 from vidlatent.jobs.cache.manifest import Row
 
 FORMAT = "vidlatent-shard"
@@ -139,14 +139,10 @@ def _write_safetensors(path: Path, members: Sequence[Member]) -> dict[str, int]:
         begins[member.row.key] = at
         tensors |= _tensors(member, at)
         at += member.row.bytes
-    header: dict[str, object] = {"__metadata__": {"format": FORMAT}}
-    for name, entry in tensors.items():
-        offsets = [entry.start, entry.stop]
-        header[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": offsets}
-    packed = json.dumps(header, separators=(",", ":")).encode()
+    packed = json.dumps(header_json({"format": FORMAT}, tensors), separators=(",", ":")).encode()
     room = -(-(LENGTH.size + len(packed)) // _ALIGN_BYTES) * _ALIGN_BYTES
     with path.open("wb") as target:
-        target.write((LENGTH.pack(room - LENGTH.size) + packed).ljust(room))
+        write_header(target, packed, room - LENGTH.size)
         for member in members:
             with member.open() as file:
                 copyfileobj(file, target, _COPY_BYTES)
