@@ -34,7 +34,6 @@ SHELVES = {  # of floors that have shelves: what each shelf may import from, bes
 }
 CIRCLES = {  # that are still to be cut; one that is cut must leave this list
     frozenset({"vidlatent.cli.app", "vidlatent.cli.cache"}),
-    frozenset({"vidlatent.jobs.exchange.export", "vidlatent.jobs.exchange.layouts"}),
 }
 TOPS = {"__init__.py", "__main__.py"}  # they only point at the floors
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))

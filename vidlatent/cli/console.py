@@ -9,7 +9,7 @@ from typing import Any
 from vidlatent.errors import VidlatentError
 
 PLAIN_EVERY_S = 10.0
-FLAGS = {"start": "--from", "end": "--to"}  # parameters whose flag has another name
+FLAGS = {"start": "--from", "end": "--to", "tool": "--to"}  # parameters whose flag has another name
 
 
 def complain(error: VidlatentError) -> None:

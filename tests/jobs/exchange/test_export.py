@@ -162,16 +162,16 @@ def test_the_space_can_be_told(cached, raw, tmp_path):
 
 def test_moments_cannot_be_had_of_a_cache_without_logvar(tmp_path):
     clips.cache(clips.write_clips(tmp_path / "videos", 1), tmp_path / "cache")
-    with pytest.raises(UsageError, match=r"(?s)holds mean and logvar.*--posterior full"):
+    with pytest.raises(UsageError, match=r"(?s)holds mean and logvar.*posterior full"):
         list(export(tmp_path / "cache", tmp_path / "out", "finetrainers"))
 
 
 @pytest.mark.parametrize(
     ("layout", "options", "words"),
     [
-        ("nobody", {}, "--to nobody: unknown"),
-        ("musubi", {}, "--architecture None"),
-        ("comfyui", {"space": "odd"}, "--space odd"),
+        ("nobody", {}, "tool nobody: unknown"),
+        ("musubi", {}, "architecture None"),
+        ("comfyui", {"space": "odd"}, "space odd"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(cached, tmp_path, layout, options, words):
