@@ -10,6 +10,7 @@ from vidlatent.grid import Grid
 from vidlatent.windows import Tiling, TimeRule, cut, even_tiles
 
 GRID = Grid(time=4, space=8)
+BLENDED = TimeRule(3, 2, blend=4)  # HunyuanVideo 1.0: of five latents three are new
 
 
 def kept_latents(rule: TimeRule, total: int) -> list[int]:
@@ -74,6 +75,67 @@ def test_windows_of_the_worked_example_in_the_reference():
 
 def test_a_lone_last_frame_makes_no_window_of_its_own():
     assert len(list(TimeRule(16, 1).windows(GRID.latents, 33))) == 2
+
+
+def test_windows_of_hunyuan_video_in_decode():
+    """Windows of 5 latents every 3: 8 latents give two full windows and one that only changes 4 frames."""
+    spans = [(w.start, w.stop, w.drop, w.keep) for w in BLENDED.windows(GRID.frames, 8)]
+    assert spans == [(0, 5, 0, 13), (3, 8, 1, 12), (6, 8, 1, 12)]
+    assert [(w.start, w.stop) for w in BLENDED.windows(GRID.frames, 7)] == [
+        (0, 5),
+        (3, 7),
+    ]  # one latent: nothing
+
+
+@given(total=st.integers(1, 300), hops=st.integers(1, 16), share=st.integers(1, 15))
+def test_blended_windows_give_every_frame_once_and_in_step(total, hops, share):
+    """Each window begins where the one before left off, and blends what both of them made."""
+    overlap = 1 + min(hops, share)
+    rule = TimeRule(hops, overlap, blend=4 * (overlap - 1))
+    final, waiting = [], []
+    for window in rule.windows(GRID.frames, total):
+        first = window.start * GRID.time  # the number of the window's first frame
+        frames = list(range(first + window.drop, first + GRID.frames(window.stop - window.start)))
+        shared = min(len(waiting), len(frames), rule.blend)
+        assert waiting == frames[:shared] or window.start == 0
+        final += frames[: window.keep]
+        waiting = frames[window.keep :]
+    assert final + waiting == list(range(GRID.frames(total)))
+
+
+@given(total=st.integers(1, 300), hops=st.integers(1, 16), share=st.integers(1, 15))
+def test_cutting_a_stream_into_blended_windows_equals_cutting_with_the_total_known(total, hops, share):
+    overlap = 1 + min(hops, share)
+    rule = TimeRule(hops, overlap, blend=4 * (overlap - 1))
+    known = list(rule.windows(GRID.frames, total))
+    streamed = list(cut(iter(range(total)), rule, GRID.frames))
+    assert [window for window, _, _ in streamed] == known
+    assert [held for _, held, _ in streamed] == [list(range(w.start, w.stop)) for w in known]
+    assert [last for *_, last in streamed] == [False] * (len(known) - 1) + [True]
+
+
+@given(total=st.integers(1, 300), stride=st.integers(1, 20))
+def test_batches_take_the_remainder_first(total, stride):
+    """CogVideoX: max(T // 8, 1) batches, of which the first takes 8 + T mod 8 frames."""
+    rule = TimeRule(stride, batches=True)
+    sizes = [len(held) for _, held, _ in cut(iter(range(total)), rule, GRID.latents, total)]
+    count = max(total // stride, 1)
+    assert sizes == ([stride + total % stride] + [stride] * (count - 1) if total >= stride else [total])
+
+
+@given(total=st.integers(1, 300), stride=st.integers(1, 20))
+def test_batches_of_a_clip_of_unknown_length_are_those_of_the_padded_clip(total, stride):
+    rule = TimeRule(stride, batches=True)
+    padded = total + rule.missing(total, GRID.time)
+    unknown = [w for w, *_ in cut(iter(range(padded)), rule, GRID.latents)]
+    known = [w for w, *_ in cut(iter(range(padded)), rule, GRID.latents, padded)]
+    assert unknown == known or stride == 1  # of one frame each the first two are a batch, or two
+    assert (padded - 1) % stride == 0
+
+
+def test_batches_do_not_overlap():
+    with pytest.raises(ValueError, match="batches do not overlap"):
+        TimeRule(8, 1, batches=True)
 
 
 def test_an_undivided_rule_needs_the_total():

@@ -62,7 +62,7 @@ def seen_on_footage(model: PocketVAE, args: argparse.Namespace) -> tuple[Tensor,
         block.space.register_forward_hook(watch(block))
     for clip in footage(args):
         z = model.encoder(clip.to(args.device), TimeState())
-        model.decode(z, TimeState())
+        model.decoder(z, TimeState())
         latents.append(z.transpose(0, 1).flatten(1).cpu())
     return torch.cat(latents, dim=1), list(largest.values())
 

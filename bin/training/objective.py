@@ -87,7 +87,7 @@ class Loss(nn.Module):
         o = self.objective
         with torch.autocast(video.device.type, torch.bfloat16, enabled=o.bf16, cache_enabled=False):
             z = self.model.encoder(video, TimeState())
-            out = self.model.decode(z + self.model.spec.config["latent_noise"] * noise, TimeState()).float()
+            out = self.model.decoder(z + self.model.spec.config["latent_noise"] * noise, TimeState()).float()
             mse = F.mse_loss(out, video)
             loss = charbonnier(out, video) + 0.5 * mse
             loss = loss + 0.1 * (steps(out, video, -1) + steps(out, video, -2))

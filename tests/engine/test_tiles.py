@@ -26,7 +26,8 @@ def test_blending_uses_neighbours_that_are_blended_already():
     tiling = Tiling(size=2, step=1, blend=2, keep=1)
     x = torch.tensor([0.0, 1.0, 2.0, 3.0]).view(1, 1, 1, 4, 1)
     values = iter([0.0, 8.0, 0.0])
-    flat = through_tiles(lambda t, _: torch.full_like(t, next(values)), x, tiling, TileStates(), False)
+    network = lambda t, _: iter([torch.full_like(t, next(values))])  # noqa: E731
+    (flat,) = through_tiles(network, x, (tiling, tiling), TileStates(), more=False)
     # tile 1 = [8→0 at weight 0, 8·½]; tile 2 = [its row 0 ← tile 1's row 0 of the tail, …]
     assert flat.flatten().tolist() == [0.0, 0.0, 0.0, 2.0]
 
@@ -55,5 +56,6 @@ def test_slivers_tile_a_side_only_when_something_must_be_cut(side, only_window, 
     """OD-VAE: a side between step and size goes through whole, unless time or the other side is cut."""
     tiling = Tiling(40, 24, 2, 3, slivers=True)
     x = torch.zeros(1, 3, 5, side, 16)
-    assert stream.spared(tiling, x, Window(0, 5), last=only_window) is spared
-    assert not stream.spared(even_tiles(40, 0.4, 8)[0], x, Window(0, 5), last=only_window)
+    assert stream.goes_whole((tiling, tiling), x, Window(0, 5), last=only_window) is spared
+    plain = even_tiles(40, 0.4, 8)[0]
+    assert not stream.goes_whole((plain, plain), x, Window(0, 5), last=only_window)

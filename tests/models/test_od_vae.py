@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import vidlatent
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadWeights, UsageError
-from vidlatent.models.causal import TimeState
+from vidlatent.models.causal import TimeState, whole
 from vidlatent.models.layers import Attention, FrameConv2d
 from vidlatent.models.od_config import OdConfig
 from vidlatent.models.od_vae import FAMILY, LegacyAttention, double_time, tilings
@@ -178,21 +178,21 @@ def tiny(**changes) -> torch.nn.Module:
 def test_the_grid_follows_from_the_samplers():
     spec = FAMILY.spec_of(TINY)
     assert (spec.grid.time, spec.grid.space) == (2, 2)
-    assert tiny().encode(torch.zeros(1, 3, 5, 8, 6), TimeState()).shape == (1, 8, 3, 4, 3)
+    assert whole(tiny().encode(torch.zeros(1, 3, 5, 8, 6), TimeState())).shape == (1, 8, 3, 4, 3)
 
 
 def test_eight_latent_channels():
     network = tiny(z_channels=8, embed_dim=8)
     assert network.spec.channels == 8
-    assert network.encode(torch.zeros(1, 3, 3, 4, 4), TimeState()).shape == (1, 16, 2, 2, 2)
-    assert network.decode(torch.zeros(1, 8, 2, 2, 2), TimeState()).shape == (1, 3, 3, 4, 4)
+    assert whole(network.encode(torch.zeros(1, 3, 3, 4, 4), TimeState())).shape == (1, 16, 2, 2, 2)
+    assert whole(network.decode(torch.zeros(1, 8, 2, 2, 2), TimeState())).shape == (1, 3, 3, 4, 4)
 
 
 def test_without_quant_layers_there_are_no_such_keys_and_the_width_is_the_inner_one():
     network = tiny(use_quant_layer=False, z_channels=6, embed_dim=4)
     assert network.spec.channels == 6
     assert not [key for key in network.state_dict() if "quant" in key]
-    assert network.decode(torch.zeros(1, 6, 2, 2, 2), TimeState()).shape == (1, 3, 3, 4, 4)
+    assert whole(network.decode(torch.zeros(1, 6, 2, 2, 2), TimeState())).shape == (1, 3, 3, 4, 4)
 
 
 def test_attention_stands_after_each_block_of_the_levels_whose_nominal_resolution_is_named():
@@ -204,15 +204,15 @@ def test_attention_stands_after_each_block_of_the_levels_whose_nominal_resolutio
 
 def test_a_batch_is_clips_by_themselves():
     network, video = tiny(), torch.rand(2, 3, 5, 8, 8) * 2 - 1
-    together = network.encode(video, TimeState())
-    alone = torch.cat([network.encode(clip[None], TimeState()) for clip in video])
+    together = whole(network.encode(video, TimeState()))
+    alone = torch.cat([whole(network.encode(clip[None], TimeState())) for clip in video])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
 def test_bfloat16_stays_near_float32():
     video = torch.rand(1, 3, 5, 8, 8) * 2 - 1
-    exact = tiny().encode(video, TimeState())
-    rough = tiny().to(torch.bfloat16).encode(video.bfloat16(), TimeState())
+    exact = whole(tiny().encode(video, TimeState()))
+    rough = whole(tiny().to(torch.bfloat16).encode(video.bfloat16(), TimeState()))
     assert rough.dtype == torch.bfloat16
     assert (rough.float() - exact).norm() / exact.norm() < 0.03  # three significant bits of eight to spare
 

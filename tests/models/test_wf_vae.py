@@ -9,7 +9,7 @@ import torch
 from helpers import cases
 
 from vidlatent.errors import BadWeights
-from vidlatent.models.causal import TimeState
+from vidlatent.models.causal import TimeState, whole
 from vidlatent.models.haar import HAAR3, Haar3d, InverseHaar3d, haar2d, inverse_haar2d
 from vidlatent.models.wf_vae import FAMILY, RELEASED
 from vidlatent.windows import TimeRule
@@ -62,13 +62,13 @@ def streamed(apply, x: torch.Tensor, chunks: list[tuple[int, int]]) -> torch.Ten
     state, parts = TimeState(more=True), []
     for i, (start, stop) in enumerate(chunks):
         state.more = i + 1 < len(chunks)
-        parts.append(apply(x[:, :, start:stop], state))
+        parts += apply(x[:, :, start:stop], state)
     return torch.cat(parts, dim=2)
 
 
-def assert_same(got: torch.Tensor, whole: torch.Tensor) -> None:
-    assert got.shape == whole.shape
-    assert whole.numel() == 0 or (got - whole).abs().max() <= STREAM_MAX_ABS
+def assert_same(got: torch.Tensor, wanted: torch.Tensor) -> None:
+    assert got.shape == wanted.shape
+    assert wanted.numel() == 0 or (got - wanted).abs().max() <= STREAM_MAX_ABS
 
 
 def test_every_golden_run_in_one_call(case):
@@ -114,7 +114,7 @@ def test_encoding_in_chunks_is_the_whole_clip_at_every_length(tiny):
     for frames in range(1, 121):
         clip = video[:, :, :frames]
         chunks = chunked(frames, 1 + 4 * dice.randrange(5), lambda: 4 * dice.randrange(1, 12))
-        assert_same(streamed(tiny.encode, clip, chunks), tiny.encode(clip, TimeState()))
+        assert_same(streamed(tiny.encode, clip, chunks), whole(tiny.encode(clip, TimeState())))
 
 
 def test_decoding_in_chunks_is_the_whole_clip_at_every_length(tiny):
@@ -122,11 +122,11 @@ def test_decoding_in_chunks_is_the_whole_clip_at_every_length(tiny):
     latents = torch.randn(1, 2, 31, 1, 2)
     for length in range(1, 32):
         clip = latents[:, :, :length]
-        whole = tiny.decode(clip, TimeState())
-        assert whole.shape[2] == 4 * length - 3
+        undivided = whole(tiny.decode(clip, TimeState()))
+        assert undivided.shape[2] == 4 * length - 3
         for step in (2, 9):
             chunks = chunked(length, dice.randrange(1, 4), lambda step=step: dice.randrange(1, step + 1))
-            assert_same(streamed(tiny.decode, clip, chunks), whole)
+            assert_same(streamed(tiny.decode, clip, chunks), undivided)
 
 
 @pytest.mark.parametrize("tiny", ["trilinear"], indirect=True)
@@ -136,40 +136,42 @@ def test_chunks_need_not_fit_the_grid(tiny):
     for frames in range(1, 24):
         clip = video[:, :, :frames]
         chunks = chunked(frames, dice.randrange(1, 5), lambda: dice.randrange(1, 5))
-        assert_same(streamed(tiny.encode, clip, chunks), tiny.encode(clip, TimeState()))
+        assert_same(streamed(tiny.encode, clip, chunks), whole(tiny.encode(clip, TimeState())))
 
 
 def test_a_last_call_without_latents_gives_what_is_still_owed(tiny):
     latents = torch.randn(1, 2, 4, 2, 2)
-    whole = tiny.decode(latents, TimeState())
-    assert_same(streamed(tiny.decode, latents, [(0, 3), (3, 4), (4, 4)]), whole)
+    undivided = whole(tiny.decode(latents, TimeState()))
+    assert_same(streamed(tiny.decode, latents, [(0, 3), (3, 4), (4, 4)]), undivided)
 
 
 def test_nothing_in_is_nothing_out(tiny):
-    assert tiny.encode(torch.zeros(1, 3, 0, 16, 24), TimeState()).shape == (1, 4, 0, 2, 3)
-    assert tiny.decode(torch.zeros(1, 2, 0, 2, 3), TimeState()).shape == (1, 3, 0, 16, 24)
+    assert whole(tiny.encode(torch.zeros(1, 3, 0, 16, 24), TimeState())).shape == (1, 4, 0, 2, 3)
+    assert whole(tiny.decode(torch.zeros(1, 2, 0, 2, 3), TimeState())).shape == (1, 3, 0, 16, 24)
 
 
 def test_linear_doubling_holds_back_what_the_next_latent_decides():
     latents = torch.randn(1, 2, 3, 2, 2)
     for mode, frames in (("trilinear", 7), ("nearest", 9)):
-        assert network({"t_interpolation": mode}).decode(latents, TimeState(more=True)).shape[2] == frames
+        assert (
+            whole(network({"t_interpolation": mode}).decode(latents, TimeState(more=True))).shape[2] == frames
+        )
 
 
 def test_two_clips_may_interleave(tiny):
     clips = [torch.rand(1, 3, 9, 16, 16) for _ in range(2)]
     states = [TimeState(more=True) for _ in clips]
-    firsts = [tiny.encode(clip[:, :, :5], state) for clip, state in zip(clips, states, strict=True)]
+    firsts = [whole(tiny.encode(clip[:, :, :5], state)) for clip, state in zip(clips, states, strict=True)]
     for clip, state, first in zip(clips, states, firsts, strict=True):
         state.more = False
-        rest = tiny.encode(clip[:, :, 5:], state)
-        assert_same(torch.cat([first, rest], dim=2), tiny.encode(clip, TimeState()))
+        rest = whole(tiny.encode(clip[:, :, 5:], state))
+        assert_same(torch.cat([first, rest], dim=2), whole(tiny.encode(clip, TimeState())))
 
 
 def test_the_state_does_not_grow_with_the_clip(tiny):
     state, sizes = TimeState(more=True), []
     for _ in range(4):
-        tiny.encode(torch.rand(1, 3, 4, 16, 16), state)
+        whole(tiny.encode(torch.rand(1, 3, 4, 16, 16), state))
         sizes.append(state.nbytes)
     assert sizes[1] == sizes[2] == sizes[3] > 0
 
@@ -197,9 +199,9 @@ def test_group_norms_cannot_stream_and_leave_the_clip_undivided():
 def test_other_configs_keep_the_grid(flags):
     flags = {"encoder_energy_flow_hidden_size": flags.get("base_channels", 4), **flags}
     net = network(flags)
-    moments = net.encode(torch.randn(1, 3, 9, 16, 24), TimeState())
+    moments = whole(net.encode(torch.randn(1, 3, 9, 16, 24), TimeState()))
     assert moments.shape == (1, 4, 3, 2, 3)
-    assert net.decode(moments[:, :2], TimeState()).shape == (1, 3, 9, 16, 24)
+    assert whole(net.decode(moments[:, :2], TimeState())).shape == (1, 3, 9, 16, 24)
 
 
 def test_modules_that_no_release_names_are_refused():

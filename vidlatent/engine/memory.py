@@ -19,7 +19,7 @@ from vidlatent.engine.model import Model
 from vidlatent.engine.plan import plan_for, shortened
 from vidlatent.engine.runtime import peak_host_bytes
 from vidlatent.errors import OutOfResources, UsageError
-from vidlatent.models.causal import TimeState
+from vidlatent.models.causal import TimeState, whole
 from vidlatent.windows import Plan, TimeRule
 
 MARGIN = 1.25  # convolution workspaces and the allocator's rounding, measured at up to 1.2
@@ -96,7 +96,7 @@ def window_bytes(model: Model, plan: Plan, size: tuple[int, int], encode: bool) 
         x = torch.empty(1, channels, length, *area, dtype=model.runtime.dtype)
         x = x.contiguous(memory_format=torch.channels_last_3d)
         with LiveBytes() as meter:
-            (network.encode if encode else network.decode)(x, TimeState())
+            whole((network.encode if encode else network.decode)(x, TimeState()))
     inputs = length * channels * sides[0] * sides[1] * model.runtime.dtype.itemsize
     outputs = 2 * 4 * _output_values(spec, length, sides, encode)  # float32, and once more where blended
     return round(MARGIN * meter.peak) + inputs + outputs

@@ -14,7 +14,7 @@ from vidlatent.engine.runtime import Runtime
 from vidlatent.engine.stream import stream
 from vidlatent.errors import BadInput
 from vidlatent.models.base import ModelSpec, Posterior, VideoVAE
-from vidlatent.windows import Plan
+from vidlatent.windows import Plan, cut
 
 
 @dataclass(frozen=True)
@@ -45,51 +45,66 @@ class Model:
 
         A clip off the model's grid is padded as files are: its last frame is repeated until there
         are 1 + k·time frames, its bottom row and right column until the sides fit. Nothing is lost.
+        Models that run in batches take any number of frames, since it is known here (see `TimeRule`).
         """
         check_video(video)
-        frames = self.fitted(list(video.unbind(2)))
-        parts = [m.to(video.device) for m in self.encode_stream(frames, plan)]
+        frames, total = video.unbind(2), video.shape[2]
+        if not (plan or self.spec.plan).encode_time.batches:
+            frames = self.fitted(frames, plan)
+        parts = [m.to(video.device) for m in self.encode_stream(frames, plan, total)]
         return Posterior.of(torch.cat(parts, dim=2))
 
     def decode(self, latents: Tensor, plan: Plan | None = None) -> Tensor:
         """Latents [B, C, t, h, w], raw posterior units → video [B, 3, T, H, W], not clamped."""
         check_latents(latents, self.spec.channels)
-        parts = [p.to(latents.device) for p in self.decode_stream(latents.unbind(2), plan)]
+        parts = [p.to(latents.device) for p in self.decode_stream(latents.unbind(2), plan, latents.shape[2])]
         return torch.cat(parts, dim=2)
 
-    def fitted(self, frames: Iterable) -> Iterator:
-        """The frames of a clip, the last one repeated until their number fits the grid."""
+    def fitted(self, frames: Iterable, plan: Plan | None = None) -> Iterator:
+        """The frames of a clip, the last one repeated until their number fits the grid and the batches."""
         count, frame = 0, None
         for count, frame in enumerate(frames, start=1):  # noqa: B007  the last ones are wanted
             yield frame
-        for _ in range(self.spec.grid.missing_frames(count)):
+        rule = (plan or self.spec.plan).encode_time
+        for _ in range(rule.missing(count, self.spec.grid.time)):
             yield frame
 
     def encode_stream(
-        self, frames: Iterable[np.ndarray] | Iterable[Tensor], plan: Plan | None = None
+        self,
+        frames: Iterable[np.ndarray] | Iterable[Tensor],
+        plan: Plan | None = None,
+        total: int | None = None,
     ) -> Iterator[Tensor]:
         """Moments [B, 2C, t, h, w] in float32 for each window of a stream of frames.
 
         Frames are [H, W, 3] or [B, H, W, 3] uint8 or uint16, or tensors [B, 3, H, W] in [-1, 1]; sides
-        off the grid are padded. Trailing frames that fill no latent give none: see `fitted`.
+        off the grid are padded. Trailing frames that fill no latent give none: see `fitted`. Models that
+        run in batches follow their reference's rule for the remainder if the `total` of frames is given.
         """
         frames = iter(frames)
         if (first := next(frames, None)) is None:
             return
         sides = first.shape[-2:] if isinstance(first, Tensor) else first.shape[-3:-1]
         plan = shortened(plan or self.spec.plan, self.spec, *sides)
-        cuts = (plan.encode_time, plan.encode_tiles, self.spec.grid.latents)
-        yield from stream(self.network.encode, chain([first], frames), self._join_frames, *cuts)
+        cuts = cut(chain([first], frames), plan.encode_time, self.spec.grid.latents, total)
+        how = (plan.encode_time, plan.tiles_to_encode)
+        yield from stream(self.network.encode, cuts, self._join_frames, *how)
 
-    def decode_stream(self, latents: Iterable[Tensor], plan: Plan | None = None) -> Iterator[Tensor]:
-        """Pixels [B, 3, T, H, W] in float32, not clamped, for each window of latents [B, C, h, w]."""
+    def decode_stream(
+        self, latents: Iterable[Tensor], plan: Plan | None = None, total: int | None = None
+    ) -> Iterator[Tensor]:
+        """Pixels [B, 3, T, H, W] in float32, not clamped, for each window of latents [B, C, h, w].
+
+        Models that run in batches need the `total` of latents to follow their reference's rule.
+        """
         latents = iter(latents)
         if (first := next(latents, None)) is None:
             return
         sides = (side * self.spec.grid.space for side in first.shape[-2:])
         plan = shortened(plan or self.spec.plan, self.spec, *sides)
-        cuts = (plan.decode_time, plan.decode_tiles, self.spec.grid.frames)
-        yield from stream(self.network.decode, chain([first], latents), self._join_latents, *cuts)
+        cuts = cut(chain([first], latents), plan.decode_time, self.spec.grid.frames, total)
+        how = (plan.decode_time, plan.tiles_to_decode)
+        yield from stream(self.network.decode, cuts, self._join_latents, *how)
 
     def _join_frames(self, frames: list[np.ndarray] | list[Tensor]) -> Tensor:
         if isinstance(frames[0], Tensor):

@@ -41,7 +41,7 @@ def shortened(plan: Plan, spec: ModelSpec, height: int, width: int) -> Plan:
 
     def rule(asked: TimeRule, own: TimeRule, each: int) -> TimeRule:
         free = own.exact and own.stride and asked == own
-        return TimeRule(min(own.stride, latents * each)) if free else asked
+        return replace(own, stride=min(own.stride, latents * each)) if free else asked
 
     return replace(
         plan,

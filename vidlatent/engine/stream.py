@@ -5,45 +5,82 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from vidlatent.engine.tiles import Apply, TileStates, through_tiles
-from vidlatent.windows import Tiling, TimeRule, Window, cut
+from vidlatent.engine.tiles import Apply, TileStates, fade, through_tiles
+from vidlatent.models.causal import whole
+from vidlatent.windows import Tiles, TimeRule, Window
 
 T = TypeVar("T")
 
 
 def stream(
     apply: Apply,
-    items: Iterable[T],
+    cuts: Iterable[tuple[Window, list[T], bool]],
     join: Callable[[list[T]], Tensor],
     rule: TimeRule,
-    tiling: Tiling | None,
-    outputs: Callable[[int], int],
+    tiles: Tiles | None,
 ) -> Iterator[Tensor]:
-    """Yield what `apply` makes of a stream of frames (or latent frames), window by window.
+    """Yield what `apply` makes of a stream of frames (or latent frames), in pieces of at least one frame.
 
-    `join` makes [B, C, T, H, W] of a window's items; `outputs` counts what comes of so many. Exact
-    rules carry state from window to window; independent windows begin anew, and what their overlap
-    gave is dropped. A window may give no output yet (networks that look ahead).
+    `cuts` are the windows of the stream as `rule` makes them (see `windows.cut`), and `join` makes
+    [B, C, T, H, W] of a window's items. Where the rule carries state it goes from window to window;
+    otherwise each window begins anew, and what its overlap gave is dropped or blended.
     """
-    states = TileStates()
-    for window, held, last in cut(items, rule, outputs):
-        if not rule.exact:
-            states = TileStates()
-        x = join(held)
-        tiles = None if spared(tiling, x, window, last) else tiling
-        y = through_tiles(apply, x, tiles, states, more=rule.exact and not last)
-        del x, held  # the next window does not stand beside this one
-        yield y[:, :, window.drop :]
-        del y
+    states, waiting = TileStates(rule.past), None
+    for window, items, last in cuts:
+        if not rule.carries:
+            states = TileStates(rule.past)
+        x = join(items)
+        how = None if goes_whole(tiles, x, window, last) else tiles
+        pieces = skip(through_tiles(apply, x, how, states, more=rule.carries and not last), window.drop)
+        del x, items  # the next window does not stand beside this one
+        if rule.blend:
+            final, waiting = blended_in_time(waiting, pieces, rule.blend, window.keep)
+            pieces = iter([final])
+            del final
+        yield from filter(has_frames, pieces)
+    if waiting is not None:
+        yield from filter(has_frames, [waiting])
 
 
-def spared(tiling: Tiling | None, x: Tensor, window: Window, last: bool) -> bool:
-    """Whether a clip that is one window and no larger than one tile goes through whole.
+def goes_whole(tiles: Tiles | None, x: Tensor, window: Window, last: bool) -> bool:
+    """Whether frames of this size are not cut into tiles although there is a rule for it.
 
-    Rules with slivers (OD-VAE) tile a side between step and size only once anything at all must be
-    cut: time included.
+    Rules with slivers and no size of their own (OD-VAE) tile a side between step and size only once
+    anything at all must be cut: time included.
     """
-    if tiling is None or not tiling.slivers:
-        return tiling is None
+    if tiles is None:
+        return True
+    rows, columns = tiles
+    if rows.whole is not None and columns.whole is not None:
+        return x.shape[-2] <= rows.whole and x.shape[-1] <= columns.whole
+    if not rows.slivers:
+        return False
     only_window = last and window.start == 0
-    return only_window and max(x.shape[-2:]) <= tiling.size
+    return only_window and x.shape[-2] <= rows.size and x.shape[-1] <= columns.size
+
+
+def skip(pieces: Iterable[Tensor], frames: int) -> Iterator[Tensor]:
+    """`pieces` [B, C, T, H, W] of a clip without its first `frames` frames."""
+    for piece in pieces:
+        dropped = min(frames, piece.shape[2])
+        frames -= dropped
+        yield piece[:, :, dropped:]
+        del piece  # what comes next does not stand beside it
+
+
+def blended_in_time(
+    waiting: Tensor | None, pieces: Iterable[Tensor], blend: int, keep: int | None
+) -> tuple[Tensor, Tensor]:
+    """A window's frames, the first of them mixed with those of the window before that wait for it.
+
+    Returns what is final, and what waits for the next window.
+    """
+    frames = whole(pieces)
+    if waiting is not None:
+        fade(waiting, frames, blend, dim=2)
+    return frames[:, :, :keep], frames[:, :, keep:].clone()
+
+
+def has_frames(piece: Tensor) -> bool:
+    """Whether a piece [B, C, T, H, W] holds any frame: networks that look ahead give none at first."""
+    return piece.shape[2] > 0

@@ -1,72 +1,101 @@
 """Frames too large for memory: tile by tile through the network, and blended back in raster order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from vidlatent.models.causal import TimeState
+from vidlatent.models.causal import TimeState, whole
 from vidlatent.precision import true_float32
-from vidlatent.windows import Tiling
+from vidlatent.windows import Tiles, Tiling
 
-Apply = Callable[[Tensor, TimeState], Tensor]
+Apply = Callable[[Tensor, TimeState], Iterator[Tensor]]
 
 
 class TileStates:
-    """One `TimeState` per tile position: what an exact network remembers when frames are cut in space."""
+    """One `TimeState` per tile position: what a network remembers when frames are cut in space.
 
-    def __init__(self) -> None:
+    `past` is how many latents back a network whose state grows may look; 0 is all.
+    """
+
+    def __init__(self, past: int = 0) -> None:
+        self._past = past
         self._states: dict[tuple[int, int], TimeState] = {}
 
     def at(self, row: int, column: int, more: bool) -> TimeState:
         """The state of this tile, told whether the clip goes on."""
-        state = self._states.setdefault((row, column), TimeState())
+        state = self._states.setdefault((row, column), TimeState(past=self._past))
         state.more = more
         return state
 
 
-@true_float32()
-@torch.inference_mode()
-def through_tiles(apply: Apply, x: Tensor, tiling: Tiling | None, states: TileStates, more: bool) -> Tensor:
-    """`apply` to [B, C, T, H, W] whole, or to each of its tiles, blended in float32 where they overlap."""
-    if tiling is None:
-        return apply(x, states.at(0, 0, more)).float()
-    rows = []
-    for i, (top, bottom) in enumerate(tiling.spans(x.shape[-2])):
+def through_tiles(
+    apply: Apply, x: Tensor, tiles: Tiles | None, states: TileStates, more: bool
+) -> Iterator[Tensor]:
+    """What `apply` makes of [B, C, T, H, W], in float32: frames in pieces, or all tiles blended into one."""
+    if tiles is None:
+        yield from in_float32(apply(x, states.at(0, 0, more)))
+        return
+    rows, columns = tiles
+    done = []
+    for i, (top, bottom) in enumerate(rows.spans(x.shape[-2])):
         row = []
-        for j, (left, right) in enumerate(tiling.spans(x.shape[-1])):
-            tile = x[..., top:bottom, left:right]
-            row.append(apply(tile, states.at(i, j, more)).float())
-        rows.append(row)
-    return blended(rows, tiling)
+        for j, (left, right) in enumerate(columns.spans(x.shape[-1])):
+            pieces = in_float32(apply(x[..., top:bottom, left:right], states.at(i, j, more)))
+            row.append(whole(pieces))
+        done.append(row)
+    yield blended(done, rows, columns)
 
 
-def blended(rows: list[list[Tensor]], tiling: Tiling) -> Tensor:
+def in_float32(pieces: Iterator[Tensor]) -> Iterator[Tensor]:
+    """`pieces` as float32, each computed without gradients and in float32 where float32 is meant.
+
+    Both are settings of the process or the thread, so they hold while a piece is made and not while the
+    caller works on it.
+    """
+    while True:
+        with true_float32(), torch.inference_mode():
+            piece = next(pieces, None)
+            if piece is None:
+                return
+            piece = piece.float()
+        yield piece
+        del piece  # what comes next does not stand beside it
+
+
+def blended(done: list[list[Tensor]], rows: Tiling, columns: Tiling) -> Tensor:
     """One frame of tiles [B, C, T, h, w]. In place and in raster order, as the reference does:
 
     each tile is first blended with the (already blended) tile above, then with the one to its left,
     and only then cut to what it contributes.
     """
     kept = []
-    for i, row in enumerate(rows):
+    for i, row in enumerate(done):
         for j, tile in enumerate(row):
             if i > 0:
-                fade(rows[i - 1][j], tile, tiling.blend, dim=-2)
+                fade(done[i - 1][j], tile, rows.blend, dim=-2)
             if j > 0:
-                fade(row[j - 1], tile, tiling.blend, dim=-1)
-        kept.append(torch.cat([crop(tile, tiling, i, j, rows) for j, tile in enumerate(row)], dim=-1))
+                fade(row[j - 1], tile, columns.blend, dim=-1)
+        last_row = i + 1 == len(done)
+        parts = [
+            crop(crop(tile, rows, last_row, dim=-2), columns, j + 1 == len(row), dim=-1)
+            for j, tile in enumerate(row)
+        ]
+        kept.append(torch.cat(parts, dim=-1))
     return torch.cat(kept, dim=-2)
 
 
-def crop(tile: Tensor, tiling: Tiling, i: int, j: int, rows: list[list[Tensor]]) -> Tensor:
-    """The part of a tile that no later tile replaces."""
-    if tiling.slivers:  # every tile is cut, the last ones too: a sliver tile holds what that leaves over
-        return tile[..., : tiling.keep, : tiling.keep]
-    down = tiling.keep if i + 1 < len(rows) else tile.shape[-2]
-    right = tiling.keep if j + 1 < len(rows[0]) else tile.shape[-1]
-    return tile[..., :down, :right]
+def crop(tile: Tensor, tiling: Tiling, last: bool, dim: int) -> Tensor:
+    """The part of a tile that no later tile of its row or column replaces.
+
+    With slivers every tile is cut, the last ones too: a sliver tile holds what that leaves over.
+    """
+    if last and not tiling.slivers:
+        return tile
+    return tile.narrow(dim, 0, min(tiling.keep, tile.shape[dim]))
 
 
+@torch.inference_mode()
 def fade(before: Tensor, tile: Tensor, blend: int, dim: int) -> None:
     """Ramp from the last `blend` units of `before` into the first ones of `tile`, in place.
 

@@ -1,6 +1,6 @@
 """What every video VAE says about itself, and the two verbs it must have."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -107,14 +107,18 @@ def frame_noise(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class VideoVAE(Protocol):
-    """The seam between networks and the engine. Weights live in the module, the clip in `state`."""
+    """The seam between networks and the engine. Weights live in the module, the clip in `state`.
+
+    Both verbs give their result in pieces, in order: none, one or several. A network that looks ahead gives
+    what is known by then; once `state.more` is False the last pieces empty it.
+    """
 
     spec: ModelSpec
 
-    def encode(self, video: Tensor, state: TimeState) -> Tensor:
+    def encode(self, video: Tensor, state: TimeState) -> Iterator[Tensor]:
         """Pixels [B, 3, T, H, W] in [-1, 1] → moments [B, 2C, t, h, w], mean then raw logvar."""
         ...
 
-    def decode(self, latents: Tensor, state: TimeState) -> Tensor:
+    def decode(self, latents: Tensor, state: TimeState) -> Iterator[Tensor]:
         """Latents [B, C, t, h, w] in raw posterior units → pixels [B, 3, T, H, W], not clamped."""
         ...

@@ -8,29 +8,69 @@ from torch import Tensor, nn
 
 P = TypeVar("P")
 
+# What stands before a clip: fills the first frames of a clip [B, C, T, H, W], so many of them, in place.
+Lead = Callable[[Tensor, int], None]
+
+
+def copies_of_the_first(room: Tensor, front: int) -> None:
+    """Fill the first `front` frames with copies of the frame behind them."""
+    room[:, :, :front] = room[:, :, front : front + 1]
+
+
+def zeros(room: Tensor, front: int) -> None:
+    """Fill the first `front` frames with zeros."""
+    room[:, :, :front] = 0
+
 
 class TimeState:
     """What each layer must remember of one clip between two calls; a fresh one begins a clip.
 
     `more` says that the clip goes on after the next call. A whole clip in one call is `TimeState()`.
+    `past` is how many latents back a layer may look whose memory grows with the clip; 0 is all.
     State is an argument: modules hold weights only, so clips may interleave and errors leave nothing.
     """
 
-    def __init__(self, more: bool = False) -> None:
+    def __init__(self, more: bool = False, past: int = 0) -> None:
         self.more = more
+        self.past = past
         self._kept: dict[nn.Module, Tensor] = {}
         self._begun: set[nn.Module] = set()
 
-    def extend(self, layer: nn.Module, x: Tensor, kernel: int, stride: int = 1) -> Tensor:
-        """`x` [B, C, T, H, W] with the frames in front that a causal kernel still needs.
+    def precede(self, layer: nn.Module, room: Tensor, front: int, lead: Lead = copies_of_the_first) -> None:
+        """Fill the first `front` frames of `room` [B, C, front + T, H, W] with those that came before.
 
-        At the start of a clip those are kernel-1 copies of the first frame; later, what the layer
-        has seen but not yet stepped over.
+        The other T frames are there already. At the start of a clip `lead` fills in; later, the last frames
+        of the call before. So the input of a causal convolution is put together once, where it is needed.
         """
         past = self.recall(layer)
         if past is None:
-            past = x[:, :, :1].expand(-1, -1, kernel - 1, -1, -1)
-        known = torch.cat([laid_out_like(x, past), x], dim=2) if past.shape[2] else x
+            lead(room, front)
+        else:
+            room[:, :, :front] = past
+        if self.more:
+            tail = room[:, :, room.shape[2] - front :]
+            self._kept[layer] = tail.clone() if past is None else past.copy_(tail)
+
+    def extend(
+        self,
+        layer: nn.Module,
+        x: Tensor,
+        kernel: int,
+        stride: int = 1,
+        lead: Lead = copies_of_the_first,
+    ) -> Tensor:
+        """`x` [B, C, T, H, W] with the frames in front that a causal kernel still needs.
+
+        At the start of a clip `lead` makes kernel-1 of them; later, they are what the layer has seen but
+        not yet stepped over.
+        """
+        past = self.recall(layer)
+        front = kernel - 1 if past is None else past.shape[2]
+        known = room_for(x, front)
+        if front and past is None:
+            lead(known, front)
+        elif front:
+            known[:, :, :front] = past
         if self.more:
             outputs = max(0, (known.shape[2] - kernel) // stride + 1)
             self.remember(layer, known[:, :, outputs * stride :])
@@ -76,6 +116,12 @@ def in_parts(
         yield apply(part, state)
 
 
+def whole(pieces: Iterable[Tensor]) -> Tensor:
+    """The pieces of a clip, which a network gives one by one, as one [B, C, T, H, W]."""
+    parts = list(pieces)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
 def joined(parts: Iterable[Tensor], frames: int) -> Tensor:
     """Parts of a clip as one [B, C, frames, H, W], channels-last; they are taken one by one."""
     whole, done = None, 0
@@ -90,7 +136,14 @@ def joined(parts: Iterable[Tensor], frames: int) -> Tensor:
     return whole
 
 
-def laid_out_like(x: Tensor, past: Tensor) -> Tensor:
-    """`past` in the memory layout of `x`, lest joining them turn channels-last activations around."""
-    channels_last = x.is_contiguous(memory_format=torch.channels_last_3d)
-    return past.contiguous(memory_format=torch.channels_last_3d) if channels_last else past
+def room_for(x: Tensor, front: int) -> Tensor:
+    """`x` [B, C, T, H, W] with `front` frames before it that are still to be filled; `x` itself without."""
+    if not front:
+        return x
+    batch, channels, frames, *sides = x.shape
+    if x.is_contiguous(memory_format=torch.channels_last_3d):
+        room = x.new_empty(batch, front + frames, *sides, channels).movedim(-1, 1)
+    else:
+        room = x.new_empty(batch, channels, front + frames, *sides)
+    room[:, :, front:] = x
+    return room

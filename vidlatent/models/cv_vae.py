@@ -5,7 +5,7 @@ whole clip and the decoder looks ahead, so a clip is cut into windows that share
 authors do; the state is not used. Rules were read in the authors' code at 375f18a, `models/`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -97,13 +97,13 @@ class CVVAE(nn.Module):
         self.encoder = Encoder(shape, _parts(config, "encoder"))
         self.decoder = Decoder(shape, _parts(config, "decoder"))
 
-    def encode(self, video: Tensor, state: TimeState) -> Tensor:
+    def encode(self, video: Tensor, state: TimeState) -> Iterator[Tensor]:
         """Pixels [B, 3, T, H, W] in [-1, 1] → moments [B, 2C, t, h, w], mean then raw logvar."""
-        return self.encoder(video)
+        yield self.encoder(video)
 
-    def decode(self, latents: Tensor, state: TimeState) -> Tensor:
+    def decode(self, latents: Tensor, state: TimeState) -> Iterator[Tensor]:
         """Latents [B, C, t, h, w] → pixels [B, 3, 1 + 4(t-1), H, W], not clamped."""
-        return self.decoder(latents)
+        yield self.decoder(latents)
 
 
 def complete(config: Mapping[str, object]) -> dict[str, object]:

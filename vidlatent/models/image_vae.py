@@ -6,7 +6,7 @@ original latent diffusion code, on its own or inside a whole single-file model.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -70,14 +70,14 @@ class ImageVAE(nn.Module):
         self.quant_conv = FrameConv(2 * c, 2 * c, kernel=1) if config["use_quant_conv"] else nn.Identity()
         self.post_quant_conv = FrameConv(c, c, kernel=1) if config["use_post_quant_conv"] else nn.Identity()
 
-    def encode(self, video: Tensor, state: TimeState) -> Tensor:
+    def encode(self, video: Tensor, state: TimeState) -> Iterator[Tensor]:
         """Pixels [B, 3, T, H, W] in [-1, 1] → moments [B, 2C, T, h, w], mean then raw logvar."""
-        return _per_frame(lambda frames: self.quant_conv(self.encoder(frames)), video, zoom=1)
+        yield _per_frame(lambda frames: self.quant_conv(self.encoder(frames)), video, zoom=1)
 
-    def decode(self, latents: Tensor, state: TimeState) -> Tensor:
+    def decode(self, latents: Tensor, state: TimeState) -> Iterator[Tensor]:
         """Latents [B, C, T, h, w] → pixels [B, 3, T, H, W], not clamped."""
         zoom = self.spec.grid.space
-        return _per_frame(lambda frames: self.decoder(self.post_quant_conv(frames)), latents, zoom)
+        yield _per_frame(lambda frames: self.decoder(self.post_quant_conv(frames)), latents, zoom)
 
 
 def _per_frame(network: Callable[[Tensor], Tensor], x: Tensor, zoom: int) -> Tensor:

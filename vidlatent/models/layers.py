@@ -4,16 +4,20 @@ That layout makes a fold of frames into the batch free, lets a norm write behind
 causal convolution's leading frames, and is the one convolutions run fastest in on a CPU.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidlatent.models.causal import Lead, copies_of_the_first
+
 _BLOCK_BYTES = 1 << 20  # what several passes over the same rows can keep in a core's cache
 
 
-def empty_clip(like: Tensor, frames: int, height: int, width: int) -> Tensor:
+def empty_clip(like: Tensor, frames: int, height: int, width: int, channels: int | None = None) -> Tensor:
     """Uninitialised clip [B, C, frames, height, width], channels last, of the kind of `like`."""
-    return like.new_empty(like.shape[0], frames, height, width, like.shape[1]).permute(0, 4, 1, 2, 3)
+    return like.new_empty(like.shape[0], frames, height, width, channels or like.shape[1]).movedim(-1, 1)
 
 
 def as_frames(x: Tensor) -> Tensor:
@@ -36,20 +40,56 @@ def repeat_first(x: Tensor, front: int) -> Tensor:
     return out
 
 
-class CausalConv3d(nn.Module):
-    """3-D convolution that sees no later frame: the clip is preceded by copies of its first frame.
+@dataclass(frozen=True)
+class Around:
+    """What a convolution sees where a clip has nothing: before it, and around each of its frames."""
 
-    `pad` zeros surround each frame in space.
+    lead: Lead = copies_of_the_first
+    edge: bool = False  # copies of the outermost pixels instead of zeros
+
+
+class CausalConv3d(nn.Module):
+    """3-D convolution that sees no later frame; `around` says what it sees beyond the clip's ends.
+
+    In space there are `pad` pixels of that on each side.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel=3, stride=1, pad: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel=3, stride=1, pad: int = 1, around: Around = Around()
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(inputs, outputs, kernel, stride, padding=(0, pad, pad))
+        self.border = pad if around.edge else 0  # pixels around each frame that must be there already
+        zeros = pad - self.border
+        self.conv = nn.Conv3d(inputs, outputs, kernel, stride, padding=(0, zeros, zeros))
         self.front = self.conv.kernel_size[0] - 1
+        self.lead = around.lead
         self.plane = self.conv.stride[1:], self.conv.padding[1:]
 
+    def room(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Memory for a clip like `x` [B, C, T, H, W] and all around it; and the place in it for the clip.
+
+        Once the clip is written to its place, `surround` and `TimeState.precede` fill in the rest.
+        """
+        height, width = x.shape[3:]
+        room = empty_clip(x, self.front + x.shape[2], height + 2 * self.border, width + 2 * self.border)
+        inner = slice(self.border, self.border + height), slice(self.border, self.border + width)
+        return room, room[:, :, self.front :, inner[0], inner[1]]
+
+    def surround(self, room: Tensor) -> None:
+        """Copy each frame's outermost pixels around it, where the convolution wants that; not in front."""
+        n = self.border
+        if n:
+            frames = room[:, :, self.front :]
+            frames[..., :n, n:-n] = frames[..., n : n + 1, n:-n]
+            frames[..., -n:, n:-n] = frames[..., -n - 1 : -n, n:-n]
+            frames[..., :n] = frames[..., n : n + 1]
+            frames[..., -n:] = frames[..., -n - 1 : -n]
+
     def ready(self, x: Tensor) -> Tensor:
-        """Convolve a clip [B, C, front + T, H, W] that already begins with its `front` extra frames."""
+        """Convolve a clip [B, C, front + T, H, W] that already begins with its `front` extra frames.
+
+        And that has its borders, where the convolution wants copies of the outermost pixels.
+        """
         if self.front or self.conv.stride[0] > 1:
             return self.conv(x)
         # frame by frame it is the same, and up to six times as fast (kernel 1, on a CPU)
@@ -57,7 +97,7 @@ class CausalConv3d(nn.Module):
         return as_clip(F.conv2d(as_frames(x), weight, self.conv.bias, *self.plane), len(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, T, H, W] → [B, C', T', H', W']."""
+        """[B, C, T, H, W] → [B, C', T', H', W']: the whole clip in one call."""
         return self.ready(repeat_first(x, self.front))
 
 
@@ -132,6 +172,37 @@ class GroupNorm(nn.Module):
         """Replace each channel's value [C] by the mean of its group."""
         mean = channels.unflatten(0, (self.groups, -1)).mean(1, keepdim=True)
         return mean.expand(-1, len(channels) // self.groups).flatten()
+
+
+class RmsNorm(nn.Module):
+    """Each position's channels divided by their length and times √C, then a gain per channel.
+
+    x / max(‖x‖₂, 1e-12) · √C · gamma, with no epsilon inside the root, as in Wan and HunyuanVideo 1.5. The
+    length is taken in float32 whatever the dtype of the clip.
+    """
+
+    EPSILON = 1e-12
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise [B, C, T, H, W]."""
+        return self._write(x, empty_clip(x, *x.shape[2:]), lambda rows: rows)
+
+    def silu_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Normalise and apply x·sigmoid(x) into `out`: `x` itself, or a clip or view of a clip like it."""
+        return self._write(x, out, lambda rows: F.silu(rows, inplace=True))
+
+    def _write(self, x: Tensor, out: Tensor, act) -> Tensor:
+        gain = self.gamma * len(self.gamma) ** 0.5
+        for source, target in zip(x.permute(0, 2, 3, 4, 1), out.permute(0, 2, 3, 4, 1), strict=True):
+            for rows, block in zip(_blocks(source), _blocks(target), strict=True):
+                length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.float32)
+                torch.div(rows, length.clamp_(min=self.EPSILON).to(rows.dtype), out=block)
+                act(block.mul_(gain))
+        return out
 
 
 def _moments(sample: Tensor) -> tuple[Tensor, Tensor]:

@@ -244,14 +244,14 @@ class OdVae(nn.Module):
         else:
             self.quant_conv, self.post_quant_conv = nn.Identity(), nn.Identity()
 
-    def encode(self, video: Tensor, state: TimeState) -> Tensor:
+    def encode(self, video: Tensor, state: TimeState) -> Iterator[Tensor]:
         """Pixels [B, 3, T, H, W] in [-1, 1] → moments [B, 2C, t, h, w]; needs no state."""
-        return self.quant_conv(self.encoder(video.contiguous(memory_format=torch.channels_last_3d)))
+        yield self.quant_conv(self.encoder(video.contiguous(memory_format=torch.channels_last_3d)))
 
-    def decode(self, latents: Tensor, state: TimeState) -> Tensor:
+    def decode(self, latents: Tensor, state: TimeState) -> Iterator[Tensor]:
         """Latents [B, C, t, h, w] → pixels [B, 3, T, H, W], not clamped; needs no state."""
         latents = latents.contiguous(memory_format=torch.channels_last_3d)
-        return self.decoder(self.post_quant_conv(latents))
+        yield self.decoder(self.post_quant_conv(latents))
 
 
 def tilings(space: int, pixels: int, overlap: float) -> tuple[Tiling, Tiling]:

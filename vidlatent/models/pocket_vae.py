@@ -9,7 +9,7 @@ Inside, activations are [B·T, C, H, W] channels-last, which is a free view of [
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 
 import torch
@@ -206,15 +206,15 @@ class PocketVAE(nn.Module):
         """The residual blocks, in the order in which a clip meets them."""
         return [module for module in self.modules() if isinstance(module, TimeBlock)]
 
-    def encode(self, video: Tensor, state: TimeState) -> Tensor:
+    def encode(self, video: Tensor, state: TimeState) -> Iterator[Tensor]:
         """[B, 3, T, H, W] in [-1, 1] → moments [B, 2C, t, h, w]; off-grid tails and edges are floored."""
         rows, columns = (side // GRID.space * GRID.space for side in video.shape[-2:])
         mean = self.encoder(video[..., :rows, :columns], state)
-        return torch.cat([mean, torch.full_like(mean, self.logvar)], dim=1)
+        yield torch.cat([mean, torch.full_like(mean, self.logvar)], dim=1)
 
-    def decode(self, latents: Tensor, state: TimeState) -> Tensor:
+    def decode(self, latents: Tensor, state: TimeState) -> Iterator[Tensor]:
         """[B, C, t, h, w] → [B, 3, T, H, W], not clamped."""
-        return self.decoder(latents, state)
+        yield self.decoder(latents, state)
 
 
 def fold_cubes(x: Tensor, frames: int, side: int) -> Tensor:

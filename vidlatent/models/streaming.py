@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidlatent.models.causal import TimeState
-from vidlatent.models.layers import CausalConv3d, FrameConv2d, as_clip, as_frames, frame_attention
+from vidlatent.models.layers import CausalConv3d, FrameConv2d, as_clip, as_frames, empty_clip, frame_attention
 
 Norm = Callable[[int], nn.Module]  # of so many channels
 
@@ -29,6 +29,10 @@ class ChannelNorm(nn.Module):
     def silu(self, x: Tensor) -> Tensor:
         """Normalise and apply x·sigmoid(x)."""
         return F.silu(self(x), inplace=True)
+
+    def silu_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Normalise and apply x·sigmoid(x) into `out`, a clip or view of a clip like `x`."""
+        return F.silu(out.copy_(self(x)), inplace=True)
 
 
 class Still(FrameConv2d):
@@ -53,8 +57,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, state: TimeState) -> Tensor:
         """[B, C, T, H, W] → [B, C', T, H, W]."""
-        h = convolve(self.conv1, self.norm1.silu(x), state)
-        h = convolve(self.conv2, self.norm2.silu(h), state)
+        h = normalise_and_convolve(self.norm1, self.conv1, x, state)
+        h = normalise_and_convolve(self.norm2, self.conv2, h, state)
         return h.add_(x if self.nin_shortcut is None else convolve(self.nin_shortcut, x, state))
 
 
@@ -140,12 +144,40 @@ def convolve(conv: CausalConv3d | FrameConv2d, x: Tensor, state: TimeState, enla
     """
     kernel = conv.front + 1
     if kernel > 1 and x.shape[2]:
-        x = state.extend(conv, x, kernel, conv.conv.stride[0])
+        x = state.extend(conv, x, kernel, conv.conv.stride[0], conv.lead)
     if x.shape[2] < kernel:
         return nothing(conv, x, zoom=2 if enlarge else 1)
     if enlarge:
         x = as_clip(F.interpolate(as_frames(x), scale_factor=2.0, mode=enlarge), len(x))
     return conv.ready(x)
+
+
+def normalise_and_convolve(
+    norm: nn.Module, conv: CausalConv3d | FrameConv2d, x: Tensor, state: TimeState
+) -> Tensor:
+    """Norm, SiLU and a convolution that keeps the number of frames: [B, C, T, H, W] → [B, C', T, H, W]."""
+    return write_and_convolve(lambda place: norm.silu_into(x, place), conv, x, state)
+
+
+def write_and_convolve(
+    write: Callable[[Tensor], object], conv: CausalConv3d | FrameConv2d, like: Tensor, state: TimeState
+) -> Tensor:
+    """A convolution, in time without stride, of what `write` puts into a place for a clip of `like`'s shape.
+
+    So a norm writes straight into the convolution's input, behind the frames that `state` remembers, and
+    nothing is copied or joined.
+    """
+    if not like.shape[2]:
+        return nothing(conv, like)
+    if isinstance(conv, FrameConv2d):
+        write(place := empty_clip(like, *like.shape[2:]))
+        return conv.ready(place)
+    room, place = conv.room(like)
+    write(place)
+    conv.surround(room)
+    if conv.front:
+        state.precede(conv, room, conv.front, conv.lead)
+    return conv.ready(room)
 
 
 def nothing(conv: CausalConv3d | FrameConv2d, x: Tensor, zoom: int = 1) -> Tensor:

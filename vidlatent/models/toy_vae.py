@@ -4,6 +4,8 @@ It has the grid and the streaming of a real model and no weights; tests use it w
 would only be slow, and it shows what the rest of the pipeline alone does to a clip.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,19 +27,19 @@ class ToyVAE(nn.Module):
         super().__init__()
         self.spec = spec
 
-    def encode(self, video: Tensor, state: TimeState) -> Tensor:
+    def encode(self, video: Tensor, state: TimeState) -> Iterator[Tensor]:
         """[B, 3, T, H, W] → [B, 2·768, t, H/8, W/8]; three copies of the first frame stand in front."""
         x = state.extend(self, video, kernel=GRID.time, stride=GRID.time)
         t = x.shape[2] // GRID.time
         x = x[:, :, : t * GRID.time].unflatten(2, (t, GRID.time)).transpose(2, 3).flatten(1, 2)
         mean = F.pixel_unshuffle(x.transpose(1, 2), GRID.space).transpose(1, 2)
-        return torch.cat([mean, torch.full_like(mean, LOGVAR)], dim=1)
+        yield torch.cat([mean, torch.full_like(mean, LOGVAR)], dim=1)
 
-    def decode(self, latents: Tensor, state: TimeState) -> Tensor:
+    def decode(self, latents: Tensor, state: TimeState) -> Iterator[Tensor]:
         """[B, 768, t, h, w] → [B, 3, T, 8h, 8w]."""
         x = F.pixel_shuffle(latents.transpose(1, 2), GRID.space).transpose(1, 2)  # B 12 t H W
         x = x.unflatten(1, (3, GRID.time)).transpose(2, 3).flatten(2, 3)
-        return x[:, :, GRID.time - 1 :] if state.begins(self) else x
+        yield x[:, :, GRID.time - 1 :] if state.begins(self) else x
 
 
 def spec_of(_: object) -> ModelSpec:

@@ -6,7 +6,7 @@ the frames linearly, which looks one latent ahead; what it owes comes with the n
 of it with the last. As in Open-Sora-Plan v1.3 and the authors' own repository.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
@@ -217,13 +217,13 @@ class WfVae(nn.Module):
         config = WfConfig.of(spec.config)
         self.encoder, self.decoder = Encoder(config), Decoder(config)
 
-    def encode(self, video: Tensor, state: TimeState) -> Tensor:
+    def encode(self, video: Tensor, state: TimeState) -> Iterator[Tensor]:
         """Pixels [B, 3, T, H, W] in [-1, 1] → moments [B, 2C, t, h, w], mean then raw logvar."""
-        return self.encoder(video, state)
+        yield self.encoder(video, state)
 
-    def decode(self, latents: Tensor, state: TimeState) -> Tensor:
+    def decode(self, latents: Tensor, state: TimeState) -> Iterator[Tensor]:
         """Latents [B, C, t, h, w] → pixels [B, 3, T, H, W], not clamped, as far as they are known."""
-        return self.decoder(latents, state)
+        yield self.decoder(latents, state)
 
 
 def _middle(
