@@ -13,10 +13,16 @@ PLAN = Plan(TimeRule(32, 1), TimeRule(15, 1))
 SOURCE = Source("clip.mp4", 17, 32, 16)
 
 tilings = st.none() | st.builds(
-    lambda size, cut, blend, slivers: Tiling(size, max(1, size - cut), blend, size, slivers),
+    lambda size, cut, blend, slivers, whole: Tiling(size, max(1, size - cut), blend, size, slivers, whole),
     *(st.integers(1, 512), st.integers(0, 64), st.integers(0, 64), st.booleans()),
+    st.none() | st.integers(0, 512),
 )
-rules = st.builds(TimeRule, st.integers(0, 10_000), st.integers(0, 64))
+strides = st.integers(0, 10_000)
+rules = (
+    st.builds(TimeRule, strides, st.integers(0, 64))
+    | st.builds(TimeRule, strides, st.integers(1, 64), st.integers(0, 64))
+    | st.builds(TimeRule, strides, batches=st.booleans(), past=st.integers(0, 4096))
+)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -28,7 +34,7 @@ scales = st.lists(st.floats(0.01, 100), min_size=1, max_size=16).map(tuple)
 
 @settings(max_examples=40, deadline=None)
 @given(
-    plan=st.builds(Plan, rules, rules, tilings, tilings),
+    plan=st.builds(Plan, rules, rules, tilings, tilings, tilings, tilings),
     grid=st.builds(Grid, st.integers(1, 8), st.integers(1, 32)),
     picture=objects,
     config=objects,

@@ -182,8 +182,8 @@ def _pad(value: object) -> Pad:
 def _plan(value: object) -> Plan:
     nested.check_required(js.table(value, "plan").get("requires", []), _PARSERS)
     found = nested.members(Plan, value, "plan")
-    rules = {key: _rule(found[key], f"plan.{key}") for key in ("encode_time", "decode_time")}
-    tiles = {key: _tiling(found.get(key), f"plan.{key}") for key in ("encode_tiles", "decode_tiles")}
+    rules = {key: _rule(found[key], f"plan.{key}") for key in _RULES}
+    tiles = {key: _tiling(found.get(key), f"plan.{key}") for key in _TILINGS}
     return Plan(**rules, **tiles)
 
 
@@ -206,6 +206,8 @@ def _numbers(kind: type, value: object, what: str) -> dict[str, int | bool]:
     }
 
 
+_RULES = ("encode_time", "decode_time")
+_TILINGS = ("encode_tiles", "decode_tiles", "encode_columns", "decode_columns")
 _OBJECTS = ("grid", "plan", "source", "pad")
 _PARSERS: dict[str, Callable[[str], object]] = {
     "model": str,
@@ -245,12 +247,12 @@ def _check_grid(grid: Grid) -> None:
 
 
 def _check_plan(plan: Plan) -> None:
-    for key in ("encode_time", "decode_time"):
+    for key in _RULES:
         rule: TimeRule = getattr(plan, key)
         for name in (f.name for f in fields(rule) if f.type is int):
             highest = MAX_FRAMES if name == "stride" else MAX_OVERLAP
             js.integer(getattr(rule, name), f"plan.{key}.{name}", 0, highest)
-    for key in ("encode_tiles", "decode_tiles"):
+    for key in _TILINGS:
         if (tiling := getattr(plan, key)) is not None:
             _check_tiling(tiling, f"plan.{key}")
 
@@ -260,3 +262,5 @@ def _check_tiling(tiling: Tiling, what: str) -> None:
     js.integer(tiling.step, f"{what}.step", -(-tiling.size // MAX_TILES), tiling.size)
     js.integer(tiling.blend, f"{what}.blend", 0, MAX_SIDE_PX)
     js.integer(tiling.keep, f"{what}.keep", 1, MAX_SIDE_PX)
+    if tiling.whole is not None:
+        js.integer(tiling.whole, f"{what}.whole", 0, MAX_SIDE_PX)

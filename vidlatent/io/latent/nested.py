@@ -27,6 +27,8 @@ _PLACES = {
     "plan.decode_time": TimeRule,
     "plan.encode_tiles": Tiling,
     "plan.decode_tiles": Tiling,
+    "plan.encode_columns": Tiling,
+    "plan.decode_columns": Tiling,
 }
 _MOST_REQUIRED, _LONGEST_NAME = 64, 128
 
