@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vidlatent.models.subpixel import enlarge_frames, enlarge_pairs
 
-ROUNDING = 2e-6  # sums of the same products in another order, of values around 1
+ROUNDING = 5e-6  # sums of up to 81 of the same products in another order, of values up to 4
 sizes = st.integers(1, 7)
 
 
@@ -24,6 +24,7 @@ def surrounded(x: torch.Tensor, edge: bool) -> torch.Tensor:
 @settings(max_examples=30, deadline=None)
 @given(frames=st.integers(1, 3), height=sizes, width=sizes, edge=st.booleans())
 def test_frames_enlarged_small_equal_frames_enlarged_first(frames, height, width, edge):
+    torch.manual_seed(0)
     x = channels_last(torch.randn(2, 3, frames, height, width))
     weight, bias = torch.randn(4, 3, 3, 3) / 5, torch.randn(4)
     wanted = F.conv3d(surrounded(F.interpolate(x, scale_factor=(1, 2, 2)), edge), weight[:, :, None], bias)
@@ -36,6 +37,7 @@ def test_frames_enlarged_small_equal_frames_enlarged_first(frames, height, width
 @settings(max_examples=30, deadline=None)
 @given(pairs=st.integers(1, 4), height=sizes, width=sizes, edge=st.booleans())
 def test_pairs_enlarged_small_equal_pairs_enlarged_first(pairs, height, width, edge):
+    torch.manual_seed(0)
     x = channels_last(torch.randn(1, 3, 1 + pairs, height, width))
     weight, bias = torch.randn(4, 3, 3, 3, 3) / 9, torch.randn(4)
     large = F.interpolate(x, scale_factor=(2, 2, 2))  # the two frames before the pairs stand in front
@@ -46,6 +48,7 @@ def test_pairs_enlarged_small_equal_pairs_enlarged_first(pairs, height, width, e
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_stays_near_what_it_was(dtype):
+    torch.manual_seed(0)
     x, weight = torch.randn(1, 8, 2, 6, 6), torch.randn(4, 8, 3, 3) / 8
     exact = enlarge_frames(x, weight, None)
     rough = enlarge_frames(channels_last(x.to(dtype)), weight.to(dtype), None)
