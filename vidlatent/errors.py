@@ -18,6 +18,11 @@ def parameter(name: str) -> str:
     return f"{_OPEN}{name}{_CLOSE}"
 
 
+def flag(name: str) -> str:
+    """How the command line says a parameter: `max_memory` is `--max-memory`."""
+    return f"--{name.replace('_', '-')}"
+
+
 class VidlatentError(Exception):
     """Base of every error that is the user's to see: what failed, and optionally what to do next."""
 
@@ -41,8 +46,13 @@ class VidlatentError(Exception):
         what, hint = (text and _PARAMETER.sub(lambda found: name_of(found[1]), text) for text in self.args)
         return what, hint
 
+    def text(self, name_of: Callable[[str], str]) -> str:
+        """Fact and advice, a line each, with each parameter as `name_of` says it."""
+        what, hint = self.worded(name_of)
+        return what if hint is None else f"{what}\nhint: {hint}"
+
     def __str__(self) -> str:
-        return self.what if self.hint is None else f"{self.what}\nhint: {self.hint}"
+        return self.text(str)
 
 
 class UsageError(VidlatentError):

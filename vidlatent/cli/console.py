@@ -6,13 +6,18 @@ import sys
 import time
 from typing import Any
 
-from vidlatent.errors import VidlatentError
+from vidlatent import errors
 
 PLAIN_EVERY_S = 10.0
-FLAGS = {"start": "--from", "end": "--to", "tool": "--to"}  # parameters whose flag has another name
+FLAGS = {
+    "start": "--from",
+    "end": "--to",
+    "tool": "--to",
+    "codecs": "--codec",
+}  # parameters whose flag has another name
 
 
-def complain(error: VidlatentError) -> None:
+def complain(error: errors.VidlatentError) -> None:
     """One line of fact and one of advice."""
     red, plain = ("\033[31m", "\033[0m") if _coloured() else ("", "")
     what, hint = error.worded(flag)
@@ -23,7 +28,7 @@ def complain(error: VidlatentError) -> None:
 
 def flag(parameter: str) -> str:
     """How a parameter of a job is said on the command line."""
-    return FLAGS.get(parameter, f"--{parameter.replace('_', '-')}")
+    return FLAGS.get(parameter) or errors.flag(parameter)
 
 
 def say(line: str) -> None:

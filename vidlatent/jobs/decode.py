@@ -16,7 +16,7 @@ from vidlatent.engine import pixels
 from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import Fit, settle
 from vidlatent.engine.model import Model
-from vidlatent.errors import UsageError
+from vidlatent.errors import UsageError, parameter
 from vidlatent.files import refuse_existing
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.read.source import Picture
@@ -96,7 +96,7 @@ def model_for(source: LatentReader, choice: ModelChoice) -> Model:
     if choice.model is None and choice.weights is None and named not in registry.names():
         raise UsageError(
             f"{source.path}: made by {named}, which has no published weights",
-            "give the folder or file of its weights by --weights",
+            f"give the folder or file of its weights by {parameter('weights')}",
         )
     model = choice.model or (named if named in registry.names() else registry.DEFAULT)
     return load_model(model, choice.device, choice.dtype, choice.weights, choice.config)
@@ -219,7 +219,8 @@ def wanted_frames(source: LatentReader, options: DecodeOptions) -> tuple[int, in
         high = int(np.searchsorted(clock.pts, -(-options.end // clock.time_base)))
     if low >= high:
         span = f"{float(clock.seconds(0)):.3f} s to {float(clock.end):.3f} s"
-        raise UsageError(f"{source.path}: no frame between --from and --to", f"the clip runs from {span}")
+        between = f"{parameter('start')} and {parameter('end')}"
+        raise UsageError(f"{source.path}: no frame between {between}", f"the clip runs from {span}")
     return low, high
 
 
@@ -230,13 +231,13 @@ def check_model(source: LatentReader, model: Model) -> None:
         raise UsageError(
             f"{source.path}: made by {header.model} ({source.shape[1]} channels), "
             f"{model.spec.name} has {model.spec.channels}",
-            f"decode with --model {header.model}",
+            f"decode with {parameter('model')} {header.model}",
         )
     if header.weights_sha256 and model.weights_sha256 and header.weights_sha256 != model.weights_sha256:
         raise UsageError(
             f"{source.path}: made with other weights ({header.weights_sha256[:12]}…) "
             f"than {model.spec.name} has here ({model.weights_sha256[:12]}…)",
-            "give the weights it was made with by --weights",
+            f"give the weights it was made with by {parameter('weights')}",
         )
 
 

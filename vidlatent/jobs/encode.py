@@ -16,7 +16,7 @@ from vidlatent.dtypes import DTYPES
 from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import settle
 from vidlatent.engine.model import Model
-from vidlatent.errors import UsageError
+from vidlatent.errors import UsageError, parameter
 from vidlatent.files import partial_path, refuse_existing, sha256_file
 from vidlatent.io.latent.header import POSTERIORS, LatentHeader, Pad, Source
 from vidlatent.io.latent.writer import LatentWriter
@@ -53,9 +53,9 @@ class EncodeOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
-        for flag, value, known in (("posterior", self.posterior, POSTERIORS), ("store", self.store, DTYPES)):
+        for name, value, known in (("posterior", self.posterior, POSTERIORS), ("store", self.store, DTYPES)):
             if value is not None and value not in known:
-                raise UsageError(f"--{flag} {value}: unknown", f"one of {', '.join(known)}")
+                raise UsageError(f"{parameter(name)} {value}: unknown", f"one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from vidlatent.errors import BadInput, UsageError
+from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.read.source import ReadOptions, open_video
 from vidlatent.models import registry
@@ -25,7 +25,9 @@ def inspect(path: Path, verify: bool = False, stream: int = 0) -> dict[str, Any]
         raise BadInput(f"{path}: no such file", "check the path")
     latent, weights = path.suffix == ".latent", path.suffix in WEIGHTS or (path / "config.json").is_file()
     if stream and (latent or weights):
-        raise UsageError(f"{path}: no video, so it has no stream {stream}", "leave --stream away")
+        raise UsageError(
+            f"{path}: no video, so it has no stream {stream}", f"leave {parameter('stream')} away"
+        )
     if latent:
         return inspect_latent(path, verify)
     return inspect_weights(path) if weights else inspect_video(path, verify, stream)

@@ -156,6 +156,11 @@ def test_export_prints_its_files(vidlatent, videos, tmp_path):
     assert sorted(Path(line).name for line in result.out.split()) == ["clip0.latent", "clip1.latent"]
 
 
+def test_export_names_the_tools_there_are(vidlatent, tmp_path):
+    run = vidlatent("cache", "export", tmp_path, "-o", tmp_path / "out", "--to", "nobody")
+    assert run.code == 2 and "--to nobody: unknown\nhint: one of comfyui, musubi, " in run.err
+
+
 def test_a_folder_that_is_no_cache_is_refused(vidlatent, tmp_path):
     result = vidlatent("cache", "status", tmp_path)
     assert result.code == 3 and "not a latent cache" in result.err

@@ -296,7 +296,7 @@ def test_a_window_that_does_not_fit_is_a_failed_row(tmp_path, monkeypatch):
 
 
 def test_a_limit_below_the_processes_themselves_is_refused(tmp_path):
-    with pytest.raises(OutOfResources, match="--max-memory"):
+    with pytest.raises(OutOfResources, match=r"^max_memory "):
         clips.cache(clips.write_clips(tmp_path / "videos", 1), tmp_path / "cache", RunOptions(1, 1 << 20))
 
 

@@ -59,7 +59,7 @@ def test_one_level_off_is_48_13_db_at_every_frame(as_clip, moving_clip):
 def test_a_shorter_video_is_refused_with_both_lengths(as_clip, moving_clip):
     frames = moving_clip(6)
     a, b = as_clip("a", frames), as_clip("b", frames[:4])
-    with pytest.raises(BadInput, match=r"a has 6 frames, .*b has 4\nhint: --align overlap"):
+    with pytest.raises(BadInput, match=r"a has 6 frames, .*b has 4\nhint: align overlap"):
         compare(a, b, options())
     with pytest.raises(BadInput, match=r"b has 4 frames, .*a has 6"):
         compare(b, a, options())
@@ -78,7 +78,7 @@ def test_a_shorter_video_is_compared_as_far_as_it_goes_and_says_so(as_clip, movi
 def test_a_shifted_video_is_refused_and_told_how(as_clip, moving_clip):
     a, b = as_clip("a", moving_clip(4)), as_clip("b", moving_clip(4), start=10)
     with pytest.raises(
-        BadInput, match=r"begin apart: .*a at 0\.000000 s, .*b at 0\.400000 s\nhint: --align st"
+        BadInput, match=r"begin apart: .*a at 0\.000000 s, .*b at 0\.400000 s\nhint: align st"
     ):
         compare(a, b, options())
 
@@ -117,7 +117,7 @@ def test_index_pairs_by_number_whatever_the_times(as_clip, moving_clip):
 
 def test_other_sizes_are_refused_unless_scaled(as_clip, moving_clip):
     a, b = as_clip("a", moving_clip(2, 32, 48)), as_clip("b", moving_clip(2, 64, 96))
-    with pytest.raises(BadInput, match=r"b is 96×64, .*a is 48×32\nhint: add --scale"):
+    with pytest.raises(BadInput, match=r"b is 96×64, .*a is 48×32\nhint: add scale"):
         compare(a, b, options())
     (row,) = compare(a, b, options(scale=True)).rows
     assert any("scaled to 48×32" in note for note in row.notices)

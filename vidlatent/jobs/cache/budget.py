@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from vidlatent.engine.memory import resident_bytes, window_bytes
 from vidlatent.engine.model import Model
-from vidlatent.errors import BadInput, OutOfResources
+from vidlatent.errors import BadInput, OutOfResources, parameter
 from vidlatent.windows import Plan
 
 QUEUE_BYTES = 512 << 20  # where nobody sets a limit: 430 frames of 480p
@@ -30,9 +30,9 @@ class Memory:
         left = limit - fixed
         if left <= 0:
             raise OutOfResources(
-                f"--max-memory {limit / 1e9:.2f} GB: the model and {readers + scouts} reading processes "
-                f"take {fixed / 1e9:.2f} GB",
-                "raise it, or lower --workers",
+                f"{parameter('max_memory')} {limit / 1e9:.2f} GB: the model and {readers + scouts} reading "
+                f"processes take {fixed / 1e9:.2f} GB",
+                f"raise it, or lower {parameter('workers')}",
             )
         queue = left // QUEUE_SHARE
         return cls(queue, left - queue)
@@ -48,8 +48,8 @@ class Memory:
         if need > self.window:
             raise BadInput(
                 f"{name}: {model.spec.name} needs {need / 1e9:.2f} GB for {size[1]}x{size[0]}, "
-                f"--max-memory leaves {self.window / 1e9:.2f} GB",
-                "raise --max-memory, or give --tile or --size",
+                f"{parameter('max_memory')} leaves {self.window / 1e9:.2f} GB",
+                f"raise {parameter('max_memory')}, or give {parameter('tile')} or {parameter('size')}",
             )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from vidlatent.engine.model import Model
-from vidlatent.errors import BadInput
+from vidlatent.errors import BadInput, VidlatentError, flag, parameter
 from vidlatent.files import sha256_file
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.read.source import ReadOptions, VideoSource
@@ -31,7 +31,7 @@ class Task:
     recipe_id: str
     key: str = ""
     source_sha256: str = ""
-    error: str | None = None
+    error: VidlatentError | None = None
     state: State = None  # of the file when it was hashed
 
     @property
@@ -55,9 +55,9 @@ class Task:
             **facts,  # type: ignore[arg-type]
         )
 
-    def failed(self, error: object, seconds: float = 0.0) -> Row:
-        """The row of a clip of which nothing came."""
-        return self.row(FAILED, error=str(error), seconds=round(seconds, 3))
+    def failed(self, error: VidlatentError, seconds: float = 0.0) -> Row:
+        """The row of a clip of which nothing came; it says parameters as the command line does."""
+        return self.row(FAILED, error=error.text(flag), seconds=round(seconds, 3))
 
     def like(self, row: Row) -> Row:
         """What became of the same bytes and recipe, said of this clip."""
@@ -85,7 +85,9 @@ def make_entry(video: VideoSource, task: Task, target: Path, model: Model) -> No
 def refuse_changed(task: Task) -> None:
     """Raise BadInput where the file is no longer the one whose bytes are in the key."""
     if task.state is not None and state_of(task.clip.path) != task.state:
-        raise BadInput(f"{task.clip.name}: changed while it was read", "run again with --retry-failed")
+        raise BadInput(
+            f"{task.clip.name}: changed while it was read", f"run again with {parameter('retry_failed')}"
+        )
 
 
 def done_row(task: Task, path: Path, seconds: float = 0.0, notices: tuple[str, ...] = ()) -> Row:

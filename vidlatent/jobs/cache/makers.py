@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from vidlatent.engine.model import Model
-from vidlatent.errors import BadInput
+from vidlatent.errors import BadInput, OutOfResources, VidlatentError, parameter
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.cache.budget import Memory
 from vidlatent.jobs.cache.claims import Claim
@@ -162,7 +162,7 @@ class Makers:
                 make_entry(video, task, path, self._model)
             row, became = done_row(task, path, time.perf_counter() - began, tuple(video.notices)), "done"
         except FAULTS as e:
-            row, became = task.failed(_words(task, e), time.perf_counter() - began), "failed"
+            row, became = task.failed(_blame(task, e), time.perf_counter() - began), "failed"
         self.tally.starved_s += video.starved_s
         self.tally.full_s += video.full_s
         self._close(task, row, became)
@@ -191,9 +191,11 @@ def _question(task: Task) -> Read:
     return Read(task.clip.path, task.clip.member, task.read)
 
 
-def _words(task: Task, error: BaseException) -> str:
-    if isinstance(error, BadInput):
-        return str(error)
-    if isinstance(error, ValueError):
-        return f"{task.clip.name}: {error}"
-    return f"{task.clip.name}: out of memory\nhint: give --tile or --size, or --dtype bf16"
+def _blame(task: Task, fault: BaseException) -> VidlatentError:
+    """What went wrong with a clip, as an error that names it."""
+    if isinstance(fault, BadInput):
+        return fault
+    if isinstance(fault, ValueError):
+        return BadInput(f"{task.clip.name}: {fault}")
+    tile, size, dtype = map(parameter, ("tile", "size", "dtype"))
+    return OutOfResources(f"{task.clip.name}: out of memory", f"give {tile} or {size}, or {dtype} bf16")

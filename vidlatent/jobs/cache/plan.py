@@ -7,7 +7,7 @@ from heapq import heapify, heapreplace
 
 import torch
 
-from vidlatent.errors import UsageError
+from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.cache.entry import Task
 from vidlatent.jobs.cache.key import ModelIdentity, entry_key, recipe_id
 from vidlatent.jobs.cache.recipe import Recipe, for_clip, spans
@@ -26,7 +26,7 @@ class Shard:
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
             raise UsageError(
-                f"--shard {self.index}/{self.count}: no such part",
+                f"{parameter('shard')} {self.index}/{self.count}: no such part",
                 f"I/N counts from nought: 0/{max(1, self.count)} is the first of {max(1, self.count)}",
             )
 
@@ -39,7 +39,7 @@ def shard_from(text: str | None, environment: Mapping[str, str] = os.environ) ->
     if text is not None:
         index, slash, count = text.partition("/")
         if not (slash and index.isdecimal() and count.isdecimal()):
-            raise UsageError(f"--shard {text}: not a part", "give I/N, for instance 0/4")
+            raise UsageError(f"{parameter('shard')} {text}: not a part", "give I/N, for instance 0/4")
         return Shard(int(index), int(count))
     for rank, world, first in (
         ("RANK", "WORLD_SIZE", None),

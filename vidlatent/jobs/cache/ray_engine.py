@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from vidlatent.engine.load import load_model
-from vidlatent.errors import UsageError
+from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.cache.makers import RunOptions
 from vidlatent.jobs.cache.packer import pack_all
 from vidlatent.jobs.cache.recipe import Recipe
@@ -128,5 +128,5 @@ def imported() -> Any:
         import ray
         import ray.data
     except ImportError as e:
-        raise UsageError("--engine ray needs Ray", "pip install 'vidlatent[ray]'") from e
+        raise UsageError(f"{parameter('engine')} ray needs Ray", "pip install 'vidlatent[ray]'") from e
     return ray

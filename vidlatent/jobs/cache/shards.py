@@ -18,7 +18,7 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import BinaryIO
 
-from vidlatent.errors import BadInput, UsageError
+from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.files import replace_on_close
 from vidlatent.io.latent.layout import LENGTH, TensorEntry, header_json, read_layout, write_header
 from vidlatent.jobs.cache.manifest import Row
@@ -42,7 +42,7 @@ class Sharding:
 
     def __post_init__(self) -> None:
         if self.kind not in WRITERS:
-            raise UsageError(f"--shards {self.kind}: unknown", f"one of {', '.join(WRITERS)}")
+            raise UsageError(f"{parameter('shards')} {self.kind}: unknown", f"one of {', '.join(WRITERS)}")
 
 
 class Unfit(Exception):

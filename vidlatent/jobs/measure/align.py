@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from vidlatent.errors import BadInput
+from vidlatent.errors import BadInput, parameter
 
 Mode = Literal["exact", "start", "index", "overlap"]
 MODES: dict[str, str] = {
@@ -16,7 +16,8 @@ MODES: dict[str, str] = {
     "index": "frame by frame whatever their times, as far as both go",
     "overlap": "frames of the same time; those that only one has are left out",
 }
-_ELSE = "--align overlap compares the frames both have, --align index pairs them by number"
+_ALIGN = parameter("align")
+_ELSE = f"{_ALIGN} overlap compares the frames both have, {_ALIGN} index pairs them by number"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Aligner:
         where = f"{self._names[0]} at {float(a.at):.6f} s, {self._names[1]} at {float(b.at):.6f} s"
         if done.pairs:
             raise BadInput(f"times part at frame {done.pairs}: {where}", _ELSE)
-        raise BadInput(f"the videos begin apart: {where}", "--align start lays their first frames together")
+        raise BadInput(f"the videos begin apart: {where}", f"{_ALIGN} start lays their first frames together")
 
     def _overlap(self, first: Iterator[Timed], second: Iterator[Timed]) -> Iterator[tuple[Timed, Timed]]:
         a, b = next(first, None), next(second, None)

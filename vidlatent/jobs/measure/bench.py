@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidlatent.errors import UsageError, VidlatentError
+from vidlatent.errors import UsageError, VidlatentError, parameter
 from vidlatent.jobs.measure.bench_options import EQUAL, BenchOptions, settings, under
 from vidlatent.jobs.measure.clip import Clip
 from vidlatent.jobs.measure.codecs import CODECS, Codec, coded, decoded
@@ -38,7 +38,9 @@ def bench(
     options = options or BenchOptions()
     asked = settings(options, subjects)
     if resume and "fvd" in options.metrics:
-        raise UsageError("fvd looks at all clips together: it cannot be resumed", "leave out fvd or --resume")
+        raise UsageError(
+            "fvd looks at all clips together: it cannot be resumed", f"leave out fvd or {parameter('resume')}"
+        )
     run = _Run(options, [under(options, s) for s in subjects], progress)
     known = definitions([*run.metrics(), *run.sets("")])  # complains of metrics before any work is done
     journal = Journal(resume, asked) if resume else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vidlatent.engine.load import load_model
-from vidlatent.errors import UsageError
+from vidlatent.errors import UsageError, parameter
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.measure.codecs import CODECS
 from vidlatent.jobs.measure.protocols import Protocol
@@ -45,9 +45,11 @@ class BenchOptions:
             if name not in CODECS:
                 raise UsageError(f"{name}: no such codec", f"there are {', '.join(CODECS)}")
         if self.baseline and self.baseline not in self.codecs:
-            raise UsageError(f"{self.baseline}: baseline, but not measured", f"add --codec {self.baseline}")
+            raise UsageError(
+                f"{self.baseline}: baseline, but not measured", f"add {parameter('codecs')} {self.baseline}"
+            )
         if self.runs < 1:
-            raise UsageError(f"{self.runs} runs measure nothing", "give --runs 1 at least")
+            raise UsageError(f"{self.runs} runs measure nothing", f"give {parameter('runs')} 1 at least")
 
     @property
     def read(self) -> ReadOptions:

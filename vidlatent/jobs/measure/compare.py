@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vidlatent.engine.runtime import pick_device
-from vidlatent.errors import BadInput, UsageError
+from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.io.read.source import ReadOptions, VideoInfo, VideoSource, open_video
 from vidlatent.jobs.measure.align import MODES, Aligner, Mode, Timed
 from vidlatent.jobs.measure.machine import machine
@@ -45,7 +45,9 @@ def compare(
     """Score `second` against `first`, the reference. Raises BadInput where frames have no counterpart."""
     options = options or CompareOptions()
     if options.align not in MODES:
-        raise UsageError(f"--align {options.align}: no such way", f"there are {', '.join(MODES)}")
+        raise UsageError(
+            f"{parameter('align')} {options.align}: no such way", f"there are {', '.join(MODES)}"
+        )
     metrics = make_metrics(list(options.metrics), options.files)
     device = pick_device(options.device)
     board, witness, identical = Scoreboard(metrics, device), Witness(), True
@@ -92,7 +94,7 @@ def check_sizes(first: VideoInfo, second: VideoInfo) -> None:
         words = [f"{w}×{h}" for w, h in sizes]
         raise BadInput(
             f"{second.path} is {words[1]}, {first.path} is {words[0]}",
-            "add --scale to resize the second to the first, and know that the numbers include that",
+            f"add {parameter('scale')} to resize the second to the first; the numbers then include that",
         )
 
 

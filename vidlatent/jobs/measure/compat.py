@@ -17,7 +17,7 @@ from vidlatent.engine import pixels
 from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import settle
 from vidlatent.engine.model import Model
-from vidlatent.errors import UsageError
+from vidlatent.errors import UsageError, parameter
 from vidlatent.files import replace_on_close
 from vidlatent.io.read.source import ReadOptions, open_video
 from vidlatent.io.write.images import image
@@ -46,7 +46,7 @@ class CompatOptions:
     def __post_init__(self) -> None:
         for name in self.maps:
             if name not in MAPS:
-                raise UsageError(f"--maps {name}: unknown", f"one or more of {', '.join(MAPS)}")
+                raise UsageError(f"{parameter('maps')} {name}: unknown", f"one or more of {', '.join(MAPS)}")
 
 
 @dataclass(frozen=True)
@@ -168,21 +168,21 @@ def load_pair(
 
 
 def compat(
-    video_model: Model, image_model: Model, clip: Path | str, options: CompatOptions | None = None
+    video_vae: Model, image_vae: Model, clip: Path | str, options: CompatOptions | None = None
 ) -> Compared:
     """Measure how well two models understand each other's latents on a clip."""
     options = options or CompatOptions()
-    check_roles(video_model.spec, image_model.spec)
-    video, notices = read_clip(clip, options.read, video_model.spec)
+    check_roles(video_vae.spec, image_vae.spec)
+    video, notices = read_clip(clip, options.read, video_vae.spec)
     size = (video.shape[-2], video.shape[-1])
-    v, i = (Coder(model, size, options.max_memory) for model in (video_model, image_model))
+    v, i = (Coder(model, size, options.max_memory) for model in (video_vae, image_vae))
     zv, zi = v.encode(video), i.encode(video)
     alone = {"video": v.decode(zv), "image": i.decode(zi)}
     scores = {name: Score.of(pictures, video) for name, pictures in alone.items()}
-    time = video_model.spec.grid.time
+    time = video_vae.spec.grid.time
     shown = {"source": video, "video alone": alone["video"], "image alone": alone["image"]}
     shown = {name: pictures[:, :, ::time] for name, pictures in shown.items()}
-    crossings, verdict = None, mismatch(video_model.spec, image_model.spec)
+    crossings, verdict = None, mismatch(video_vae.spec, image_vae.spec)
     if verdict is None:
         crossings, crossed = cross(v, i, (video, zv, zi), scores, options)
         verdict, shown = judge(crossings), shown | crossed
@@ -191,8 +191,8 @@ def compat(
         frames=video.shape[2],
         width=size[1],
         height=size[0],
-        video=side_of(video_model),
-        image=side_of(image_model),
+        video=side_of(video_vae),
+        image=side_of(image_vae),
         video_alone=scores["video"],
         image_alone=scores["image"],
         crossings=crossings,
@@ -269,8 +269,9 @@ def check_roles(video: ModelSpec, image: ModelSpec) -> None:
     """Raise UsageError unless the second model is one for images."""
     if image.grid.time != 1:
         raise UsageError(
-            f"--image-vae {image.name}: makes one latent of {image.grid.time} frames, is no image model",
-            f"was it meant as --video-vae, and {video.name} as --image-vae?",
+            f"{parameter('image_vae')} {image.name}: makes one latent of {image.grid.time} frames, "
+            "is no image model",
+            f"was it meant as {parameter('video_vae')}, and {video.name} as {parameter('image_vae')}?",
         )
 
 
@@ -283,7 +284,9 @@ def read_clip(clip: Path | str, read: ReadOptions, spec: ModelSpec) -> tuple[Ten
     count, (height, width) = grid.frames(grid.latents(len(stack))), stack[0].shape[:2]
     kept = [side // grid.space * grid.space for side in (height, width)]
     if 0 in kept:
-        raise UsageError(f"{clip}: {width}x{height} is smaller than a latent", "give a larger --size")
+        raise UsageError(
+            f"{clip}: {width}x{height} is smaller than a latent", f"give a larger {parameter('size')}"
+        )
     if count < len(stack):
         notices.append(f"the last {len(stack) - count} frames fill no latent and were left out")
     if [height, width] != kept:

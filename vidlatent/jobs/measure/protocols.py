@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from vidlatent.errors import BadInput, UsageError
+from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.metrics.base import Metric
 from vidlatent.metrics.lpips import Lpips
 from vidlatent.metrics.psnr import Psnr
@@ -42,7 +42,7 @@ class Protocol:
         if self.frames and count < self.frames:
             raise BadInput(
                 f"{name}: gives {count} frames at every {self.stride}, {self.name} takes {self.frames}",
-                "leave the clip out, or --protocol",
+                f"leave the clip out, or {parameter('protocol')}",
             )
 
     def metrics(self, names: list[str], files: Mapping[str, Path]) -> list[Metric]:

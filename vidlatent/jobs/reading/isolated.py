@@ -55,7 +55,7 @@ class IsolatedVideo:
         head, pixels = next(self._answers)
         self._ended = isinstance(head, Closed | Failure)
         if isinstance(head, Failure):
-            raise head.error()
+            raise head.error
         return Frame(pixels, head.pts, head.duration) if isinstance(head, Pixels) else head
 
     def frames(self) -> Iterator[Frame]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from vidlatent.errors import BadVideo, VidlatentError
+from vidlatent.errors import VidlatentError
 from vidlatent.io.read.source import ReadOptions, VideoInfo
 from vidlatent.jobs.reading.survey import Member, Seen
 
@@ -53,15 +53,9 @@ class Alive:
 
 @dataclass(frozen=True)
 class Failure:
-    """The last answer to anything: what went wrong. `fatal` is not the clip's fault: no memory, no disk."""
+    """The last answer to anything: the error that ended the work."""
 
-    what: str
-    fatal: bool = False
-    kind: type[VidlatentError] = BadVideo
-
-    def error(self) -> VidlatentError:
-        """The same as it was raised."""
-        return self.kind(*self.what.split("\nhint: ", 1))
+    error: VidlatentError
 
 
 Answer = Alive | Seen | Opened | Pixels | Closed | Failure

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidlatent.errors import BadVideo
+from vidlatent.errors import BadVideo, parameter
 from vidlatent.jobs.reading.messages import Alive, Opened, Pixels, Read, receive, send
 from vidlatent.jobs.reading.survey import Look
 
@@ -90,7 +90,7 @@ class Worker:
         if self._given_up_s is not None:
             return BadVideo(
                 f"{question.path}: reading it made no progress for {self._given_up_s:g} s, and was given up",
-                "its codec or its disk hangs; --stall-timeout says how long to wait",
+                f"its codec or its disk hangs; {parameter('stall_timeout')} says how long to wait",
             )
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         where = f" at frame {frames}" if isinstance(question, Read) else ""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from vidlatent.errors import VidlatentError
 from vidlatent.io.read.source import ReadOptions, VideoInfo, open_video
 from vidlatent.jobs.reading.probe import Probe
 
@@ -47,7 +48,7 @@ class Seen:
 
     sha256: str = ""
     probe: Probe | None = None
-    error: str | None = None
+    error: VidlatentError | None = None
     state: State = None
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from vidlatent.errors import OutOfResources, VidlatentError
+from vidlatent.errors import BadVideo, OutOfResources, VidlatentError
 from vidlatent.io.read.source import open_video
 from vidlatent.jobs.reading.messages import (
     Alive,
@@ -54,14 +54,18 @@ def answers(ask: Look | Read, beat: Beat) -> Iterator[tuple[Answer, object]]:
             else:
                 yield replace(_looked(here, ask, beat), state=state), b""
     except VidlatentError as e:
-        fatal = e.exit_code == OutOfResources.exit_code
-        yield Failure(str(e).replace(str(here), name), fatal, type(e)), b""
+        yield Failure(_naming(e, here, name)), b""
     except OSError as e:
-        yield Failure(f"{name}: cannot be read ({e.strerror or e})"), b""
+        yield Failure(BadVideo(f"{name}: cannot be read ({e.strerror or e})")), b""
     except MemoryError:
-        yield Failure(f"{name}: reading it takes more memory than there is", True, OutOfResources), b""
+        yield Failure(OutOfResources(f"{name}: reading it takes more memory than there is")), b""
     except Exception as e:  # a bug met by one clip of a million must not end the run
-        yield Failure(f"{name}: {type(e).__name__}: {e}"), b""
+        yield Failure(BadVideo(f"{name}: {type(e).__name__}: {e}")), b""
+
+
+def _naming(error: VidlatentError, copy: Path, name: str) -> VidlatentError:
+    """The error with the source's name where it names the temporary copy that was read."""
+    return type(error)(*(words and words.replace(str(copy), name) for words in error.args))
 
 
 def _looked(path: Path, ask: Look, beat: Beat) -> Seen:
@@ -70,7 +74,7 @@ def _looked(path: Path, ask: Look, beat: Beat) -> Seen:
     except VidlatentError as e:  # no video, but its bytes are known
         if not path.exists():
             raise
-        return Seen(hashed(path, beat) if ask.hashed else "", error=str(e).replace(str(path), str(ask.path)))
+        return Seen(hashed(path, beat) if ask.hashed else "", error=_naming(e, path, str(ask.path)))
 
 
 def _frames(path: Path, ask: Read) -> Iterator[tuple[Answer, object]]:

@@ -117,7 +117,8 @@ class RemoteVideo:
         if isinstance(item, BaseException):
             raise item
         if isinstance(item, Failure):
-            raise (OutOfResources if item.fatal else BadVideo)(*item.what.split("\nhint: ", 1))
+            fatal = isinstance(item.error, OutOfResources)  # no fault of the clip
+            raise item.error if fatal else BadVideo(*item.error.args)
         return item
 
     def frames(self) -> Iterator[Frame]:
@@ -232,8 +233,8 @@ def _seen(free: SimpleQueue, question: Look | None) -> Seen | None:
     worker = free.get()
     try:
         for answer, _ in worker.ask(question):
-            return answer if isinstance(answer, Seen) else Seen(error=answer.what)
+            return answer if isinstance(answer, Seen) else Seen(error=answer.error)
     except BadVideo as e:
-        return Seen(error=str(e))
+        return Seen(error=e)
     finally:
         free.put(worker)
