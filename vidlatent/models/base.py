@@ -89,6 +89,21 @@ class Posterior:
         return self.mean + std * noise
 
 
+Shapes = Mapping[str, tuple[int, ...]]  # the keys of a checkpoint and the shapes of their tensors
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which files name the weights of a family, and how to tell it from the others."""
+
+    name: str  # whose it is: "authors", "diffusers"
+    marks: tuple[str, ...]  # keys that every file of this layout has, and that together no other one has
+    rename: Callable[[str], str | None]  # a key of the file → ours; None = known and dropped
+    config: Callable[
+        [Shapes], Mapping[str, object]
+    ]  # what the keys and shapes say of the network, as a config
+
+
 @dataclass(frozen=True)
 class Family:
     """One architecture: the single thing a file of models/ offers to the registry (as FAMILY)."""
@@ -99,6 +114,7 @@ class Family:
     spec_of: Callable[[Mapping[str, object]], ModelSpec]  # any config of the architecture → its spec
     build: Callable[[ModelSpec], nn.Module]  # a VideoVAE, its weights on the current default device
     rename: Callable[[str], str | None]  # checkpoint key → ours; None = known and dropped
+    layouts: tuple[Layout, ...] = ()  # for families whose files come in several; `rename` is the last resort
 
 
 def frame_noise(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarray:
