@@ -41,13 +41,17 @@ class PlanWishes:
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What to load the decoder from, where not by the name that the file gives; see `load_model`."""
+    """What to load a model from, and where it runs; see `load_model`. None leaves the choice to the job."""
 
     model: str | None = None
     device: str | None = None
     dtype: str | None = None
     weights: Path | None = None
     config: Path | None = None
+
+    def load(self, model: str = registry.DEFAULT, device: str | None = None) -> Model:
+        """Load the chosen model; `model` and `device` count where none was chosen."""
+        return load_model(self.model or model, self.device or device, self.dtype, self.weights, self.config)
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,7 @@ def model_for(source: LatentReader, choice: ModelChoice) -> Model:
             f"{source.path}: made by {named}, which has no published weights",
             f"give the folder or file of its weights by {parameter('weights')}",
         )
-    model = choice.model or (named if named in registry.names() else registry.DEFAULT)
-    return load_model(model, choice.device, choice.dtype, choice.weights, choice.config)
+    return choice.load(named if named in registry.names() else registry.DEFAULT)
 
 
 def decode(

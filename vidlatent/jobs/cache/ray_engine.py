@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from vidlatent.engine.load import load_model
 from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.cache.makers import RunOptions
 from vidlatent.jobs.cache.packer import pack_all
@@ -53,12 +52,9 @@ class EncodeActor:
     """One model and its readers somewhere in the cluster; a callable for `map_batches`."""
 
     def __init__(self, job: Job) -> None:
-        choice = job.choice
-        model = load_model(
-            choice.model or "pocket", choice.device, choice.dtype, choice.weights, choice.config
-        )
         self._stack = ExitStack()
-        self._crew: Crew = self._stack.enter_context(crew(job.root, model, job.recipe, job.options))
+        cache = crew(job.root, job.choice.load(), job.recipe, job.options)
+        self._crew: Crew = self._stack.enter_context(cache)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list]:
         """Cache a batch of pickled clips; one row of counts."""
