@@ -10,24 +10,23 @@ import vidlatent
 from vidlatent.allocator import map_large_blocks
 from vidlatent.cli import bench, cache, compare, compat, decode, encode, inspect, models
 from vidlatent.cli.console import complain
+from vidlatent.cli.measuring import MeasuringCommand
+from vidlatent.cli.sections import App
 from vidlatent.errors import TERMINATED, OutOfResources, VidlatentError
 
 INTERRUPTED = 130
 
-app = typer.Typer(
+app = App(
     name="vidlatent",
     help="Videos into latents and back, with video VAEs.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("encode", epilog="Example: vidlatent encode in.mp4 -o in.latent")(encode.command)
 app.command("decode", epilog="Example: vidlatent decode in.latent -o out.mp4")(decode.command)
 app.command("inspect", epilog="Example: vidlatent inspect in.latent --verify")(inspect.command)
-app.command("bench", epilog=bench.EPILOG)(bench.command)
-app.command("compare", epilog=compare.EPILOG)(compare.command)
-app.command("compat", epilog=compat.EPILOG)(compat.command)
+app.command("bench", cls=MeasuringCommand, epilog=bench.EXAMPLE)(bench.command)
+app.command("compare", cls=MeasuringCommand, epilog=compare.EXAMPLE)(compare.command)
+app.command("compat", epilog=compat.EXAMPLE)(compat.command)
 app.add_typer(cache.app, name="cache")
 app.add_typer(models.app, name="models")
 

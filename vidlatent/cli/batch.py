@@ -1,16 +1,19 @@
 """One command, several files: each is done, one that fails does not stop the others."""
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vidlatent.cli.console import bar, complain, print_json
-from vidlatent.errors import VidlatentError
-from vidlatent.jobs.progress import Progress
+from vidlatent.errors import UsageError, VidlatentError
+
+if TYPE_CHECKING:
+    from vidlatent.jobs.progress import Progress
 
 Pair = tuple[str | Path, str | Path]
-Work = Callable[[str | Path, str | Path, Progress], Any]  # source, target, progress → a dataclass
+Work = Callable[[str | Path, str | Path, "Progress"], Any]  # source, target, progress → a dataclass
 
 
 def each(pairs: Iterable[Pair], work: Work, show: Callable[[Any], None], as_json: bool) -> int:
@@ -18,18 +21,33 @@ def each(pairs: Iterable[Pair], work: Work, show: Callable[[Any], None], as_json
     pairs = list(pairs)
     results = []
     for source, target in pairs:
-        progress = bar()
         try:
-            result = work(source, target, progress)
+            with closing(bar()) as progress:
+                result = work(source, target, progress)
         except VidlatentError as e:
             if len(pairs) == 1:
                 raise
             complain(e)
             continue
-        finally:
-            progress.close()
         show(result)
         results.append({"source": source, **asdict(result)})
     if as_json:
         print_json(results if len(pairs) > 1 else results[0])
     return int(len(results) < len(pairs))
+
+
+def targets(sources: list[str], output: str, suffix: str) -> list[tuple[str, Path]]:
+    """Each source with its target: `output` itself, or a file in it where it is a folder."""
+    folder = output.endswith("/") or Path(output).is_dir()
+    if len(sources) > 1 and not folder:
+        raise UsageError(f"{len(sources)} inputs, one output {output}", "give a folder: -o DIR/")
+    if not folder:
+        return [(sources[0], Path(output))]
+    Path(output).mkdir(parents=True, exist_ok=True)
+    pairs = [(source, Path(output) / f"{Path(source).stem or 'stdin'}{suffix}") for source in sources]
+    taken: dict[Path, str] = {}
+    for source, target in pairs:
+        if target in taken:
+            raise UsageError(f"{taken[target]} and {source} would both become {target}", "encode them apart")
+        taken[target] = source
+    return pairs

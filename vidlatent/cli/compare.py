@@ -1,22 +1,24 @@
 """`vidlatent compare`."""
 
-from typing import Annotated
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vidlatent.cli import measuring as m
 from vidlatent.cli import options as o
 from vidlatent.cli.console import bar
-from vidlatent.jobs.measure.metric_help import METRIC_HELP
 
-EPILOG = f"{METRIC_HELP}\n\nExample: vidlatent compare original.mp4 decoded.mp4 --metrics psnr,ssim,lpips"
+if TYPE_CHECKING:
+    from vidlatent.jobs.measure.compare import CompareOptions
+
+EXAMPLE = "Example: vidlatent compare original.mp4 decoded.mp4 --metrics psnr,ssim,lpips"
 
 
-def command(  # noqa: PLR0913  every flag is a parameter
-    reference: Annotated[str, typer.Argument(help="The video to compare with.")],
-    distorted: Annotated[str, typer.Argument(help="The video that is measured.")],
-    metrics: m.MetricsOption = "psnr,ssim",
-    metric_file: m.FileOption = None,
+class MeasureFlags(m.MetricFlags):
+    """Which metrics, on which device, and how the frames of two videos find each other."""
+
+    metrics: m.MetricsOption = "psnr,ssim"
     align: Annotated[
         str,
         typer.Option(
@@ -24,30 +26,35 @@ def command(  # noqa: PLR0913  every flag is a parameter
             help="exact: same times and number; start: so once both begin at zero; overlap: times that both "
             "have; index: by number.",
         ),
-    ] = "exact",
-    scale: Annotated[bool, typer.Option("--scale", help="Resize the second video to the first.")] = False,
-    frames: Annotated[int | None, typer.Option("--frames", min=1, help="At most so many frames.")] = None,
-    device: o.DeviceOption = None,
-    report: m.ReportOption = None,
-    force: o.ForceOption = False,
-    as_json: o.JsonOption = False,
+    ] = "exact"
+    scale: Annotated[bool, typer.Option("--scale", help="Resize the second video to the first.")] = False
+    frames: o.FramesOption = None
+    device: o.DeviceOption = None
+
+    def options(self) -> "CompareOptions":
+        """All that the comparison is told."""
+        from vidlatent.jobs.measure.compare import CompareOptions
+
+        return CompareOptions(
+            **self.names_and_files(),
+            align=self.align,
+            scale=self.scale,
+            frames=self.frames,
+            device=self.device,
+        )
+
+
+def command(
+    reference: Annotated[str, typer.Argument(help="The video to compare with.")],
+    distorted: Annotated[str, typer.Argument(help="The video that is measured.")],
+    measure: MeasureFlags,
+    write: m.ReportFlags,
 ) -> int:
     """Compare two videos frame by frame, aligned by their times."""
-    from vidlatent.jobs.measure.compare import CompareOptions, compare
-    from vidlatent.jobs.report.files import check_targets
+    from vidlatent.jobs.measure.compare import compare
 
-    check_targets(report or [], force)
-    wishes = CompareOptions(
-        metrics=m.words(metrics),
-        files=m.metric_files(metric_file),
-        align=align,
-        scale=scale,
-        frames=frames,
-        device=device,
-    )
-    progress = bar()
-    try:
-        found = compare(reference, distorted, wishes, progress)
-    finally:
-        progress.close()
-    return m.conclude(found, report or [], force, as_json)
+    write.check()
+    options = measure.options()
+    with closing(bar()) as progress:
+        report = compare(reference, distorted, options, progress)
+    return write.write(report)

@@ -6,58 +6,118 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vidlatent.cli import options as o
+from vidlatent.cli import words
 from vidlatent.cli.console import notice, print_json, say
+from vidlatent.cli.sections import Flags
 
 if TYPE_CHECKING:
-    from vidlatent.jobs.measure.compat import CompatReport
+    from vidlatent.jobs.encode import Model
+    from vidlatent.jobs.measure.compat import Compared, CompatOptions, CompatReport
     from vidlatent.jobs.measure.likeness import Likeness
 
-EPILOG = "Example: vidlatent compat --video-vae cv-vae-sd2.1 --image-vae sd-vae/ clip.mp4 --picture out.png"
+EXAMPLE = "Example: vidlatent compat --video-vae cv-vae-sd2.1 --image-vae sd-vae/ clip.mp4 --picture out.png"
 
 
-def command(  # noqa: PLR0913  every flag is a parameter
-    clip: Annotated[str, typer.Argument(help="The video to measure on.")],
-    video_vae: Annotated[str, typer.Option("--video-vae", help="Name, folder or file of the video VAE.")],
-    image_vae: Annotated[str, typer.Option("--image-vae", help="Name, folder or file of the image VAE.")],
-    video_weights: Annotated[
-        Path | None, typer.Option("--video-weights", help="Weights to use with a named video VAE.")
-    ] = None,
-    image_weights: Annotated[
-        Path | None, typer.Option("--image-weights", help="Weights to use with a named image VAE.")
-    ] = None,
-    frames: Annotated[int, typer.Option("--frames", min=1, help="At most so many frames.")] = 17,
-    start: o.StartOption = None,
-    crop: o.CropOption = None,
-    size: o.SizeOption = None,
+class ReadFlags(Flags):
+    """What is read of the clip."""
+
+    heading = "What to read"
+    frames: Annotated[int, typer.Option("--frames", min=1, help="At most so many frames.")] = 17
+    start: o.StartOption = None
+    crop: o.CropOption = None
+    size: o.SizeOption = None
+
+
+class MeasureFlags(Flags):
+    """What the latents are held against."""
+
+    heading = "What is measured"
     maps: Annotated[
         str, typer.Option("--maps", help="What a latent should look like: first, slice, average, random.")
-    ] = "first,slice,average,random",
-    seed: Annotated[int, typer.Option("--seed", help="Of the map random.")] = 0,
+    ] = "first,slice,average,random"
+    seed: Annotated[int, typer.Option("--seed", help="Of the map random.")] = 0
+
+    def options(self, read: ReadFlags, max_memory: str | None) -> "CompatOptions":
+        """All that the job is told."""
+        from vidlatent.jobs.encode import ReadOptions
+        from vidlatent.jobs.measure.compat import CompatOptions
+
+        wanted = ReadOptions(
+            start=words.seconds(read.start, "--start"),
+            frames=read.frames,
+            size=words.integers(read.size, "--size", 2, "640x360"),
+            crop=words.integers(read.crop, "--crop", 4, "0,0,640,480"),
+        )
+        return CompatOptions(
+            wanted, words.names(self.maps), self.seed, words.nbytes(max_memory, "--max-memory")
+        )
+
+
+class ModelFlags(Flags):
+    """The two models, and where they run."""
+
+    heading = "Which models, and where they run"
+    video_vae: Annotated[str, typer.Option("--video-vae", help="Name, folder or file of the video VAE.")]
+    image_vae: Annotated[str, typer.Option("--image-vae", help="Name, folder or file of the image VAE.")]
+    video_weights: Annotated[
+        Path | None, typer.Option("--video-weights", help="Weights to use with a named video VAE.")
+    ] = None
+    image_weights: Annotated[
+        Path | None, typer.Option("--image-weights", help="Weights to use with a named image VAE.")
+    ] = None
+    device: o.DeviceOption = None
+    dtype: Annotated[str, typer.Option("--dtype", help="fp32, bf16 or fp16.")] = "fp32"
+    max_memory: o.MaxMemoryOption = None
+
+    def load(self) -> "tuple[Model, Model]":
+        """The video model and the image model, ready to run."""
+        from vidlatent.jobs.measure.compat import load_pair
+
+        video, image = (self.video_vae, self.video_weights), (self.image_vae, self.image_weights)
+        return load_pair(video, image, self.device, self.dtype)
+
+
+class WriteFlags(Flags):
+    """Where the numbers and the pictures go."""
+
+    heading = "What is written"
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Write the pictures side by side, as PNG.")
-    ] = None,
-    device: o.DeviceOption = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="fp32, bf16 or fp16.")] = "fp32",
-    max_memory: o.MaxMemoryOption = None,
-    force: o.ForceOption = False,
-    as_json: o.JsonOption = False,
+    ] = None
+    force: o.ForceOption = False
+    as_json: o.JsonOption = False
+
+    def check(self) -> None:
+        """Refuse a picture that cannot be written, before any work."""
+        from vidlatent.files import refuse_existing
+
+        if self.picture:
+            refuse_existing(self.picture, self.force)
+
+    def write(self, found: "Compared") -> None:
+        """Write the picture, and show the report."""
+        from vidlatent.jobs.measure.compat import write_picture
+
+        if self.picture:
+            write_picture(found, self.picture)
+            say(f"wrote {self.picture}; rows: {', '.join(found.pictures)}")
+        notice(found.report.notices)
+        print_json(found.report.to_json()) if self.as_json else show(found.report)
+
+
+def command(
+    clip: Annotated[str, typer.Argument(help="The video to measure on.")],
+    models: ModelFlags,
+    read: ReadFlags,
+    measure: MeasureFlags,
+    write: WriteFlags,
 ) -> int:
     """Measure whether an image VAE understands the latents of a video VAE."""
-    from vidlatent.files import refuse_existing
-    from vidlatent.jobs.measure.compat import CompatOptions, compat, load_pair, write_picture
+    from vidlatent.jobs.measure.compat import compat
 
-    if picture:
-        refuse_existing(picture, force)
-    read = o.reading(start, size, crop, frames=frames)
-    names = tuple(name.strip() for name in maps.split(",") if name.strip())
-    wishes = CompatOptions(read, names, seed, o.nbytes(max_memory))
-    models = load_pair((video_vae, video_weights), (image_vae, image_weights), device, dtype)
-    found = compat(*models, clip, wishes)
-    if picture:
-        write_picture(found, picture)
-        say(f"wrote {picture}; rows: {', '.join(found.pictures)}")
-    notice(found.report.notices)
-    print_json(found.report.to_json()) if as_json else show(found.report)
+    write.check()
+    options = measure.options(read, models.max_memory)
+    write.write(compat(*models.load(), clip, options))
     return 0
 
 

@@ -1,20 +1,19 @@
 """What people see: progress and complaints on stderr, data on stdout."""
 
-import json
 import os
 import sys
 import time
+from contextvars import ContextVar
 from typing import Any
 
 from vidlatent import errors
 
 PLAIN_EVERY_S = 10.0
-FLAGS = {
-    "start": "--from",
-    "end": "--to",
-    "tool": "--to",
-    "codecs": "--codec",
-}  # parameters whose flag has another name
+
+# Parameters of jobs whose flag has another name. Those that a command's own function calls alike need no row.
+FLAGS = {"buckets": "--bucket", "chunk_s": "--chunk", "codecs": "--codec", "files": "--metric-file"}
+# The flags of the command that runs, by the parameters of its function.
+own_flags: ContextVar[dict[str, str]] = ContextVar("own_flags")
 
 
 def complain(error: errors.VidlatentError) -> None:
@@ -27,8 +26,9 @@ def complain(error: errors.VidlatentError) -> None:
 
 
 def flag(parameter: str) -> str:
-    """How a parameter of a job is said on the command line."""
-    return FLAGS.get(parameter) or errors.flag(parameter)
+    """How a parameter of a job is said on the command line: `start` is --from where `decode` runs."""
+    own = own_flags.get({}).get(parameter) or FLAGS.get(parameter)
+    return own or errors.flag(parameter)
 
 
 def say(line: str) -> None:
@@ -44,7 +44,19 @@ def notice(lines: tuple[str, ...] | list[str]) -> None:
 
 def print_json(document: Any) -> None:
     """The one JSON document of a command, on stdout: its last line, but for people in a terminal."""
+    import json
+
     print(json.dumps(document, indent=2 if sys.stdout.isatty() else None, default=str), flush=True)
+
+
+def show_facts(facts: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
+    """The facts that a command found, or rows of such facts: as a table, or as JSON."""
+    if as_json:
+        print_json(facts)
+        return
+    from vidlatent.cli import tables  # which loads rich
+
+    tables.show_rows(facts) if isinstance(facts, list) else tables.show_facts(facts)
 
 
 def _coloured() -> bool:

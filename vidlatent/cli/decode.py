@@ -6,15 +6,48 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vidlatent.cli import options as o
-from vidlatent.cli.batch import each
+from vidlatent.cli import words
+from vidlatent.cli.batch import each, targets
 from vidlatent.cli.console import notice, say
+from vidlatent.cli.sections import Flags
 
 if TYPE_CHECKING:
-    from vidlatent.jobs.decode import DecodeResult
+    from vidlatent.jobs.decode import DecodeOptions, DecodeResult, PlanWishes
 
 
-def command(  # noqa: PLR0913  every flag is a parameter
-    inputs: Annotated[list[Path], typer.Argument(help=".latent files.")],
+class ReadFlags(Flags):
+    """Which part of a `.latent` is decoded."""
+
+    heading = "What to read"
+    start: Annotated[str | None, typer.Option("--from", help="First time to decode, in seconds.")] = None
+    end: Annotated[str | None, typer.Option("--to", help="Time to stop before, in seconds.")] = None
+
+
+class CutFlags(Flags):
+    """How latents are cut in time and space, where not as the file says."""
+
+    heading = "How to cut"
+    latent_window: o.LatentWindowOption = None
+    tile: o.TileOption = None
+    overlap: o.OverlapOption = None
+
+    def wishes(self) -> "PlanWishes":
+        """The same as the decode job wants it."""
+        from vidlatent.jobs.decode import PlanWishes
+
+        return PlanWishes(self.latent_window, self.tile, self.overlap)
+
+
+class RunFlags(o.ModelFlags):
+    """Which model, on which device, and in how much memory."""
+
+    max_memory: o.MaxMemoryOption = None
+
+
+class WriteFlags(Flags):
+    """What is written, where, and by which codec."""
+
+    heading = "What is written"
     output: Annotated[
         str,
         typer.Option(
@@ -22,53 +55,60 @@ def command(  # noqa: PLR0913  every flag is a parameter
             "-o",
             help="A .mp4 .mov .mkv .webm, a folder DIR/ for images (or several films), - for y4m.",
         ),
-    ],
-    model: o.ModelOption = None,
-    weights: o.WeightsOption = None,
-    config: o.ConfigOption = None,
-    device: o.DeviceOption = None,
-    dtype: o.DtypeOption = None,
-    latent_window: o.LatentWindowOption = None,
-    tile: o.TileOption = None,
-    overlap: o.OverlapOption = None,
-    max_memory: o.MaxMemoryOption = None,
-    start: Annotated[str | None, typer.Option("--from", help="First time to decode, in seconds.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Time to stop before, in seconds.")] = None,
-    codec: Annotated[str | None, typer.Option("--codec", help="Video codec, e.g. libx265 or ffv1.")] = None,
-    crf: Annotated[float | None, typer.Option("--crf", help="Quality of the codec; lower is better.")] = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="Speed preset of the codec.")] = None,
-    pix_fmt: Annotated[str | None, typer.Option("--pix-fmt", help="Pixel format, e.g. yuv444p.")] = None,
+    ]
+    codec: Annotated[str | None, typer.Option("--codec", help="Video codec, e.g. libx265 or ffv1.")] = None
+    crf: Annotated[float | None, typer.Option("--crf", help="Quality of the codec; lower is better.")] = None
+    preset: Annotated[str | None, typer.Option("--preset", help="Speed preset of the codec.")] = None
+    pix_fmt: Annotated[str | None, typer.Option("--pix-fmt", help="Pixel format, e.g. yuv444p.")] = None
     square_pixels: Annotated[
         bool, typer.Option("--square-pixels", help="Scale so that pixels become square.")
-    ] = False,
+    ] = False
     images: Annotated[
         str | None, typer.Option("--format", help="Images of a folder: png or tiff.  [default: png]")
-    ] = None,
-    audio: o.AudioOption = "keep",
-    force: o.ForceOption = False,
-    as_json: o.JsonOption = False,
+    ] = None
+    audio: o.AudioOption = "keep"
+    force: o.ForceOption = False
+    as_json: o.JsonOption = False
+
+    def options(self, read: ReadFlags, plan: "PlanWishes", max_memory: str | None) -> "DecodeOptions":
+        """All that the decode job is told."""
+        from vidlatent.jobs.decode import DecodeOptions, SinkOptions
+
+        return DecodeOptions(
+            start=words.seconds(read.start, "--from"),
+            end=words.seconds(read.end, "--to"),
+            plan=plan,
+            max_memory=words.nbytes(max_memory, "--max-memory"),
+            sink=SinkOptions(
+                self.codec, self.crf, self.preset, self.pix_fmt, self.square_pixels, self.images
+            ),
+            audio=words.keeps(self.audio, "--audio"),
+            force=self.force,
+        )
+
+    def pairs(self, inputs: list[Path]) -> list[tuple[str | Path, str | Path]]:
+        """Each input with what is made of it: a folder is for several films, or for the frames of one."""
+        if len(inputs) == 1:
+            return [(inputs[0], self.output)]
+        return targets([str(path) for path in inputs], self.output, f".{self.images or 'mp4'}")
+
+
+def command(
+    inputs: Annotated[list[Path], typer.Argument(help=".latent files.")],
+    read: ReadFlags,
+    cut: CutFlags,
+    run: RunFlags,
+    write: WriteFlags,
 ) -> int:
     """Decode .latent files into videos with the source's own times, size, colour and sound."""
-    from vidlatent.jobs.decode import DecodeOptions, ModelChoice, PlanWishes, SinkOptions, decode_file
+    from vidlatent.jobs.decode import decode_file
 
-    wishes = DecodeOptions(
-        start=o.seconds(start, "--from"),
-        end=o.seconds(end, "--to"),
-        plan=PlanWishes(latent_window, tile, overlap),
-        max_memory=o.nbytes(max_memory),
-        sink=SinkOptions(codec, crf, preset, pix_fmt, square_pixels, images),
-        audio=o.keeps_audio(audio),
-        force=force,
-    )
-    choice = ModelChoice(model, device, dtype, weights, config)
-    suffix = f".{images}" if images else ".mp4"
-    several = len(inputs) > 1  # a folder is for several films, or for the frames of one
-    pairs = o.targets([str(path) for path in inputs], output, suffix) if several else [(inputs[0], output)]
+    options, choice = write.options(read, cut.wishes(), run.max_memory), run.choice()
     return each(
-        pairs,
-        lambda source, target, progress: decode_file(Path(source), target, choice, wishes, progress),
+        write.pairs(inputs),
+        lambda source, target, progress: decode_file(Path(source), target, choice, options, progress),
         show,
-        as_json,
+        write.as_json,
     )
 
 

@@ -1,56 +1,72 @@
 """`vidlatent encode`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vidlatent.cli import options as o
-from vidlatent.cli.batch import each
+from vidlatent.cli import words
+from vidlatent.cli.batch import each, targets
 from vidlatent.cli.console import notice, say
+from vidlatent.cli.sections import Flags
 
 if TYPE_CHECKING:
-    from vidlatent.jobs.encode import EncodeResult
+    from vidlatent.jobs.encode import EncodeOptions, EncodeResult, Model, Opener, ReadOptions
+    from vidlatent.windows import Plan
 
 
-def command(  # noqa: PLR0913  every flag is a parameter
-    inputs: Annotated[list[str], typer.Argument(help="Videos, images, folders of frames, or - for stdin.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="The .latent file, or DIR/ for several.")],
-    model: o.ModelOption = None,
-    weights: o.WeightsOption = None,
-    config: o.ConfigOption = None,
-    device: o.DeviceOption = None,
-    dtype: o.DtypeOption = None,
-    posterior: o.PosteriorOption = "mode",
-    seed: o.SeedOption = 0,
-    store: o.StoreOption = None,
-    window: o.WindowOption = None,
-    latent_window: o.LatentWindowOption = None,
-    tile: o.TileOption = None,
-    overlap: o.OverlapOption = None,
-    max_memory: o.MaxMemoryOption = None,
-    start: o.StartOption = None,
-    end: o.EndOption = None,
-    frames: o.FramesOption = None,
-    fps: o.FpsOption = None,
-    size: o.SizeOption = None,
-    crop: o.CropOption = None,
-    fit: o.FitOption = "stretch",
-    stream: o.StreamOption = 0,
+class ReadFlags(o.ReadFlags):
+    """What `encode` can read beyond what a cache can."""
+
+    stream: o.StreamOption = 0
     assume_matrix: Annotated[
         str | None, typer.Option("--assume-matrix", help="Colour matrix of an untagged video, e.g. bt709.")
-    ] = None,
-    deinterlace: o.DeinterlaceOption = False,
-    tonemap: o.TonemapOption = False,
-    hwaccel: Annotated[str | None, typer.Option("--hwaccel", help="Decode with e.g. cuda.")] = None,
-    raw: o.RawOption = None,
-    allow_truncated: o.AllowTruncatedOption = False,
+    ] = None
+    hwaccel: Annotated[str | None, typer.Option("--hwaccel", help="Decode with e.g. cuda.")] = None
+    raw: Annotated[
+        str | None,
+        typer.Option(
+            "--raw", help="The input is bare frames, WxH:PIX_FMT:FPS, e.g. 320x240:yuv420p:30000/1001."
+        ),
+    ] = None
+
+    def options(self) -> "ReadOptions":
+        """The same as the encode job wants it."""
+        return super().options(
+            stream=self.stream,
+            assume_matrix=self.assume_matrix,
+            hwaccel=self.hwaccel,
+            raw=words.raw_frames(self.raw, "--raw"),
+        )
+
+
+class CutFlags(Flags):
+    """How a clip is cut in time and space."""
+
+    heading = "How to cut"
+    window: o.WindowOption = None
+    latent_window: o.LatentWindowOption = None
+    tile: o.TileOption = None
+    overlap: o.OverlapOption = None
+
+    def plan(self, model: "Model") -> "Plan":
+        """The plan of this model; the latent window is noted in the file, for decode."""
+        return model.plan(self.window, self.latent_window, self.tile, self.overlap)
+
+
+class RunFlags(o.ModelFlags):
+    """Which model, and in which processes and how much memory the work is done."""
+
+    max_memory: o.MaxMemoryOption = None
     isolate: Annotated[
         bool | None,
         typer.Option(
             "--isolate/--no-isolate",
             help="Decode in a process of its own, which may crash.  [default: with several inputs]",
         ),
-    ] = None,
+    ] = None
     stall_timeout: Annotated[
         float,
         typer.Option(
@@ -58,55 +74,65 @@ def command(  # noqa: PLR0913  every flag is a parameter
             min=0,
             help="Isolated, give up a clip that hangs for so many seconds; 0: never.",
         ),
-    ] = 300,
-    audio: o.AudioOption = "keep",
-    force: o.ForceOption = False,
-    as_json: o.JsonOption = False,
-) -> int:
-    """Encode videos into .latent files."""
-    from vidlatent.jobs.encode import EncodeOptions, encode, load_model, open_video
-    from vidlatent.jobs.reading.isolated import IsolatedReader
+    ] = 300
 
-    read = o.reading(
-        start,
-        size,
-        crop,
-        end,
-        fps,
-        frames=frames,
-        fit=fit,
-        stream=stream,
-        assume_matrix=assume_matrix,
-        deinterlace=deinterlace,
-        tonemap=tonemap,
-        hwaccel=hwaccel,
-        raw=o.raw_frames(raw),
-        allow_truncated=allow_truncated,
-    )
-    pairs = o.targets(inputs, output, ".latent")
-    ready = load_model(model or "pocket", device, dtype, weights, config)
-    wishes = EncodeOptions(
-        read=read,
-        plan=ready.plan(window, latent_window, tile, overlap),
-        posterior=posterior,
-        seed=seed,
-        store=store,
-        audio=o.keeps_audio(audio),
-        max_memory=o.nbytes(max_memory),
-        force=force,
-    )
-    isolated = len(pairs) > 1 if isolate is None else isolate
-    with IsolatedReader(stall_timeout) as reader:
-        opening = reader.open if isolated else open_video
-        return each(
-            pairs,
-            lambda source, target, progress: encode(source, target, ready, wishes, progress, opening),
-            lambda result: show(result, ready),
-            as_json,
+    @contextmanager
+    def opener(self, several: bool) -> Iterator["Opener"]:
+        """What opens videos while the block runs: in this process, or in one of its own."""
+        from vidlatent.jobs.encode import open_video
+        from vidlatent.jobs.reading.isolated import IsolatedReader
+
+        isolated = several if self.isolate is None else self.isolate
+        with IsolatedReader(self.stall_timeout) as reader:
+            yield reader.open if isolated else open_video
+
+
+class WriteFlags(o.PosteriorFlags):
+    """What is written, and where."""
+
+    output: Annotated[str, typer.Option("--output", "-o", help="The .latent file, or DIR/ for several.")]
+    audio: o.AudioOption = "keep"
+    force: o.ForceOption = False
+    as_json: o.JsonOption = False
+
+    def options(self, read: "ReadOptions", plan: "Plan", max_memory: str | None) -> "EncodeOptions":
+        """All that the encode job is told."""
+        from vidlatent.jobs.encode import EncodeOptions
+
+        return EncodeOptions(
+            read=read,
+            plan=plan,
+            **self.kept(),
+            audio=words.keeps(self.audio, "--audio"),
+            max_memory=words.nbytes(max_memory, "--max-memory"),
+            force=self.force,
         )
 
 
-def show(result: "EncodeResult", model) -> None:
+def command(
+    inputs: Annotated[list[str], typer.Argument(help="Videos, images, folders of frames, or - for stdin.")],
+    read: ReadFlags,
+    cut: CutFlags,
+    run: RunFlags,
+    write: WriteFlags,
+) -> int:
+    """Encode videos into .latent files."""
+    from vidlatent.jobs.encode import encode
+
+    wanted = read.options()
+    pairs = targets(inputs, write.output, ".latent")
+    model = run.load()
+    options = write.options(wanted, cut.plan(model), run.max_memory)
+    with run.opener(several=len(pairs) > 1) as opener:
+        return each(
+            pairs,
+            lambda source, target, progress: encode(source, target, model, options, progress, opener),
+            lambda result: show(result, model),
+            write.as_json,
+        )
+
+
+def show(result: "EncodeResult", model: "Model") -> None:
     """What came of one clip, in two or three lines."""
     notice(result.notices)
     t, c, h, w = result.shape

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vidlatent.cli import options as o
-from vidlatent.cli.console import print_json
+from vidlatent.cli.console import show_facts
 
 
 def command(
@@ -16,9 +16,7 @@ def command(
     as_json: o.JsonOption = False,
 ) -> int:
     """Tell what a file says about itself."""
-    from vidlatent.cli.tables import show_facts
     from vidlatent.jobs.inspect import inspect
 
-    facts = inspect(file, verify, stream)
-    print_json(facts) if as_json else show_facts(facts)
+    show_facts(inspect(file, verify, stream), as_json)
     return 0

@@ -1,12 +1,14 @@
-"""What bench and compare share: naming metrics, and showing or writing what was found."""
+"""Flags of `bench` and `compare`: which metrics are measured, and where the numbers go."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vidlatent.cli import options as o
+from vidlatent.cli import words
 from vidlatent.cli.console import notice, print_json, say
-from vidlatent.errors import UsageError
+from vidlatent.cli.sections import Flags, SectionedCommand
 
 if TYPE_CHECKING:
     import rich.table
@@ -14,47 +16,68 @@ if TYPE_CHECKING:
     from vidlatent.jobs.measure.results import Report
     from vidlatent.jobs.report.tables import Table
 
+
 MetricsOption = Annotated[str, typer.Option("--metrics", help="Comma-separated; see the list below.")]
-FileOption = Annotated[
-    list[str] | None,
-    typer.Option("--metric-file", help="NAME=PATH: the file a metric needs. May be given again."),
-]
-ReportOption = Annotated[
-    list[Path] | None,
-    typer.Option("--report", help="Write a .json, .csv, .md or .html report. May be given again."),
-]
 
 
-def metric_files(given: list[str] | None) -> dict[str, Path]:
-    """From NAME=PATH."""
-    files = {}
-    for text in given or []:
-        name, equals, path = text.partition("=")
-        if not equals or not path:
-            raise UsageError(
-                f"--metric-file {text}: expected NAME=PATH", "for instance fvd=i3d_torchscript.pt"
-            )
-        files[name] = Path(path)
-    return files
+class MeasuringCommand(SectionedCommand):
+    """A command whose help ends with the metrics and what each needs."""
+
+    def format_epilog(self, ctx: typer.Context, formatter: Any) -> None:
+        """Write the metrics, which are loaded for this alone, and then the example."""
+        from vidlatent.jobs.measure.metric_help import METRIC_HELP
+
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(METRIC_HELP)
+        super().format_epilog(ctx, formatter)
 
 
-def words(text: str) -> tuple[str, ...]:
-    """From "psnr,ssim"."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+class MetricFlags(Flags):
+    """Which metrics are measured; every command has its own default."""
+
+    heading = "What is measured"
+    metrics: MetricsOption
+    metric_file: Annotated[
+        list[str] | None,
+        typer.Option("--metric-file", help="NAME=PATH: the file a metric needs. May be given again."),
+    ] = None
+
+    def names_and_files(self) -> dict[str, Any]:
+        """The options of a measuring job that say which metrics."""
+        files = words.files_by_name(self.metric_file, "--metric-file")
+        return {"metrics": words.names(self.metrics), "files": files}
 
 
-def conclude(report: "Report", targets: list[Path], force: bool, as_json: bool) -> int:
-    """Write the reports, show the tables (or the JSON document), and tell the exit code."""
-    from vidlatent.jobs.measure.document import report_to_json
-    from vidlatent.jobs.report.files import write_report
-    from vidlatent.jobs.report.tables import notes
+class ReportFlags(Flags):
+    """Where the numbers go."""
 
-    for path in targets:
-        write_report(report, path, force)
-        say(f"wrote {path}")
-    notice(notes(report))
-    print_json(report_to_json(report)) if as_json else show(report)
-    return 1 if report.failed else 0
+    heading = "What is written"
+    report: Annotated[
+        list[Path] | None,
+        typer.Option("--report", help="Write a .json, .csv, .md or .html report. May be given again."),
+    ] = None
+    force: o.ForceOption = False
+    as_json: o.JsonOption = False
+
+    def check(self) -> None:
+        """Refuse reports that cannot be written, before any work."""
+        from vidlatent.jobs.report.files import check_targets
+
+        check_targets(self.report or [], self.force)
+
+    def write(self, report: "Report") -> int:
+        """Write the reports, show the tables (or the JSON document), and return the exit code."""
+        from vidlatent.jobs.measure.document import report_to_json
+        from vidlatent.jobs.report.files import write_report
+        from vidlatent.jobs.report.tables import notes
+
+        for path in self.report or []:
+            write_report(report, path, self.force)
+            say(f"wrote {path}")
+        notice(notes(report))
+        print_json(report_to_json(report)) if self.as_json else show(report)
+        return 1 if report.failed else 0
 
 
 def show(report: "Report") -> None:

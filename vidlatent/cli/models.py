@@ -7,31 +7,28 @@ from typing import Annotated
 import typer
 
 from vidlatent.cli import options as o
-from vidlatent.cli.console import print_json, say
+from vidlatent.cli.console import say, show_facts
+from vidlatent.cli.sections import App
 
-app = typer.Typer(help="List, show, check and fetch models.", no_args_is_help=True, rich_markup_mode=None)
+app = App(help="List, show, check and fetch models.")
 Name = Annotated[str, typer.Argument(help="Name of a model.")]
 
 
 @app.command("list", epilog="Example: vidlatent models list")
 def list_models(as_json: o.JsonOption = False) -> int:
     """List all models: compression, channels, time rule, licence, whether weights are here."""
-    from vidlatent.cli.tables import show_rows
     from vidlatent.jobs.models import listed
 
-    rows = [asdict(row) for row in listed()]
-    print_json(rows) if as_json else show_rows(rows)
+    show_facts([asdict(row) for row in listed()], as_json)
     return 0
 
 
 @app.command(epilog="Example: vidlatent models show od-vae-1.2")
 def show(name: Name, as_json: o.JsonOption = False) -> int:
     """Show every fact of a model."""
-    from vidlatent.cli.tables import show_facts
     from vidlatent.jobs.models import shown
 
-    facts = shown(name)
-    print_json(facts) if as_json else show_facts(facts)
+    show_facts(shown(name), as_json)
     return 0
 
 
@@ -42,11 +39,9 @@ def check(
     as_json: o.JsonOption = False,
 ) -> int:
     """Check that weights fit their network, strictly."""
-    from vidlatent.cli.tables import show_facts
     from vidlatent.jobs.models import check as check_weights
 
-    facts = check_weights(path, config)
-    print_json(facts) if as_json else show_facts(facts)
+    show_facts(check_weights(path, config), as_json)
     return 0
 
 

@@ -1,6 +1,6 @@
 """What a bench is asked to do, and the same as plain values for its report."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.measure.codecs import CODECS
 from vidlatent.jobs.measure.protocols import Protocol
 from vidlatent.jobs.measure.roundtrip import Subject
+from vidlatent.models import registry
 
 VIDEO_SUFFIXES = (
     *(".264", ".265", ".avi", ".gif", ".h264", ".h265", ".m2v", ".m4v"),
@@ -74,11 +75,14 @@ class Loading:
     tile: int | None = None
 
 
-def load_subjects(names: Iterable[str], stores: Iterable[str], how: Loading | None = None) -> list[Subject]:
-    """Every model with its latents kept in each of the dtypes `stores`, by default the one it computes in."""
+def load_subjects(names: Sequence[str], stores: Iterable[str], how: Loading | None = None) -> list[Subject]:
+    """Every model with its latents kept in each of the dtypes `stores`, by default the one it computes in.
+
+    Without names it is the bundled model.
+    """
     how, kept = how or Loading(), list(stores)
     subjects = []
-    for name in names:
+    for name in names or [registry.DEFAULT]:
         model = load_model(name, how.device, how.dtype)
         plan = model.plan(how.window, how.latent_window, how.tile)
         for store in kept or [model.runtime.dtype_name]:

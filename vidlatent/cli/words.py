@@ -1,0 +1,114 @@
+"""Values from the words of the command line; each error says which flag's word it was and what would do."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidlatent.errors import UsageError
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from vidlatent.jobs.encode import RawFrames
+
+
+def seconds(text: str | None, flag: str) -> "Fraction | None":
+    """Seconds from "1.5", "90", "1:30" or "0:01:30.5", exactly; None stays None."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"-?(\d+:){0,2}\d+(\.\d+)?", text):
+        raise UsageError(f"{flag} {text}: not a time", "give seconds (12.5) or minutes and seconds (1:12.5)")
+    from fractions import Fraction
+
+    total = Fraction(0)
+    for part in text.lstrip("-").split(":"):
+        total = total * 60 + Fraction(part)
+    return -total if text.startswith("-") else total
+
+
+def rate(text: str | None, flag: str) -> "Fraction | None":
+    """Frames per second from "25", "23.976" or "30000/1001"; None stays None."""
+    if text is None:
+        return None
+    from fractions import Fraction
+
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        value = Fraction(0)
+    if value <= 0:
+        raise UsageError(f"{flag} {text}: not a frame rate", "give a number or a fraction, e.g. 30000/1001")
+    return value
+
+
+def integers(text: str | None, flag: str, count: int, example: str) -> tuple[int, ...] | None:
+    """`count` integers from "1280x720" or "0,0,640,480"; None stays None."""
+    if text is None:
+        return None
+    parts = re.split("[x,:]", text)
+    if len(parts) != count or not all(re.fullmatch(r"\d+", part) for part in parts):
+        raise UsageError(f"{flag} {text}: expected {count} numbers", f"for instance {flag} {example}")
+    return tuple(int(part) for part in parts)
+
+
+def nbytes(text: str | None, flag: str) -> int | None:
+    """Bytes from "4G", "512M" or "2.5GB"; None stays None."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text, re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise UsageError(f"{flag} {text}: not an amount", f"for instance {flag} 4G")
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+
+
+def keeps(text: str, flag: str) -> bool:
+    """Whether the word is "keep", and not "drop"."""
+    if text not in ("keep", "drop"):
+        raise UsageError(f"{flag} {text}: unknown", "keep or drop")
+    return text == "keep"
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """Names from "psnr,ssim"; None gives none."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def files_by_name(given: list[str] | None, flag: str) -> dict[str, Path]:
+    """Files from several "NAME=PATH"."""
+    files = {}
+    for text in given or []:
+        name, equals, path = text.partition("=")
+        if not equals or not path:
+            raise UsageError(f"{flag} {text}: expected NAME=PATH", "for instance fvd=i3d_torchscript.pt")
+        files[name] = Path(path)
+    return files
+
+
+def bits_per_pixel(text: str, flag: str) -> tuple[float | str, ...]:
+    """Rates from "0.1,0.2,equal"."""
+    rates: list[float | str] = []
+    for word in names(text):
+        try:
+            rates.append(word if word == "equal" else float(word))
+        except ValueError:
+            raise UsageError(
+                f"{flag} {word}: not a rate", "give bits per pixel, e.g. 0.1,0.2,equal"
+            ) from None
+    if any(isinstance(rate, float) and not 0 < rate < 1000 for rate in rates):
+        raise UsageError(f"{flag} {text}: bits per pixel must be positive", "e.g. 0.1,0.2,equal")
+    return tuple(rates)
+
+
+def raw_frames(text: str | None, flag: str) -> "RawFrames | None":
+    """Bare frames from "320x240:yuv420p:30000/1001"; None stays None."""
+    if text is None:
+        return None
+    from vidlatent.jobs.encode import RawFrames
+
+    size, pix_fmt, fps, *more = *text.split(":"), *[""] * max(0, 2 - text.count(":"))
+    missing = [name for name, said in (("size", size), ("pixel format", pix_fmt), ("rate", fps)) if not said]
+    if missing or more:
+        wrong = f"no {' and no '.join(missing)}" if missing else "more than size, pixel format and rate"
+        raise UsageError(f"{flag} {text}: {wrong}", "WxH:PIX_FMT:FPS, for instance 320x240:yuv420p:25")
+    width, height = integers(size, flag, 2, "320x240:yuv420p:25")
+    return RawFrames(width, height, pix_fmt, rate(fps, flag))
