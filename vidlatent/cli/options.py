@@ -50,7 +50,6 @@ SizeOption = Annotated[str | None, typer.Option("--size", help="Resize to WxH pi
 CropOption = Annotated[str | None, typer.Option("--crop", help="Cut out LEFT,TOP,WIDTH,HEIGHT first.")]
 StreamOption = Annotated[int, typer.Option("--stream", min=0, help="Which video track, from 0.")]
 
-SeedOption = Annotated[int, typer.Option("--seed", help="Of the noise, with --posterior sample.")]
 AudioOption = Annotated[str, typer.Option("--audio", help="keep or drop the sound.")]
 
 
@@ -125,7 +124,7 @@ class PosteriorFlags(Flags):
     posterior: Annotated[
         str, typer.Option("--posterior", help="mode, sample, or full (mean and logvar).")
     ] = "mode"
-    seed: SeedOption = 0
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise, with --posterior sample.")] = 0
     store: Annotated[
         str | None, typer.Option("--store", help="fp32, bf16 or fp16 on disk.  [default: as computed]")
     ] = None

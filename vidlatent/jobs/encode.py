@@ -53,9 +53,12 @@ class EncodeOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, known in (("posterior", self.posterior, POSTERIORS), ("store", self.store, DTYPES)):
+        for name, value, known in (
+            (parameter("posterior"), self.posterior, POSTERIORS),
+            (parameter("store"), self.store, DTYPES),
+        ):
             if value is not None and value not in known:
-                raise UsageError(f"{parameter(name)} {value}: unknown", f"one of {', '.join(known)}")
+                raise UsageError(f"{name} {value}: unknown", f"one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,144 @@
+"""Groups of flags: the help shows them in sections, commands get them as values, and errors name them."""
+
+import ast
+from collections.abc import Iterator
+from contextvars import copy_context
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+
+import vidlatent
+from vidlatent.cli import app, console
+from vidlatent.cli.sections import App, Flags
+from vidlatent.errors import VidlatentError, parameter
+
+PACKAGE = Path(vidlatent.__file__).parent
+SECTIONS = ("What to read", "How to cut", "Which model, and where it runs", "Which clips", "What is written")
+
+
+def all_commands(command, name: str = "") -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """Every command with the flags of each of its parameters."""
+    yield name.strip(), {param.name: param.opts + param.secondary_opts for param in command.params}
+    for word, inner in getattr(command, "commands", {}).items():
+        yield from all_commands(inner, f"{name} {word}")
+
+
+COMMANDS = dict(all_commands(typer.main.get_command(app.app)))
+FLAGS = {name: {flag for own in flags.values() for flag in own} for name, flags in COMMANDS.items()}
+
+
+def flag_in(command: str, name: str) -> str:
+    """What a parameter is called while a command runs."""
+
+    def ask() -> str:
+        console.own_flags.set({param: flags[0] for param, flags in COMMANDS[command].items()})
+        return console.flag(name)
+
+    return copy_context().run(ask)
+
+
+def named_parameters() -> Iterator[tuple[str, str]]:
+    """Every parameter that an error of the package names, and where."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "parameter":
+                (name,) = node.args
+                where = f"{path.relative_to(PACKAGE)}:{node.lineno}"
+                assert isinstance(name, ast.Constant), (
+                    f"{where}: name the parameter by a word, not a variable"
+                )
+                yield name.value, where
+
+
+NAMED = dict(named_parameters())
+
+
+@pytest.mark.parametrize("name", sorted(NAMED))
+def test_every_parameter_that_an_error_names_is_a_flag_of_some_command(name):
+    said = {command: flag_in(command, name) for command in COMMANDS}
+    having = [command for command in COMMANDS if said[command] in FLAGS[command]]
+    assert having, f"{NAMED[name]} says {set(said.values())}: no such flag; console.FLAGS needs a row"
+
+
+def test_every_row_of_the_table_of_flags_is_a_flag():
+    assert set(console.FLAGS.values()) <= set().union(*FLAGS.values())
+
+
+def test_a_parameter_is_named_as_the_command_that_runs_names_it():
+    assert flag_in("encode", "start") == "--start"
+    assert flag_in("decode", "start") == "--from"
+    assert flag_in("cache run", "chunk_s") == "--chunk"
+    assert flag_in("models check", "max_memory") == "--max-memory"
+
+
+def test_help_shows_the_flags_in_sections(capsys):
+    assert app.run(["cache", "run", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    heads = [line.removesuffix(":") for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert heads == ["Arguments", *SECTIONS, "Options"]
+    assert lines[lines.index("How to cut:") + 1].startswith("  --window")
+    assert lines[lines.index("What is written:") + 1].startswith("  -o, --output"), (
+        "what is required is first"
+    )
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "cache run", "bench"])
+def test_long_commands_leave_no_flag_without_a_section(command, capsys):
+    assert app.run([*command.split(), "--help"]) == 0
+    rest = capsys.readouterr().out.partition("\nOptions:\n")[2].split("\n\n")[0]
+    assert rest.split()[:2] == ["-h,", "--help"] and rest.count("--") == 1
+
+
+class Part(Flags):
+    """A group of a toy command."""
+
+    heading = "Part"
+    size: Annotated[int, typer.Option("--size", help="How large.")]
+    name: Annotated[str, typer.Option("--name", help="Of what.")] = "x"
+
+
+class LargerPart(Part):
+    """A group that has the flags of another one, too."""
+
+    name: Annotated[str, typer.Option("--name", help="Of what.")] = "y"
+    deep: Annotated[bool, typer.Option("--deep", help="How deep.")] = False
+
+
+def toy(part: LargerPart, last: Annotated[int, typer.Option("--last")] = 3) -> tuple:
+    """Give back what it got."""
+    if part.size < 0:
+        raise VidlatentError(f"{parameter('size')} {part.size}: {parameter('no_such')}")
+    return part.size, part.name, part.deep, last
+
+
+@pytest.fixture
+def toy_app() -> App:
+    made = App()
+    assert made.command("toy")(toy) is toy, "Python callers keep the function as it is written"
+    made.command("other")(toy)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("words", "got"),
+    [
+        (["--size", "2"], (2, "y", False, 3)),
+        (["--deep", "--last", "1", "--name", "z", "--size", "2"], (2, "z", True, 1)),
+    ],
+)
+def test_a_command_gets_its_flags_as_one_value(toy_app, words, got):
+    assert toy_app(["toy", *words], standalone_mode=False) == got
+
+
+def test_a_required_flag_of_a_group_is_required(toy_app):
+    with pytest.raises(typer.BadParameter.__base__, match="size"):
+        toy_app(["toy"], standalone_mode=False)
+
+
+def test_a_parameter_without_a_flag_is_named_like_one(toy_app):
+    with pytest.raises(VidlatentError) as caught:
+        copy_context().run(toy_app, ["toy", "--size", "-1"], standalone_mode=False)
+    assert str(caught.value) == "size -1: no_such", "Python callers read the parameter's own name"
+    assert caught.value.worded(console.flag)[0] == "--size -1: --no-such"
