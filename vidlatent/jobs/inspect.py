@@ -10,6 +10,7 @@ from typing import Any
 from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.read.source import ReadOptions, open_video
+from vidlatent.json_values import to_json_values
 from vidlatent.models import registry
 from vidlatent.models.weights import opened, sha256_of
 
@@ -38,7 +39,6 @@ def inspect_latent(path: Path, verify: bool) -> dict[str, Any]:
     with open_latent(path) as reader:
         if verify:
             reader.verify()
-        header = {key: plain(value) for key, value in asdict(reader.header).items()}
         return {
             "file": str(path),
             "kind": "latent",
@@ -48,7 +48,7 @@ def inspect_latent(path: Path, verify: bool) -> dict[str, Any]:
             "logvar": reader.has_logvar,
             "audio": reader.has_audio,
             "clock": clock_facts(reader),
-            **header,
+            **to_json_values(asdict(reader.header), spell),
             "verified": verify,
         }
 
@@ -90,7 +90,12 @@ def inspect_weights(path: Path) -> dict[str, Any]:
 def inspect_video(path: Path, verify: bool, stream: int = 0) -> dict[str, Any]:
     """What a video's header says of one stream; with `verify`, also what was counted by decoding it all."""
     with open_video(path, ReadOptions(stream=stream)) as video:
-        facts = {"file": str(path), "kind": "video", "stream": stream, **plain(asdict(video.info))}
+        facts = {
+            "file": str(path),
+            "kind": "video",
+            "stream": stream,
+            **to_json_values(asdict(video.info), spell),
+        }
         if verify:
             facts["counted"] = counted(video.frames())
         facts["notices"] = list(video.notices)
@@ -110,10 +115,6 @@ def counted(frames: Iterator) -> dict[str, Any]:
     }
 
 
-def plain(value: Any) -> Any:
-    """Facts as JSON knows them."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+def spell(value: object) -> object:
+    """Fractions in the words that people use: 25, or 30000/1001."""
     return str(value) if isinstance(value, Fraction) else value

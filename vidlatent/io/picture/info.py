@@ -8,6 +8,7 @@ import numpy as np
 
 from vidlatent.io.picture.colour import Colour
 from vidlatent.io.picture.mastering import Mastering
+from vidlatent.json_values import to_json_values
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Picture:
 
     def to_json(self) -> dict:
         """As plain JSON values; fractions as "num/den"."""
-        return _plain(asdict(self))
+        return to_json_values(asdict(self))
 
     @classmethod
     def from_json(cls, data: Mapping) -> "Picture":
@@ -188,15 +189,6 @@ def reading(info: VideoInfo, options: ReadOptions) -> dict[str, object]:
     plain = {f.name: f.default for f in fields(ReadOptions)}
     asked = {name: value for name, value in asdict(options).items() if value != plain[name]}
     asked.pop("threads", None)
-    return _plain({"window": info.window, "rotation": info.rotation, "flip": info.flip, "asked": asked})
-
-
-def _plain(value: object) -> object:
-    """Dataclass contents as JSON knows them."""
-    if isinstance(value, Fraction):
-        return f"{value.numerator}/{value.denominator}"
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+    return to_json_values(
+        {"window": info.window, "rotation": info.rotation, "flip": info.flip, "asked": asked}
+    )

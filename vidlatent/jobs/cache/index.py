@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from vidlatent.jobs.cache.journal import Journal, records
-from vidlatent.jobs.cache.key import plain
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.reading.probe import Probe
 from vidlatent.jobs.reading.survey import Look, Seen, state_of
+from vidlatent.json_values import to_json_values
 
 SETTLED_S = 2.0
 _FRACTIONS = ("sar", "duration_s", "rate", "first_s")
@@ -53,7 +53,7 @@ class Index:
             "size": state[0],
             "mtime_ns": state[1],
             "sha256": seen.sha256,
-            "probe": plain(vars(seen.probe)),
+            "probe": to_json_values(vars(seen.probe)),
         }
         self._take(record)
         self._journal.append(record)

@@ -6,15 +6,15 @@ that exists. File names, times, worker counts and memory limits are not in it.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from fractions import Fraction
-from typing import Any
 
 from vidlatent.engine.model import Model
+from vidlatent.io.latent.strict_json import dump
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.cache.recipe import Recipe
+from vidlatent.json_values import spell_fraction, to_json_values
 
 # Raised by hand when reading, padding or encoding gives other latents than before for the same recipe.
 # Not the version of the package: a release that changes no latent must not cost a week of encoding.
@@ -25,7 +25,7 @@ _NO_MATTER = ("threads",)  # of ReadOptions: changes speed only
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What of a model decides over its latents and the facts beside them, as plain JSON values."""
+    """What of a model decides over its latents and the facts beside them."""
 
     facts: Mapping[str, object]
 
@@ -37,7 +37,7 @@ class ModelIdentity:
             {
                 "name": spec.name,
                 "config": dict(spec.config),
-                "grid": plain(spec.grid),
+                "grid": spec.grid,
                 "channels": spec.channels,
                 "scale": list(spec.scale),
                 "shift": list(spec.shift),
@@ -50,44 +50,43 @@ class ModelIdentity:
 
 def entry_key(source_sha256: str, recipe: Recipe, model: ModelIdentity) -> str:
     """The key of what `model` makes of these source bytes by this recipe, 64 hexadecimal digits."""
-    said = described(replace(recipe, chunk_s=None), model) | {
-        "source": source_sha256
-    }  # chunks are spans by now
-    return hashlib.sha256(canonical(said).encode()).hexdigest()
+    said = described(replace(recipe, chunk_s=None), model)  # chunks are spans by now
+    return hashlib.sha256(dump(said | {"source": source_sha256}).encode()).hexdigest()
 
 
 def recipe_id(recipe: Recipe, model: ModelIdentity) -> str:
     """A name for what a whole run asks for, 16 hexadecimal digits: the recipe before any clip is seen."""
-    return hashlib.sha256(canonical(described(recipe, model)).encode()).hexdigest()[:16]
+    return hashlib.sha256(dump(described(recipe, model)).encode()).hexdigest()[:16]
 
 
 def described(recipe: Recipe, model: ModelIdentity) -> dict[str, object]:
     """A recipe and its model in full, as plain JSON values."""
-    facts = recipe_facts(recipe)
+    facts = _recipe_facts(recipe)
     if recipe.chunk_s is not None:
-        facts["chunk_s"] = plain(recipe.chunk_s)
-    return {"code": CODE_VERSION, "recipe": facts, "model": plain(model.facts)}
+        facts["chunk_s"] = recipe.chunk_s
+    return to_json_values({"code": CODE_VERSION, "recipe": facts, "model": model.facts}, _convert)
 
 
-def recipe_facts(recipe: Recipe) -> dict[str, object]:
-    """A recipe as plain JSON values, without what cannot matter."""
+def _recipe_facts(recipe: Recipe) -> dict[str, object]:
+    """A recipe without what cannot matter."""
     facts: dict[str, object] = {
         "read": read_facts(recipe.read),
         "posterior": recipe.posterior,
-        "plan": plain(recipe.plan),
+        "plan": recipe.plan,
     }
     if recipe.posterior == "sample":  # otherwise nothing is drawn
         facts["seed"] = recipe.seed
     if recipe.store is not None:
         facts["store"] = recipe.store
     if recipe.buckets and recipe.read.size is None:  # else the bucket has become the size
-        facts["buckets"] = plain(sorted(recipe.buckets))
+        facts["buckets"] = sorted(recipe.buckets)
     return facts
 
 
 def read_facts(read: ReadOptions) -> dict[str, object]:
     """What differs from a plain read of everything, as plain JSON values."""
-    changed = {name: value for name, value in plain(read).items() if name not in _NO_MATTER}
+    facts = to_json_values(read, _convert)
+    changed = {name: value for name, value in facts.items() if name not in _NO_MATTER}
     if "size" not in changed:  # nothing is fitted into anything
         changed.pop("fit", None)
     return changed
@@ -100,20 +99,9 @@ def read_options(facts: Mapping[str, object]) -> ReadOptions:
     return ReadOptions(**{**facts, **times, **tuples})  # type: ignore[arg-type]
 
 
-def canonical(value: object) -> str:
-    """JSON with one spelling for one value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def plain(value: Any) -> Any:
-    """Fractions, tuples, mappings and dataclasses as JSON knows them; fields at their default left out."""
-    if is_dataclass(value):
-        changed = (f for f in fields(value) if f.default is MISSING or getattr(value, f.name) != f.default)
-        return {f.name: plain(getattr(value, f.name)) for f in changed}
-    if isinstance(value, Fraction):
-        return f"{value.numerator}/{value.denominator}"
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value
+def _convert(value: object) -> object:
+    """Dataclasses as their fields, those at their default left out; fractions as numerator/denominator."""
+    if not is_dataclass(value):
+        return spell_fraction(value)
+    changed = (f for f in fields(value) if f.default is MISSING or getattr(value, f.name) != f.default)
+    return {f.name: getattr(value, f.name) for f in changed}

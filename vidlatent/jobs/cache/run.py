@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from vidlatent.engine.model import Model
+from vidlatent.io.latent.strict_json import dump
 from vidlatent.jobs.cache.budget import Memory
 from vidlatent.jobs.cache.index import Index
-from vidlatent.jobs.cache.key import ModelIdentity, canonical, described
+from vidlatent.jobs.cache.key import ModelIdentity, described
 from vidlatent.jobs.cache.makers import Makers, RunOptions
 from vidlatent.jobs.cache.manifest import Manifest
 from vidlatent.jobs.cache.plan import Planner
@@ -68,7 +69,7 @@ def crew(root: Path, model: Model, recipe: Recipe, options: RunOptions) -> Itera
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     store, planner = Store.open(root), Planner(recipe, ModelIdentity.of(model))
-    store.note(store.recipes / f"{planner.recipe_id}.json", canonical(described(recipe, planner.model)))
+    store.note(store.recipes / f"{planner.recipe_id}.json", dump(described(recipe, planner.model)))
     workers = default_workers(options)
     scouts_count = max(1, workers // 2)
     memory = Memory.within(options.max_memory, workers, scouts_count)

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 
 from vidlatent.jobs.measure.results import Report, Row, Speed, summaries
 from vidlatent.jobs.measure.score import Score
+from vidlatent.json_values import to_json_values
 
 FORMAT = "vidlatent-report"
 SCHEMA = 1  # grows when a key changes its meaning or goes; new keys alone do not count
@@ -14,7 +15,7 @@ SCHEMA = 1  # grows when a key changes its meaning or goes; new keys alone do no
 
 def report_to_json(report: Report) -> dict[str, object]:
     """The whole report as plain JSON values; numbers that JSON has not are the strings "inf" and "-inf"."""
-    return plain(
+    return to_json_values(
         {
             "format": FORMAT,
             "schema": SCHEMA,
@@ -25,7 +26,8 @@ def report_to_json(report: Report) -> dict[str, object]:
             "summary": [asdict(summary) for summary in summaries(report)],
             "bd": [asdict(delta) for delta in report.deltas],
             "rows": [row_to_json(row) for row in report.rows],
-        }
+        },
+        spell_infinity,
     )
 
 
@@ -37,7 +39,7 @@ def row_to_json(row: Row) -> dict[str, object]:
     facts["scores"] = {name: asdict(score) for name, score in row.scores.items()}
     facts["speed"] = asdict(row.speed) if row.speed else None
     derived = {"ratio": row.ratio, "encode_fps": row.encode_fps, "decode_fps": row.decode_fps}
-    return plain(facts | derived)
+    return to_json_values(facts | derived, spell_infinity)
 
 
 def row_from_json(facts: Mapping) -> Row:
@@ -56,17 +58,13 @@ def row_from_json(facts: Mapping) -> Row:
     return Row(**known)
 
 
-def plain(value: object) -> object:
-    """Dataclass contents as JSON knows them."""
-    if isinstance(value, float) and not math.isfinite(value):
-        if math.isnan(value):
-            raise ValueError("a report holds a number that is none")
-        return "inf" if value > 0 else "-inf"
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
+def spell_infinity(value: object) -> object:
+    """Infinities as the strings "inf" and "-inf"; raises ValueError for a number that is none."""
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    if math.isnan(value):
+        raise ValueError("a report holds a number that is none")
+    return "inf" if value > 0 else "-inf"
 
 
 def write_json(report: Report) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from vidlatent.errors import UsageError
 from vidlatent.files import refuse_existing, replace_on_close
-from vidlatent.jobs.measure.document import plain, write_json
+from vidlatent.jobs.measure.document import spell_infinity, write_json
 from vidlatent.jobs.measure.results import Report, Row
 from vidlatent.jobs.report.html import write_html
 from vidlatent.jobs.report.plots import require_plots
 from vidlatent.jobs.report.tables import Table, notes, tables
+from vidlatent.json_values import to_json_values
 
 
 def write_csv(report: Report) -> str:
@@ -44,7 +45,7 @@ def _flat(row: Row, report: Report) -> dict[str, object]:
         "peak_device_bytes",
         "error",
     )
-    return plain(facts | speed | {name: getattr(row, name) for name in names})
+    return to_json_values(facts | speed | {name: getattr(row, name) for name in names}, spell_infinity)
 
 
 def write_markdown(report: Report) -> str:
