@@ -93,7 +93,8 @@ def encode(
         size = (video.info.height, video.info.width)
         suit_pictures(size[0] * size[1])
         settled = settle(model, options.plan or model.spec.plan, size, options.max_memory)
-        header = header_for(video, source, model, replace(options, plan=settled.plan))
+        name = Path(source).name or "-"
+        header = header_for(video, name, model, replace(options, plan=settled.plan))
         progress.begin(str(source), expected_frames(video, options.read))
         with open_writer(target, header, video, model, options) as writer:
             tally = Tally(progress)
@@ -101,7 +102,8 @@ def encode(
                 windows = model.encode_stream(model.fitted(tally.watch(ahead)), header.plan)
                 count = append_all(writer, windows, options)
             clock = tally.clock(video.info.time_base)
-            header = finished(header, source, clock, model)
+            sha256 = sha256_file(Path(source)) if Path(source).is_file() else None
+            header = finish_header(header, clock, model, sha256)
             with copied_audio(source, clock, target, options) as (audio, packets):
                 writer.close(clock, audio, header)
         return EncodeResult(
@@ -169,8 +171,8 @@ def latent_size(video: VideoSource, model: Model) -> tuple[int, int, int]:
     return model.spec.channels, -(-video.info.height // space), -(-video.info.width // space)
 
 
-def header_for(video: VideoSource, source: Path | str, model: Model, options: EncodeOptions) -> LatentHeader:
-    """All that can be said of the latents before the clip has been read."""
+def header_for(video: VideoSource, name: str, model: Model, options: EncodeOptions) -> LatentHeader:
+    """All that can be said of the latents before the clip has been read; it calls the source `name`."""
     spec, info = model.spec, video.info
     return LatentHeader(
         model=spec.name,
@@ -178,7 +180,7 @@ def header_for(video: VideoSource, source: Path | str, model: Model, options: En
         config=spec.config,
         grid=spec.grid,
         plan=options.plan,
-        source=Source(Path(source).name or "-", 0, info.width, info.height),
+        source=Source(name, 0, info.width, info.height),
         pad=Pad(0, spec.grid.missing_pixels(info.height), spec.grid.missing_pixels(info.width)),
         posterior=options.posterior,
         seed=options.seed if options.posterior == "sample" else None,
@@ -191,13 +193,14 @@ def header_for(video: VideoSource, source: Path | str, model: Model, options: En
     )
 
 
-def finished(header: LatentHeader, source: Path | str, clock: FrameClock, model: Model) -> LatentHeader:
+def finish_header(
+    header: LatentHeader, clock: FrameClock, model: Model, source_sha256: str | None
+) -> LatentHeader:
     """The header with what is known only at the end: the number of frames, and the source's hash."""
     frames = len(clock)
-    digest = sha256_file(Path(source)) if Path(source).is_file() else None
     return replace(
         header,
-        source=replace(header.source, frames=frames, sha256=digest),
+        source=replace(header.source, frames=frames, sha256=source_sha256),
         pad=replace(header.pad, frames=model.spec.grid.missing_frames(frames)),
     )
 

@@ -14,7 +14,7 @@ from vidlatent.jobs.cache.key import read_facts
 from vidlatent.jobs.cache.manifest import DONE, FAILED, OF_CLIP, Row
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.scan import Clip
-from vidlatent.jobs.encode import Tally, append_all, finished, header_for, open_writer
+from vidlatent.jobs.encode import Tally, append_all, finish_header, header_for, open_writer
 from vidlatent.jobs.progress import SILENT
 from vidlatent.jobs.reading.survey import State, state_of
 
@@ -66,7 +66,10 @@ class Task:
 
 
 def make_entry(video: VideoSource, task: Task, target: Path, model: Model) -> None:
-    """Encode an open video into its entry: a pure function of the key, so no file name is in it."""
+    """Encode an open video into its entry.
+
+    An entry is a pure function of its key, so its header calls the source by its hash, not by a file name.
+    """
     options = task.recipe.options()
     header = header_for(video, task.source_sha256, model, options)
     header = replace(header, extra={"cache_key": task.key})
@@ -76,10 +79,9 @@ def make_entry(video: VideoSource, task: Task, target: Path, model: Model) -> No
         frames = model.fitted(tally.watch(video.frames()))
         append_all(writer, model.encode_stream(frames, options.plan), options)
         clock = tally.clock(video.info.time_base)
-        header = finished(header, task.source_sha256, clock, model)
-        source = replace(header.source, sha256=task.source_sha256)
+        header = finish_header(header, clock, model, task.source_sha256)
         refuse_changed(task)
-        writer.close(clock, None, replace(header, source=source))
+        writer.close(clock, None, header)
 
 
 def refuse_changed(task: Task) -> None:
