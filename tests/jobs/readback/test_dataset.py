@@ -9,7 +9,7 @@ from helpers import cache_clips as clips
 from torch.utils.data import DataLoader
 
 import vidlatent
-from vidlatent.errors import BadInput
+from vidlatent.errors import BadInput, UsageError
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.exchange.export import ExportOptions, export
 from vidlatent.jobs.readback.dataset import BucketSampler, LatentDataset, LatentStream, OpenFiles
@@ -196,8 +196,10 @@ def test_recipes_are_not_mixed(tmp_path):
     folder = clips.write_clips(tmp_path / "videos", 2)
     clips.cache(folder, tmp_path / "cache")
     clips.cache(folder, tmp_path / "cache", frames=1)
-    with pytest.raises(BadInput, match="holds 2 recipes"):
+    with pytest.raises(UsageError, match="holds 2 recipes\nhint: choose one by recipe: "):
         LatentDataset(tmp_path / "cache")
+    with pytest.raises(UsageError, match="holds 2 recipes"):
+        list(export(tmp_path / "cache", tmp_path / "out", "webdataset"))
     recipe = next(row.recipe for row in clips.rows(tmp_path / "cache") if row.frames == 1)
     assert [entry.shape[0] for entry in LatentDataset(tmp_path / "cache", recipe=recipe).entries] == [1, 1]
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
+from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.cache.journal import Journal, Journals
 from vidlatent.jobs.cache.store import Place, Store
 
@@ -149,6 +150,20 @@ class Manifest:
     def rows(self) -> Iterator[Row]:
         """The last row of every clip, in the order of their names."""
         return (self._clips[clip] for clip in sorted(self._clips, key=str))
+
+    def present_rows(self, recipe: str | None = None) -> list[Row]:
+        """The rows of clips whose entries are there, by one recipe.
+
+        Raises UsageError where there are several recipes and none is named, which would mix their latents.
+        """
+        rows = [row for row in self.rows() if self.present(row)]
+        recipes = sorted({row.recipe for row in rows})
+        if recipe is None and len(recipes) > 1:
+            raise UsageError(
+                f"{self._store.root}: holds {len(recipes)} recipes",
+                f"choose one by {parameter('recipe')}: {', '.join(recipes)}",
+            )
+        return [row for row in rows if recipe in (None, row.recipe)]
 
     def entries(self) -> Iterator[Row]:
         """The last row of every key, in the order of keys."""

@@ -41,16 +41,8 @@ def export(root: Path, target: Path, tool: str, options: ExportOptions | None = 
 
 def collect_pieces(root: Path, options: ExportOptions) -> list[Piece]:
     """The clips of a cache, each with a name of its own; raises UsageError where recipes would be mixed."""
-    store = Store.open(root)
-    manifest = Manifest(store)
-    rows = [row for row in manifest.rows() if manifest.present(row)]
-    recipes = sorted({row.recipe for row in rows})
-    if options.recipe is None and len(recipes) > 1:
-        raise UsageError(
-            f"{root}: holds {len(recipes)} recipes",
-            f"choose one by {parameter('recipe')}: {', '.join(recipes)}",
-        )
-    rows = [row for row in rows if options.recipe in (None, row.recipe)]
+    manifest = Manifest(Store.open(root))
+    rows = manifest.present_rows(options.recipe)
     stems = [Path(row.source.rpartition(MEMBER)[2]).stem for row in rows]
     often = Counter(stems)
     names = _number_equals(

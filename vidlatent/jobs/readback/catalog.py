@@ -56,16 +56,11 @@ def _entries(place: Path, recipe: str | None) -> Iterator[Entry]:
 
 
 def cached(root: Path, recipe: str | None = None) -> Iterator[Entry]:
-    """The clips of a cache whose entries are there; raises BadInput where recipes would be mixed."""
+    """The clips of a cache whose entries are there; raises UsageError where recipes would be mixed."""
     manifest = Manifest(Store.open(root))
-    rows = [row for row in manifest.rows() if manifest.present(row)]
-    recipes = sorted({row.recipe for row in rows})
-    if recipe is None and len(recipes) > 1:
-        raise BadInput(f"{root}: holds {len(recipes)} recipes", f"choose one: recipe={recipes[0]!r} …")
-    for row in rows:
-        if recipe in (None, row.recipe):
-            place = manifest.place(row)
-            yield Entry(place.path, row.shape, row.source, row.key, place.part, row.facts)
+    for row in manifest.present_rows(recipe):
+        place = manifest.place(row)
+        yield Entry(place.path, row.shape, row.source, row.key, place.part, row.facts)
 
 
 def in_tar(path: Path) -> Iterator[Entry]:
