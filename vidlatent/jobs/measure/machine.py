@@ -4,6 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -70,28 +71,20 @@ class PeakMemory:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._forgot = _forget_peak()
+        _forget_peak()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
     def host(self) -> int:
         """Bytes of resident memory."""
-        return _high_water() if self._forgot else peak_host_bytes()
+        return peak_host_bytes()
 
     def on_device(self) -> int | None:
         """Bytes allocated on the device; None where that is the host."""
         return peak_device_bytes(self._device) or None
 
 
-def _forget_peak() -> bool:
-    """Ask Linux to start the process's high-water mark anew (proc(5), clear_refs)."""
-    try:
+def _forget_peak() -> None:
+    """Ask Linux to start the process's high-water mark anew (proc(5), clear_refs); others refuse."""
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _high_water() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
