@@ -1,13 +1,18 @@
-"""The C library's allocator, told what to do with large blocks: give them back, or use them again.
+"""Settings of the C library's allocator, so that memory stays flat however long a clip is.
 
-glibc raises the size from which blocks are mapped on their own each time one is freed, up to 32 MB.
-Windows of a clip then come from a heap that fragments, and memory creeps up with the clip's length
-although nothing is held. A fixed size keeps it flat, if frames are above it as well as windows: what stays
-on the heap is small change. One heap for all threads, too: frames are made in one and freed in another.
+By itself glibc raises the size from which a block is mapped on its own, up to 32 MB, each time such a block
+is freed. Windows of a clip then come from a heap that fragments, and memory grows with the clip's length
+although nothing is held. A fixed size keeps it flat, if frames are above it as well as windows: only small
+blocks stay on the heap. There is one heap for all threads, too, because frames are allocated in one thread
+and freed in another.
 
 But a mapped block has fresh pages, and where pictures are large those cost a light network a third of its
-time. There what layers make of a frame, or of a group of four, stays on the heap, which keeps some of what is
-free; only windows of the largest pictures are mapped. The holes add up to less than one window.
+time. There the blocks that layers make of one frame, or of a group of four, stay on the heap, which keeps
+some of what is free; only windows of the largest pictures are mapped. The holes in that heap add up to less
+than one window.
+
+The command line calls `map_large_blocks` when it starts; the engine calls `suit_pictures` for each clip. A
+program that only imports vidlatent keeps the allocator it has.
 """
 
 import ctypes
@@ -19,32 +24,35 @@ WINDOW_BYTES = 32 << 20  # the most that glibc takes; a layer makes 33.2 MB of a
 SPARE_BYTES = 128 << 20  # free memory at the heap's end that it may keep: a layer's blocks of a 1080p frame
 LARGE_PIXELS = 640 * 360  # pictures from here up: one window of theirs is 25 MB
 
-_taken_over: list[bool] = []  # not empty once the process has put its allocator into our hands
+_taken_over: list[bool] = []  # not empty once map_large_blocks has changed this process's allocator
 
 
 def map_large_blocks() -> bool:
-    """Take glibc's allocator over, and map blocks of LARGE_BYTES or more; False where it is not glibc."""
-    if not _tell({M_MMAP_THRESHOLD: LARGE_BYTES, M_TRIM_THRESHOLD: LARGE_BYTES, M_ARENA_MAX: 1}):
+    """Set glibc's allocator to map blocks of LARGE_BYTES or more; False where the C library is not glibc."""
+    if not _set_options({M_MMAP_THRESHOLD: LARGE_BYTES, M_TRIM_THRESHOLD: LARGE_BYTES, M_ARENA_MAX: 1}):
         return False
     _taken_over.append(True)
     return True
 
 
 def suit_pictures(pixels: int) -> bool:
-    """Choose for pictures of so many pixels; False, and nothing, where the allocator was not taken over."""
+    """Choose the settings for pictures of `pixels` pixels.
+
+    Does nothing and returns False where `map_large_blocks` was not called.
+    """
     if not _taken_over:
         return False
     large = pixels >= LARGE_PIXELS
     mapped, spare = (WINDOW_BYTES, SPARE_BYTES) if large else (LARGE_BYTES, LARGE_BYTES)
-    return _tell({M_MMAP_THRESHOLD: mapped, M_TRIM_THRESHOLD: spare})
+    return _set_options({M_MMAP_THRESHOLD: mapped, M_TRIM_THRESHOLD: spare})
 
 
-def _tell(wishes: dict[int, int]) -> bool:
-    """Pass wishes on to mallopt(3)."""
+def _set_options(options: dict[int, int]) -> bool:
+    """Pass options to mallopt(3); whether it took all of them."""
     if not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
-    return all([mallopt(name, value) for name, value in wishes.items()])
+    return all([mallopt(name, value) for name, value in options.items()])

@@ -99,3 +99,14 @@ def test_what_is_no_clip_is_refused(pocket, shape):
 def test_nan_latents_are_refused(pocket):
     with pytest.raises(vidlatent.VidlatentError, match="NaN"):
         pocket.decode(torch.full((1, 16, 1, 2, 2), float("nan")))
+
+
+def test_the_allocator_is_told_the_size_of_pictures_where_they_enter(pocket, moving_clip, monkeypatch):
+    """So no job has to remember it: `cache` and `compat` once did not."""
+    told = []
+    monkeypatch.setattr("vidlatent.engine.model.suit_pictures", told.append)
+    moments = list(pocket.encode_stream(moving_clip(5, height=32, width=48)))
+    assert told == [32 * 48]
+    latents = torch.cat(moments, dim=2).chunk(2, dim=1)[0]
+    list(pocket.decode_stream(latents.unbind(2)))
+    assert told == [32 * 48, 32 * 48]

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vidlatent.allocator import suit_pictures
 from vidlatent.engine import pixels
 from vidlatent.engine.plan import plan_for, shortened
 from vidlatent.engine.runtime import Runtime
@@ -85,6 +87,7 @@ class Model:
         if (first := next(frames, None)) is None:
             return
         sides = first.shape[-2:] if isinstance(first, Tensor) else first.shape[-3:-1]
+        suit_pictures(prod(sides))
         plan = shortened(plan or self.spec.plan, self.spec, *sides)
         cuts = cut(chain([first], frames), plan.encode_time, self.spec.grid.latents, total)
         how = (plan.encode_time, plan.tiles_to_encode)
@@ -100,7 +103,8 @@ class Model:
         latents = iter(latents)
         if (first := next(latents, None)) is None:
             return
-        sides = (side * self.spec.grid.space for side in first.shape[-2:])
+        sides = [side * self.spec.grid.space for side in first.shape[-2:]]
+        suit_pictures(prod(sides))
         plan = shortened(plan or self.spec.plan, self.spec, *sides)
         cuts = cut(chain([first], latents), plan.decode_time, self.spec.grid.frames, total)
         how = (plan.decode_time, plan.tiles_to_decode)

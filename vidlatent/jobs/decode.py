@@ -11,7 +11,6 @@ from time import perf_counter
 import numpy as np
 from torch import Tensor
 
-from vidlatent.allocator import suit_pictures
 from vidlatent.engine import pixels
 from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import Fit, settle
@@ -125,7 +124,6 @@ def decode(
     if str(target) != STDOUT and not Path(target).is_dir():
         refuse_existing(Path(target), options.force)
     first, last = wanted_frames(source, options)
-    suit_pictures(picture.width * picture.height)
     settled = settle_plan(source, model, options)
     progress.begin(str(source.path), last - first)
     origin = source.clock.seconds(first) if first else Fraction(0)

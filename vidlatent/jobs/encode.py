@@ -10,7 +10,6 @@ from time import perf_counter
 import numpy as np
 from torch import Tensor
 
-from vidlatent.allocator import suit_pictures
 from vidlatent.clock import FrameClock
 from vidlatent.dtypes import DTYPES
 from vidlatent.engine.load import load_model
@@ -91,7 +90,6 @@ def encode(
     began = perf_counter()
     with open_source(source, options.read) as video:
         size = (video.info.height, video.info.width)
-        suit_pictures(size[0] * size[1])
         settled = settle(model, options.plan or model.spec.plan, size, options.max_memory)
         name = Path(source).name or "-"
         header = header_for(video, name, model, replace(options, plan=settled.plan))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vidlatent.allocator import suit_pictures
 from vidlatent.errors import BadInput
 from vidlatent.io.read.source import ReadOptions, VideoInfo, open_video
 from vidlatent.jobs.measure.protocols import Protocol
@@ -31,7 +30,6 @@ class Clip:
         """Frames [H, W, 3] uint8 or uint16, as the protocol prepares them."""
         with open_video(self.path, self.read) as video:
             self.info = video.info
-            suit_pictures(video.info.width * video.info.height)
             with closing(video.frames()) as source:
                 pixels = (np.ascontiguousarray(frame.rgb) for frame in source)
                 for rgb in self.protocol.clip(pixels, self.path):
