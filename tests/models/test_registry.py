@@ -72,7 +72,7 @@ def test_a_bare_file_takes_the_config_beside_it_or_the_one_that_is_named(folder,
     assert registry.resolve(folder / "weights.safetensors").spec.config == CONFIG
     alone = with_weights(tmp_path_factory.mktemp("alone"), "some.ckpt") / "some.ckpt"
     assert registry.resolve(alone, folder / "config.json").spec.config == CONFIG
-    with pytest.raises(UsageError, match=r"some\.ckpt: which network is it for\?\nhint: add --config"):
+    with pytest.raises(UsageError, match=r"some\.ckpt: which network is it for\?\nhint: add config"):
         registry.resolve(alone)
 
 

@@ -11,7 +11,7 @@ from vidlatent.models.weights import load_network
 
 
 def load_model(
-    model: str | Path = registry.DEFAULT,
+    model: str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
     weights: Path | str | None = None,
@@ -20,8 +20,9 @@ def load_model(
     """A model ready to encode and decode.
 
     `model` is a name (see `vidlatent models list`), a folder (config.json and weights) or a weight
-    file. `weights` replaces the weights of a named model; `config` describes a bare weight file. The
-    device is the best there is unless named, the dtype bf16 on CUDA and fp32 elsewhere.
+    file; without it the bundled one, or what `weights` are. `weights` replaces the weights of a named
+    model; `config` describes a bare weight file whose names do not. The device is the best there is
+    unless named, the dtype bf16 on CUDA and fp32 elsewhere.
     """
     runtime = Runtime.choose(device, dtype)
     found = registry.resolve_weights(model, weights, Path(config) if config else None)

@@ -48,7 +48,7 @@ class ModelChoice:
     weights: Path | None = None
     config: Path | None = None
 
-    def load(self, model: str = registry.DEFAULT, device: str | None = None) -> Model:
+    def load(self, model: str | None = None, device: str | None = None) -> Model:
         """Load the chosen model; `model` and `device` count where none was chosen."""
         return load_model(self.model or model, self.device or device, self.dtype, self.weights, self.config)
 
@@ -101,7 +101,7 @@ def model_for(source: LatentReader, choice: ModelChoice) -> Model:
             f"{source.path}: made by {named}, which has no published weights",
             f"give the folder or file of its weights by {parameter('weights')}",
         )
-    return choice.load(named if named in registry.names() else registry.DEFAULT)
+    return choice.load(named if named in registry.names() else None)
 
 
 def decode(

@@ -74,14 +74,25 @@ def shown(name: str) -> dict[str, Any]:
 
 
 def check(path: Path, config: Path | None = None) -> dict[str, Any]:
-    """Load weights as encoding would, strictly, and say what they are; BadWeights where they do not fit."""
-    found = registry.resolve(path, config)
-    network, sha256 = load_network(registry.family(found.spec.family), found.spec, found.weights)
+    """Load weights as encoding would, strictly, and say what they are; BadWeights where they do not fit.
+
+    A bare file is told by the names and shapes in it; where several models fit, all are named.
+    """
+    path = path.expanduser()
+    bare = path.is_file() and not config and not registry.config_beside(path)
+    told = registry.recognised(path) if bare else None
+    if told is None:
+        found = registry.resolve(path, config)
+        specs, weights, layout = (found.spec,), found.weights, None
+    else:
+        specs, weights, layout = told.specs, path, told.prefix + told.layout.name
+    network, sha256 = load_network(registry.family(specs[0].family), specs[0], weights)
     return {
-        "file": str(found.weights),
-        "model": found.spec.name,
-        "family": found.spec.family,
-        "channels": found.spec.channels,
+        "file": str(weights),
+        "model": " or ".join(spec.name for spec in specs),
+        "family": specs[0].family,
+        **({"layout": layout} if layout else {}),
+        "channels": specs[0].channels,
         "parameters": sum(p.numel() for p in network.parameters()),
         "sha256": sha256,
     }

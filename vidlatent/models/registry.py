@@ -8,10 +8,12 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from vidlatent.errors import BadWeights, UsageError
+from vidlatent.errors import BadWeights, UsageError, parameter
 from vidlatent.files import asset
 from vidlatent.models import hub
 from vidlatent.models.base import Family, Hub, ModelSpec
+from vidlatent.models.recognise import Recognised, recognise
+from vidlatent.models.weights import shapes_in
 
 FAMILY_MODULES = ("pocket_vae", "od_vae", "cv_vae", "wf_vae", "image_vae", "toy_vae")
 BUNDLED = ("pocket",)  # models that come with the package, each a folder of its assets
@@ -68,29 +70,63 @@ def family_of(config: Mapping[str, object], where: str = "config") -> Family:
 
 
 def resolve(source: str | Path, config: Path | None = None) -> Resolved:
-    """From a model's name, a folder (config.json and weights), or a weight file and its config."""
+    """From a model's name, a folder (config.json and weights), or a weight file and its config.
+
+    A file without a config is told by the names and shapes in it.
+    """
     if isinstance(source, str) and source in names():
         return _named(find(source), config)
     path = Path(source).expanduser()
     if path.is_dir():
         return Resolved(spec_from(config or path / "config.json"), weights_in(path))
     if path.is_file():
-        return Resolved(spec_from(config or config_beside(path)), path)
+        config = config or config_beside(path)
+        return Resolved(spec_from(config) if config else _recognised(path), path)
     raise _unknown(str(source))
 
 
-def resolve_weights(model: str | Path, weights: Path | str | None, config: Path | None) -> Resolved:
+def resolve_weights(
+    model: str | Path | None, weights: Path | str | None = None, config: Path | None = None
+) -> Resolved:
     """`resolve`, where other weights may stand in for those of `model`.
 
-    Weights without a config of their own are taken to be for the named model.
+    Without a model they are what they are. Weights without a config of their own must be those of the
+    model that is named.
     """
     if weights is None:
-        return resolve(model, config)
+        return resolve(DEFAULT if model is None else model, config)
     path = Path(weights).expanduser()
-    described = config or path.is_dir() or path.with_name("config.json").is_file()
-    if described or not path.is_file() or model not in names():
+    if model not in names() or path.is_dir() or not path.is_file() or config or config_beside(path):
         return resolve(path, config)
-    return Resolved(find(str(model)), path)
+    return Resolved(_demanded(find(str(model)), path), path)
+
+
+def recognised(path: Path) -> Recognised | None:
+    """What a bare weight file is by the names and shapes in it; None where they are of no known layout."""
+    return recognise(families(), shapes_in(path), path)
+
+
+def _recognised(path: Path) -> ModelSpec:
+    """The model of a bare weight file; raises UsageError where it cannot be told."""
+    found = recognised(path)
+    if found is None:
+        raise UsageError(
+            f"{path}: which network is it for?",
+            f"add {parameter('config')} CONFIG.json, or put config.json beside it",
+        )
+    return found.one(path)
+
+
+def _demanded(spec: ModelSpec, path: Path) -> ModelSpec:
+    """`spec`, if the bare weight file can be for it; raises BadWeights that says what the file is instead."""
+    found = recognised(path)
+    if found is not None and spec not in found.specs:
+        others = " or ".join(each.name for each in found.specs)
+        raise BadWeights(
+            f"{path}: holds {others}, not {spec.name}",
+            f"name that with {parameter('model')}, or leave {parameter('model')} out",
+        )
+    return spec
 
 
 def spec_from(config: Path) -> ModelSpec:
@@ -112,14 +148,10 @@ def read_config(path: Path) -> dict[str, object]:
     return parsed
 
 
-def config_beside(weights: Path) -> Path:
-    """The config.json in the folder of a weight file; raises UsageError where there is none."""
+def config_beside(weights: Path) -> Path | None:
+    """The config.json in the folder of a weight file, if there is one."""
     config = weights.with_name("config.json")
-    if not config.is_file():
-        raise UsageError(
-            f"{weights}: which network is it for?", "add --config CONFIG.json, or put config.json beside it"
-        )
-    return config
+    return config if config.is_file() else None
 
 
 def weights_in(folder: Path) -> Path:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vidlatent.errors import BadWeights
 from vidlatent.files import sha256_file
-from vidlatent.models.base import Family, ModelSpec
+from vidlatent.models.base import Family, ModelSpec, Shapes
+from vidlatent.models.recognise import as_matrix, rename_for
 
 QUOTED = 3  # how many keys an error names before it only counts
 _SAFE = "convert them to safetensors with the code that made them"
@@ -39,13 +40,34 @@ def load_network(
     with torch.device("meta"):
         network = family.build(spec)
     with opened(path) as (keys, read):
-        names = match(network, {key: family.rename(key) for key in keys}, path)
+        rename = rename_for(family, keys, network.state_dict())
+        names = match(network, {key: rename(key) for key in keys}, path)
         tensors = {
             name: place(read(key), want, device, dtype, f"{path}: {key}")
             for key, (name, want) in names.items()
         }
     network.load_state_dict(tensors, assign=True)
+    _demand_real(network, path)
     return network.eval().requires_grad_(False), found
+
+
+def _demand_real(network: nn.Module, path: Path) -> None:
+    """Raise BadWeights where a tensor has no values: one that is no weight, and that no file holds."""
+    tensors = [*network.named_parameters(), *network.named_buffers()]
+    unreal = [name for name, tensor in tensors if tensor.is_meta]
+    if unreal:
+        raise BadWeights(
+            f"{path}: nothing gives {quoted(unreal)} a value",
+            "this is a fault of vidlatent: please report it",
+        )
+
+
+def shapes_in(path: Path) -> Shapes:
+    """The keys of a weight file and the shapes of their tensors; of a safetensors file its header is read."""
+    if _is_safetensors(path):
+        with _safe(path) as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    return {key: tuple(tensor.shape) for key, tensor in state_of(_unpickled(path), path).items()}
 
 
 def sha256_of(path: Path, expected: str | None = None) -> str:
@@ -62,14 +84,21 @@ def sha256_of(path: Path, expected: str | None = None) -> str:
 def opened(path: Path) -> Iterator[tuple[list[str], Reader]]:
     """The keys of the tensors in a .safetensors file or a checkpoint, and what reads one of them."""
     if _is_safetensors(path):
-        try:
-            with safe_open(path, framework="pt") as file:
-                yield list(file.keys()), file.get_tensor
-        except SafetensorError as e:
-            raise BadWeights(f"{path}: torn or not safetensors ({e})", "download or copy it again") from e
+        with _safe(path) as file:
+            yield list(file.keys()), file.get_tensor
     else:
         tensors = state_of(_unpickled(path), path)
         yield list(tensors), tensors.__getitem__
+
+
+@contextmanager
+def _safe(path: Path) -> Iterator[safe_open]:
+    """A safetensors file, its faults told as ours."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as e:
+        raise BadWeights(f"{path}: torn or not safetensors ({e})", "download or copy it again") from e
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -96,14 +125,14 @@ def state_of(checkpoint: object, path: Path) -> Mapping[str, Tensor]:
     """The network's tensors in any of the layouts that training scripts write.
 
     The moving average of the weights where there is one, as the authors prefer; else `state_dict`,
-    or the generator in it; else the checkpoint itself.
+    `model` or `module`, or the generator in it; else the checkpoint itself.
     """
     state = _names(checkpoint, "file", path)
     if state.get("ema_state_dict"):
         average = _names(state["ema_state_dict"], "ema_state_dict", path)
         state = {key.replace("module.", ""): value for key, value in average.items()}
     else:
-        for part in ("state_dict", "gen_model"):
+        for part in ("state_dict", "model", "module", "gen_model"):
             state = _names(state.get(part, state), part, path)
     strange = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if strange:
@@ -136,15 +165,15 @@ def match(network: nn.Module, names: Mapping[str, str | None], path: Path) -> di
 
 def place(tensor: Tensor, want: Tensor, device: torch.device | str, dtype: torch.dtype, label: str) -> Tensor:
     """A copy of a file's tensor to compute with; raises BadWeights unless it fits, and is finite."""
-    if want.dim() == 2 < tensor.dim() and tensor.shape[2:].numel() == 1:
-        tensor = tensor.flatten(1)  # a 1×1 convolution is a matrix, and older files hold attention so
+    tensor = tensor.reshape(as_matrix(tuple(tensor.shape), tuple(want.shape)))
     if tensor.shape != want.shape:
         raise BadWeights(
             f"{label}: shape {list(tensor.shape)}, expected {list(want.shape)}",
             "use the config.json that came with these weights",
         )
     layout = _LAYOUTS.get(tensor.dim(), torch.contiguous_format)
-    placed = tensor.to(device, dtype, copy=True, memory_format=layout)
+    kind = dtype if want.is_floating_point() else want.dtype  # counters and indices stay what they are
+    placed = tensor.to(device, kind, copy=True, memory_format=layout)
     if not torch.isfinite(placed).all():
         if torch.isfinite(tensor).all():
             raise BadWeights(f"{label}: too large for {dtype}", "use another dtype")
