@@ -89,7 +89,7 @@ def test_a_folder_with_several_weight_files_is_ambiguous(tmp_path):
 
 
 def test_a_folder_without_weights_or_config_is_refused(tmp_path):
-    with pytest.raises(BadWeights, match=r"config\.json: no such file\nhint: .*--config"):
+    with pytest.raises(BadWeights, match=r"config\.json: no such file\nhint: .*config"):
         registry.resolve(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     with pytest.raises(BadWeights, match="no weights"):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidlatent.errors import BadInput
+from vidlatent.errors import BadInput, parameter
 from vidlatent.grid import Grid
 
 FULL_SCALE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
@@ -50,7 +50,8 @@ def to_frames(video: Tensor, height: int, width: int, dtype: np.dtype | type = n
     levels = cropped.clamp(-1, 1).add_(1).mul_(full / 2).add_(0.5)
     if levels.sum().isnan():  # nothing else than a NaN makes it one: the rest lies between 0 and `full`
         raise BadInput(
-            "decoding gave NaN", "try --dtype fp32; if it stays, the latents or the weights are broken"
+            "decoding gave NaN",
+            f"try {parameter('dtype')} fp32; if it stays, the latents or the weights are broken",
         )
     kind = torch.uint8 if full == 255 else torch.int32  # torch has no arithmetic on uint16
     return levels.to(kind).contiguous().cpu().numpy().astype(dtype, copy=False)  # rounds towards zero

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from vidlatent.errors import UsageError
+from vidlatent.errors import UsageError, parameter
 from vidlatent.grid import Grid
 from vidlatent.models.base import ModelSpec
 from vidlatent.windows import Plan, TimeRule
@@ -55,12 +55,13 @@ def _encode_rule(spec: ModelSpec, window: int | None) -> TimeRule:
     if window is None:
         return own
     if window == 0:
-        return TimeRule(0, own.overlap)
+        return replace(own, stride=0, blend=0)
     overlap = own.overlap
     stride = window - max(1, overlap)
     if stride < spec.grid.time or stride % spec.grid.time:
-        raise UsageError(f"--window {window}: {spec.name} {_good_windows(spec.grid, window, overlap)}")
-    return TimeRule(stride, overlap)
+        good = _good_windows(spec.grid, window, overlap)
+        raise UsageError(f"{parameter('window')} {window}: {spec.name} {good}")
+    return replace(own, stride=stride)
 
 
 def _good_windows(grid: Grid, window: int, overlap: int) -> str:
@@ -75,31 +76,35 @@ def _decode_rule(spec: ModelSpec, latent_window: int | None) -> TimeRule:
     if latent_window is None:
         return own
     if latent_window == 0:
-        return TimeRule(0, own.overlap)
+        return replace(own, stride=0, blend=0)
     lead = max(1, own.overlap)
     if latent_window <= lead:
         raise UsageError(
-            f"--latent-window {latent_window}: {spec.name} needs at least {lead + 1} latent frames"
+            f"{parameter('latent_window')} {latent_window}: {spec.name} takes at least {lead + 1} latents"
         )
-    return TimeRule(latent_window - lead, own.overlap)
+    return replace(own, stride=latent_window - lead)
 
 
 def _tilings(spec: ModelSpec, tile: int | None, overlap: float | None):
     if tile == 0:
         return None, None
     if spec.tiles is None:
-        raise UsageError(f"--tile: {spec.name} cannot be cut in space", "leave --tile out")
+        raise UsageError(
+            f"{parameter('tile')}: {spec.name} cannot be cut in space", f"leave {parameter('tile')} out"
+        )
     if tile is None:
         if spec.plan.encode_tiles is None:
-            raise UsageError("--overlap means nothing without tiles", "add --tile PIXELS")
+            raise UsageError(
+                f"{parameter('overlap')} means nothing without tiles", f"add {parameter('tile')} PIXELS"
+            )
         tile = spec.plan.encode_tiles.size
     if tile < 2 * spec.grid.space or tile % spec.grid.space:
         low = max(2, tile // spec.grid.space) * spec.grid.space
         raise UsageError(
-            f"--tile {tile}: {spec.name} takes multiples of {spec.grid.space} px, "
+            f"{parameter('tile')} {tile}: {spec.name} takes multiples of {spec.grid.space} px, "
             f"for instance {low} or {low + spec.grid.space}"
         )
     share = spec.tile_overlap if overlap is None else overlap
     if not 0 <= share < 1:
-        raise UsageError(f"--overlap {share}: must be a fraction from 0 to below 1")
+        raise UsageError(f"{parameter('overlap')} {share}: must be a fraction from 0 to below 1")
     return spec.tiles(tile, share)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from vidlatent.dtypes import DTYPES
-from vidlatent.errors import UsageError
+from vidlatent.errors import UsageError, parameter
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,17 @@ def pick_device(name: str | torch.device | None) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, ValueError) as e:
-        raise UsageError(f"--device {name}: not available here", "use --device cpu, or leave it out") from e
+        raise UsageError(
+            f"{parameter('device')} {name}: not available here",
+            f"use {parameter('device')} cpu, or leave it out",
+        ) from e
     return device
 
 
 def named_dtype(name: str) -> torch.dtype:
     """`fp32`, `fp16` or `bf16` as torch knows it."""
     if name not in DTYPES:
-        raise UsageError(f"--dtype {name}: unknown", f"one of {', '.join(DTYPES)}")
+        raise UsageError(f"{parameter('dtype')} {name}: unknown", f"one of {', '.join(DTYPES)}")
     return getattr(torch, DTYPES[name].torch)
 
 

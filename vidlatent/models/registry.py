@@ -140,7 +140,9 @@ def read_config(path: Path) -> dict[str, object]:
     try:
         parsed = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
-        raise BadWeights(f"{path}: no such file", "name the model's config with --config") from e
+        raise BadWeights(
+            f"{path}: no such file", f"name the model's config with {parameter('config')}"
+        ) from e
     except (OSError, ValueError) as e:
         raise BadWeights(f"{path}: not readable as JSON ({e})", "use the config the weights came with") from e
     if not isinstance(parsed, dict):
@@ -175,7 +177,9 @@ def _unknown(source: str) -> UsageError:
 
 def _named(spec: ModelSpec, config: Path | None) -> Resolved:
     if config is not None:
-        raise UsageError(f"{spec.name}: a model with a name has its own config", "leave --config out")
+        raise UsageError(
+            f"{spec.name}: a model with a name has its own config", f"leave {parameter('config')} out"
+        )
     if spec.weightless:
         return Resolved(spec, None)
     if spec.name in BUNDLED:
