@@ -1,6 +1,7 @@
 """Groups of flags: the help shows them in sections, commands get them as values, and errors name them."""
 
 import ast
+import re
 from collections.abc import Iterator
 from contextvars import copy_context
 from pathlib import Path
@@ -13,6 +14,7 @@ import vidlatent
 from vidlatent.cli import app, console
 from vidlatent.cli.sections import App, Flags
 from vidlatent.errors import VidlatentError, parameter
+from vidlatent.jobs.exchange.export import TOOLS
 
 PACKAGE = Path(vidlatent.__file__).parent
 SECTIONS = ("What to read", "How to cut", "Which model, and where it runs", "Which clips", "What is written")
@@ -89,6 +91,11 @@ def test_long_commands_leave_no_flag_without_a_section(command, capsys):
     assert app.run([*command.split(), "--help"]) == 0
     rest = capsys.readouterr().out.partition("\nOptions:\n")[2].split("\n\n")[0]
     assert rest.split()[:2] == ["-h,", "--help"] and rest.count("--") == 1
+
+
+def test_help_names_every_tool_that_a_cache_can_be_exported_to(capsys):
+    assert app.run(["cache", "export", "--help"]) == 0
+    assert set(TOOLS) <= set(re.findall(r"\w+", capsys.readouterr().out))
 
 
 class Part(Flags):
