@@ -17,9 +17,12 @@ import numpy as np
 
 STREAM = 2.0**-6
 INTO = re.compile(
-    r"(^|\.)(conv_in|conv1|conv2|proj_out|proj_out_t|to_out\.0|encoder\.connect_l\d|down1\.0)\."
+    r"(^|\.)(conv_in|proj_out|proj_out_t|to_out\.0|encoder\.connect_l\d|down1\.0|proj|residual\.[26])\."
+    r"|\.(conv1|conv2)\."  # the outermost conv1 and conv2 are Wan's quant convolutions
 )
-ALONG = re.compile(r"(sample|samplers\.0|shortcut|(down|up)\d\.\d+)\.")  # stream to stream: small bias only
+ALONG = re.compile(  # stream to stream: small bias only
+    r"(sample|samplers?\.0|downsampler|upsampler|shortcut|time_conv|(down|up)\d\.\d+)\."
+)
 OUTOF = re.compile(r"decoder\.connect_l\d\.\d+\.weight$")  # WF-VAE: stream to wavelet coefficients
 QK = re.compile(r"\.(q|k|q_t|k_t|to_q|to_k)\.")
 
@@ -38,6 +41,11 @@ def gain_offset(key, shape):
     bias = key.endswith("bias")
     if key.endswith("mix_factor"):
         return 0.5, 1.0
+    if key.endswith("gamma"):  # RMS norms, whatever their name
+        return 0.2, 1.0
+    if ".conv_y." in key or ".conv_b." in key:  # CogVideoX: norm scaled and shifted by latents
+        gain = 0.1 if bias else 0.3 / math.sqrt(math.prod(shape[1:]))
+        return gain, 1.0 if bias and ".conv_y." in key else 0.0
     if "norm" in key:
         return (0.1, 0.0) if bias else (0.2, 1.0)
     gain = 0.1 if bias else 1.75 / math.sqrt(math.prod(shape[1:]))  # fan-in: all axes but the first
