@@ -87,6 +87,14 @@ def test_windows_of_hunyuan_video_in_decode():
     ]  # one latent: nothing
 
 
+def test_a_clip_shorter_than_the_longest_blended_window_is_not_cut():
+    """The authors' 64 frames are one clip, although a second window of 16 would give three latents."""
+    rule = TimeRule(48, 17, blend=4)
+    assert [(w.start, w.stop, w.drop) for w in rule.windows(GRID.latents, 64)] == [(0, 64, 0)]
+    assert [(w.start, w.stop) for w in rule.windows(GRID.latents, 65)] == [(0, 65), (48, 65)]
+    assert [last for _, _, last in cut(iter(range(64)), rule, GRID.latents)] == [True]
+
+
 @given(total=st.integers(1, 300), hops=st.integers(1, 16), share=st.integers(1, 15))
 def test_blended_windows_give_every_frame_once_and_in_step(total, hops, share):
     """Each window begins where the one before left off, and blends what both of them made."""
@@ -156,6 +164,12 @@ def test_even_tiles_cover_a_side_exactly_once(size, overlap, side):
     ends = [start + encode.step for start, _ in spans[:-1]] + [8 * side]
     assert [start for start, _ in spans] == [0, *ends[:-1]]
     assert all(a[1] >= b[0] for a, b in pairwise(spans))
+
+
+def test_tiles_with_slivers_leave_frames_alone_that_fit_one():
+    encode, decode = even_tiles(256, 0.25, 8, slivers=True)
+    assert encode == Tiling(256, 192, blend=8, keep=24, slivers=True, whole=256)
+    assert decode == Tiling(32, 24, blend=64, keep=192, slivers=True, whole=32)
 
 
 def test_a_tile_that_does_not_advance_is_refused():

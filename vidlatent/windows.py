@@ -38,7 +38,7 @@ class TimeRule:
     * windows: they are independent clips. Window i reads [i·stride, (i+1)·stride + overlap) and, but for
       the first, drops the outputs of its first `overlap` inputs;
     * blended windows: of those outputs the last `blend` are not dropped, but mixed with the last outputs
-      of the window before.
+      of the window before. A clip shorter than the longest window is not cut.
 
     The first input has a latent of its own, so window 0 takes one input more than the stride even
     where nothing overlaps. A batch rule that knows the length of the clip lets the first batch take the
@@ -120,7 +120,7 @@ class TimeRule:
         step = outputs(self.stride + 1) - 1
         for i in count():
             start = i * self.stride
-            if i and total is not None and outputs(max(0, total - start)) <= drop:
+            if i and total is not None and (total < self.longest or outputs(max(0, total - start)) <= drop):
                 return
             stop = start + self.stride + self.overlap
             yield Window(
@@ -221,13 +221,18 @@ def cut(
         yield window, held[window.start - base :], n == len(left)
 
 
-def even_tiles(tile: int, overlap: float, space: int) -> tuple[Tiling, Tiling]:
-    """Tilings of pixels and of latents whose strides agree, for models without a rule of their own.
+def even_tiles(tile: int, overlap: float, space: int, slivers: bool = False) -> tuple[Tiling, Tiling]:
+    """Tilings of pixels and of latents whose strides agree; the overlap is rounded to whole latents.
 
-    The overlap is rounded to whole latents.
+    With `slivers`, frames that fit one tile are not cut, and others at every step however little is left: so
+    do the tilings of diffusers. Without, for models that have no rule of their own, the first tile that
+    reaches the border is the last.
     """
     size = tile // space
     blend = min(round(size * overlap), size - 1)
     step = size - blend
-    encode = Tiling(size * space, step * space, blend, step)
-    return encode, Tiling(size, step, blend * space, step * space)
+    ends = {"slivers": True, "whole": size * space} if slivers else {}
+    encode = Tiling(size * space, step * space, blend, step, **ends)
+    if slivers:
+        ends["whole"] = size
+    return encode, Tiling(size, step, blend * space, step * space, **ends)

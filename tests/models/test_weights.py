@@ -119,6 +119,14 @@ def saved(path, state, **changes):
     return path
 
 
+def test_axes_of_length_one_that_files_add_are_dropped(state, tmp_path):
+    """The gain of an RMS norm is [C, 1, 1, 1] in the files of Wan and HunyuanVideo 1.5."""
+    path = tmp_path / "weights.safetensors"
+    save_file({**state, "norm.weight": state["norm.weight"].view(4, 1, 1, 1) + 1}, path)
+    network, _ = load_network(FAMILY, SPEC, path)
+    assert torch.equal(network.norm.weight, state["norm.weight"] + 1)
+
+
 def test_missing_and_unknown_keys_are_quoted(tmp_path, state):
     extra = {f"down.{i}.weight": torch.zeros(1) for i in range(5)}
     path = saved(tmp_path / "w.safetensors", state, **{"norm.bias": None}, **extra)

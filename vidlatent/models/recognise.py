@@ -69,15 +69,18 @@ def fits(family: Family, spec: ModelSpec, shapes: Mapping[str | None, tuple[int,
     with torch.device("meta"):
         wanted = {name: tuple(x.shape) for name, x in family.build(spec).state_dict().items()}
     given = {
-        name: as_matrix(shape, wanted.get(name, ())) for name, shape in shapes.items() if name is not None
+        name: plain_shape(shape, wanted.get(name, ())) for name, shape in shapes.items() if name is not None
     }
     return given == wanted
 
 
-def as_matrix(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
-    """`shape`; but a matrix's where one is wanted and this is a 1×1 convolution, as some files have it."""
-    plain = len(wanted) == 2 < len(shape) and set(shape[2:]) == {1}
-    return shape[:2] if plain else shape
+def plain_shape(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
+    """`shape` without axes of length 1 at its end that are not wanted.
+
+    Some files hold a matrix as a 1×1 convolution, or the gains of a norm as [C, 1, 1, 1].
+    """
+    axes = len(wanted)
+    return shape[:axes] if axes and set(shape[axes:]) == {1} else shape
 
 
 def rename_for(family: Family, keys: Iterable[str], wanted: Iterable[str]) -> Rename:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vidlatent.errors import BadWeights
 from vidlatent.files import sha256_file
 from vidlatent.models.base import Family, ModelSpec, Shapes
-from vidlatent.models.recognise import as_matrix, rename_for
+from vidlatent.models.recognise import plain_shape, rename_for
 
 QUOTED = 3  # how many keys an error names before it only counts
 _SAFE = "convert them to safetensors with the code that made them"
@@ -165,7 +165,7 @@ def match(network: nn.Module, names: Mapping[str, str | None], path: Path) -> di
 
 def place(tensor: Tensor, want: Tensor, device: torch.device | str, dtype: torch.dtype, label: str) -> Tensor:
     """A copy of a file's tensor to compute with; raises BadWeights unless it fits, and is finite."""
-    tensor = tensor.reshape(as_matrix(tuple(tensor.shape), tuple(want.shape)))
+    tensor = tensor.reshape(plain_shape(tuple(tensor.shape), tuple(want.shape)))
     if tensor.shape != want.shape:
         raise BadWeights(
             f"{label}: shape {list(tensor.shape)}, expected {list(want.shape)}",
