@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
-from vidlatent.errors import OutOfResources, UsageError
+from vidlatent.errors import OutOfResources, UsageError, parameter
 
 try:
     import fcntl
@@ -39,7 +39,9 @@ def partial_path(path: Path) -> Path:
 def refuse_existing(path: Path, force: bool) -> None:
     """Raise UsageError where `path` exists and may not be replaced."""
     if os.path.lexists(path) and not force:
-        raise UsageError(f"{path}: exists already", "add --force to replace it, or name another output")
+        raise UsageError(
+            f"{path}: exists already", f"add {parameter('force')} to replace it, or name another output"
+        )
 
 
 def commit(partial: Path, path: Path) -> None:

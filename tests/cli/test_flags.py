@@ -71,6 +71,7 @@ def test_every_row_of_the_table_of_flags_is_a_flag():
 def test_a_parameter_is_named_as_the_command_that_runs_names_it():
     assert flag_in("encode", "start") == "--start"
     assert flag_in("decode", "start") == "--from"
+    assert flag_in("decode", "images") == "--format"
     assert flag_in("cache run", "chunk_s") == "--chunk"
     assert flag_in("models check", "max_memory") == "--max-memory"
 

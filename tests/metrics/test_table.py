@@ -41,7 +41,7 @@ def test_an_unknown_metric_lists_those_there_are():
 
 
 def test_a_metric_that_needs_a_file_says_which_option_gives_it():
-    with pytest.raises(UsageError, match="--metric-file fvd=PATH"):
+    with pytest.raises(UsageError, match="add files fvd=PATH"):
         make_metrics(["psnr", "fvd"])
 
 

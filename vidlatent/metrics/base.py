@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidlatent.errors import BadInput
+from vidlatent.errors import BadInput, parameter
 
 Better = Literal["higher", "lower"]
 FULL_SCALE = {torch.uint8: 255, torch.uint16: 65535}
@@ -54,7 +54,7 @@ class Series:
             if math.isnan(value):
                 raise BadInput(
                     f"{self.name} of frame {self.first + len(self)} is not a number",
-                    "look at that frame of both clips; a network that gives NaN wants --dtype float32",
+                    f"look at that frame of both clips; if a network gave it, use {parameter('dtype')} fp32",
                 )
             self._values.append(value)
 

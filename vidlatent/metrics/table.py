@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidlatent.errors import UsageError
+from vidlatent.errors import UsageError, parameter
 
 if TYPE_CHECKING:
     from vidlatent.metrics.base import Metric
@@ -105,6 +105,6 @@ def make_metrics(names: list[str], files: Mapping[str, Path] | None = None) -> "
         if METRICS[name].file and name not in given:
             raise UsageError(
                 f"{name} needs a file: {METRICS[name].file}",
-                f"add --metric-file {name}=PATH, or leave {name} out",
+                f"add {parameter('files')} {name}=PATH, or leave {name} out",
             )
     return [METRICS[name].make(given.get(name)) for name in names]

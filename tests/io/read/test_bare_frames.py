@@ -109,11 +109,11 @@ def test_a_short_last_frame_is_noticed_in_a_pipe():
 def test_another_video_in_a_pipe_is_refused_with_advice(tmp_path):
     clip = clips.make(tmp_path / "x.mp4", clips.Recipe())
     said = read_from_pipe(clip.read_bytes())
-    assert said.startswith("-: not YUV4MPEG") and "--raw" in said
+    assert said.startswith("-: not YUV4MPEG") and "by raw (WxH:PIX_FMT:FPS)" in said
 
 
 @pytest.mark.parametrize("pix_fmt", ["nonsense", "cuda", "pal8"])
 def test_a_layout_that_cannot_be_is_refused(tmp_path, pix_fmt):
     (tmp_path / "x.yuv").write_bytes(planes("yuv420p"))
-    with pytest.raises(UsageError, match="--raw"):
+    with pytest.raises(UsageError, match=r"^raw"):
         open_video(tmp_path / "x.yuv", raw(pix_fmt))

@@ -65,7 +65,7 @@ def test_other_readers_see_16_bits(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "kind", "said"),
-    [("frames/", "bmp", "--format bmp: unknown"), ("x.mp4", "tiff", "x.mp4 is no folder of images")],
+    [("frames/", "bmp", "^images bmp: unknown"), ("x.mp4", "tiff", "x.mp4 is no folder of images")],
 )
 def test_a_format_that_cannot_be_is_refused(tmp_path, name, kind, said):
     with pytest.raises(UsageError, match=said):

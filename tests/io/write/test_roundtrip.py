@@ -221,7 +221,7 @@ def test_nothing_to_write_is_an_error_and_leaves_no_file(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (SinkOptions(codec="libx999"), "--codec libx999: no such encoder"),
+        (SinkOptions(codec="libx999"), "^codec libx999: no such encoder"),
         (SinkOptions(codec="libvpx", pix_fmt="yuv420p"), "no such encoder|cannot hold"),
         (SinkOptions(pix_fmt="yuv411p"), "libx264 cannot encode 64x48"),
     ],

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vidlatent.clock import FrameClock
-from vidlatent.errors import BadLatentFile
+from vidlatent.errors import BadLatentFile, parameter
 from vidlatent.io.file_parts import FilePart, MappedPart
 from vidlatent.io.latent import strict_json as js
 from vidlatent.io.latent.checks import CONTAINER_KEYS, FORMAT, FORMAT_MAJOR, check_clock, check_tensors
@@ -95,7 +95,9 @@ class LatentReader:
     def read_logvar(self, start: int, stop: int) -> Tensor:
         """Raw logvar [stop - start, C, h, w] of latent frames [start, stop)."""
         if not self.has_logvar:
-            raise BadLatentFile(f"{self.path}: holds no logvar", "encode with `--posterior full` to keep it")
+            raise BadLatentFile(
+                f"{self.path}: holds no logvar", f"encode with {parameter('posterior')} full to keep it"
+            )
         return self._slice("logvar", start, stop)
 
     def open_audio(self) -> FilePart | None:

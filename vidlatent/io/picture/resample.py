@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from vidlatent.errors import UsageError
+from vidlatent.errors import UsageError, parameter
 from vidlatent.io.picture.info import Picture, ReadOptions
 from vidlatent.io.picture.timeline import refine
 
@@ -97,14 +97,14 @@ class Framing:
         """For pictures of `size` and aspect `sar`. Raises UsageError for what cannot be meant."""
         left, top, width, height = options.crop or (0, 0, *size)
         if left < 0 or top < 0 or min(width, height) < 1 or left + width > size[0] or top + height > size[1]:
-            raise UsageError(
-                f"--crop {width}x{height}+{left}+{top}: outside the picture of {size[0]}x{size[1]}"
-            )
+            asked = f"{parameter('crop')} {width}x{height}+{left}+{top}"
+            raise UsageError(f"{asked}: outside the picture of {size[0]}x{size[1]}")
         box = (left, top, width, height)
         if options.size is None:
             return cls(box, (width, height), (width, height), sar)
         if min(options.size) < 1:
-            raise UsageError(f"--size {options.size[0]}x{options.size[1]}: sides must be at least 1")
+            asked = f"{parameter('size')} {options.size[0]}x{options.size[1]}"
+            raise UsageError(f"{asked}: sides must be at least 1")
         return _FIT[_known(options.fit)](box, sar, options.size)
 
     def apply(self, rgb: np.ndarray) -> np.ndarray:
@@ -121,7 +121,7 @@ class Framing:
 
 def _known(fit: str) -> str:
     if fit not in FITS:
-        raise UsageError(f"--fit {fit}: unknown", f"known are {', '.join(FITS)}")
+        raise UsageError(f"{parameter('fit')} {fit}: unknown", f"known are {', '.join(FITS)}")
     return fit
 
 

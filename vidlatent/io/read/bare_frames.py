@@ -9,7 +9,7 @@ from typing import BinaryIO
 from av import VideoFormat
 from av.packet import Packet
 
-from vidlatent.errors import UsageError
+from vidlatent.errors import UsageError, parameter
 from vidlatent.io.picture.info import RawFrames
 
 YUV4MPEG = "yuv4mpegpipe"
@@ -36,10 +36,13 @@ def raw_options(raw: RawFrames) -> dict[str, str]:
         layout = VideoFormat(raw.pix_fmt)
     except ValueError as e:
         raise UsageError(
-            f"--raw: unknown pixel format {raw.pix_fmt!r}", "for instance yuv420p, nv12, yuv420p10le, rgb24"
+            f"{parameter('raw')}: unknown pixel format {raw.pix_fmt!r}",
+            "for instance yuv420p, nv12, yuv420p10le, rgb24",
         ) from e
     if not layout.components or layout.has_palette or min(raw.width, raw.height) < 1:
-        raise UsageError(f"--raw {raw}: no such frames can lie in a row", "for instance 320x240:yuv420p:25")
+        raise UsageError(
+            f"{parameter('raw')} {raw}: no such frames can lie in a row", "for instance 320x240:yuv420p:25"
+        )
     return {
         "video_size": f"{raw.width}x{raw.height}",
         "pixel_format": raw.pix_fmt,

@@ -11,7 +11,7 @@ from av.codec.context import Flags
 from av.container import InputContainer
 from av.error import FFmpegError
 
-from vidlatent.errors import BadVideo, UsageError
+from vidlatent.errors import BadVideo, UsageError, parameter
 from vidlatent.io.picture.info import RawFrames
 from vidlatent.io.read.bare_frames import RAW, YUV4MPEG, Pipe, raw_options
 
@@ -29,7 +29,8 @@ def open_input(
         raise BadVideo(f"{path}: no such file")
     what, hint = "not a video, or one that libav cannot read", None
     if pipe is not None and not raw:
-        what, hint = "not YUV4MPEG", "give raw frames with --raw WxH:PIX_FMT:FPS, other videos as files"
+        what = "not YUV4MPEG"
+        hint = f"say what raw frames are by {parameter('raw')} (WxH:PIX_FMT:FPS), give other videos as files"
     with naming_errors(path, what, hint):
         return _opened(
             pipe or path, RAW if raw else YUV4MPEG if pipe else None, raw_options(raw) if raw else {}, hwaccel
@@ -50,7 +51,8 @@ def _opened(
         if isinstance(source, str):
             plainly().close()  # a video that cannot be opened at all is the video's own fault
         raise UsageError(
-            f"--hwaccel {hwaccel}: no such device works on this machine ({reason(e)})", "decode without it"
+            f"{parameter('hwaccel')} {hwaccel}: no such device works on this machine ({reason(e)})",
+            "decode without it",
         ) from e
 
 
@@ -59,7 +61,7 @@ def _accelerator(name: str) -> object:
 
     if name not in hwdevices_available():
         known = ", ".join(hwdevices_available()) or "none"
-        raise UsageError(f"--hwaccel {name}: not in this build of libav", f"available: {known}")
+        raise UsageError(f"{parameter('hwaccel')} {name}: not in this build of libav", f"available: {known}")
     return HWAccel(device_type=name, allow_software_fallback=True)
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
-from vidlatent.errors import BadVideo
+from vidlatent.errors import BadVideo, parameter
 from vidlatent.io.picture.info import Frame, ReadOptions
 from vidlatent.io.picture.resample import Rate, select
 from vidlatent.io.read.libav import LibavSource
@@ -100,7 +100,7 @@ def read_times(path: Path, count: int) -> tuple[Fraction, list[int], list[int]]:
         whole = all(isinstance(value, int) for value in (*pts, *durations))
     except (ValueError, KeyError, TypeError, ZeroDivisionError) as e:
         raise BadVideo(
-            f"{path}: not a list of timestamps ({e})", "remove it to read the images by --fps"
+            f"{path}: not a list of timestamps ({e})", f"remove it to read the images by {parameter('fps')}"
         ) from e
     if not (len(pts) == len(durations) == count):
         raise BadVideo(f"{path}: expected {count} timestamps, one per image, got {len(pts)}")

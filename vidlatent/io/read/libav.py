@@ -12,7 +12,7 @@ from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideData
 from av.video.stream import VideoStream
 
-from vidlatent.errors import BadVideo, UsageError
+from vidlatent.errors import BadVideo, UsageError, parameter
 from vidlatent.io.picture import colour as colours
 from vidlatent.io.picture.colour import Colour, Tags
 from vidlatent.io.picture.cropping import Insets, insets
@@ -185,7 +185,7 @@ class LibavSource:
             if not colours.convertible(colour.matrix):
                 raise BadVideo(
                     f"{self._path}: colour matrix {colour.matrix} cannot be converted exactly",
-                    "use --assume-matrix to read it as another",
+                    f"use {parameter('assume_matrix')} to read it as another",
                 )
             self._colours[key] = colour
         return self._colours[key]
@@ -197,7 +197,10 @@ class LibavSource:
             yield Frame(self._delivered(picture), tick, duration)
             empty = False
         if empty:
-            raise UsageError(f"{self._path}: no frame in the span asked for", "see --start --end --frames")
+            raise UsageError(
+                f"{self._path}: no frame in the span asked for",
+                f"see {parameter('start')}, {parameter('end')} and {parameter('frames')}",
+            )
         self.notices += self._pictures.notices() + self._timeline.notices()
         if self._pictures.complete:
             self._note_missing()
@@ -256,7 +259,7 @@ class LibavSource:
                 was, now = ("x".join(map(str, s)) for s in (self._displayed, size))
                 raise BadVideo(
                     f"{self._path}: the picture changes from {was} to {now} on the way",
-                    "use --size to scale all",
+                    f"use {parameter('size')} to scale all",
                 )
             framing = Framing.plan(size, Fraction(1), self._options)
         sited = picture if self._siting is None else self._siting(picture)

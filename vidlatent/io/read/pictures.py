@@ -9,7 +9,7 @@ from av.error import FFmpegError
 from av.filter import Graph
 from av.video.stream import VideoStream
 
-from vidlatent.errors import BadVideo
+from vidlatent.errors import BadVideo, parameter
 from vidlatent.io.picture.integrity import fault
 from vidlatent.io.picture.passes import chain
 from vidlatent.io.read.bare_frames import RAW, YUV4MPEG, Pipe, Row
@@ -19,7 +19,7 @@ from vidlatent.io.read.ffmpeg import reason
 _STARTS_ANYWHERE = {"mpegts", "mpeg", "mpegvideo", "h264", "hevc"}
 # Codecs of which every packet is a picture (or, interlaced, a field of one).
 _PICTURE_PER_PACKET = {"h264", "hevc", "mpeg4", "mpeg2video", "mjpeg", "ffv1", "prores"}
-_HINT = "use --allow-truncated to keep the frames before it"
+_HINT = f"use {parameter('allow_truncated')} to keep the frames before it"
 
 
 class Pictures:

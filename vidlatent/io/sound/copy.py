@@ -19,6 +19,7 @@ from av import Packet
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
+from vidlatent.errors import parameter
 from vidlatent.files import replace_on_close
 from vidlatent.io.file_parts import FilePart
 from vidlatent.io.picture.timeline import Timeline
@@ -28,7 +29,7 @@ from vidlatent.io.sound.lane import CopyLane, Lane, copy_of, lane_for, unspoken
 SHIFT = "VIDLATENT_SHIFT"  # seconds added to all times, as "num/den"
 # Kinds of file for sound alone, the first that holds all of it is taken, and what lets them tell SHIFT.
 _CARRIERS = {"matroska": {}, "asf": {}, "nut": {}, "mov": {"movflags": "+use_metadata_tags"}}
-_DROP = "use --audio drop to leave it out"
+_DROP = f"use {parameter('audio')} drop to leave it out"
 _PRIMING_S = Fraction(1)  # more than any codec's run-in, which starts before a track's start_time
 
 

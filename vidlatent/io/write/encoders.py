@@ -7,7 +7,7 @@ from av import Codec, CodecContext, VideoFormat
 from av.codec.codec import UnknownCodecError
 from av.error import FFmpegError
 
-from vidlatent.errors import UsageError
+from vidlatent.errors import UsageError, parameter
 from vidlatent.io.picture.colour import Colour, is_rgb, output_colour, stamp
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.picture.mastering import told
@@ -77,7 +77,7 @@ def choose(codec: str, picture: Picture, options: SinkOptions) -> Encoding:
         return encoding
     raise UsageError(
         f"{codec} cannot encode {picture.width}x{picture.height} ({refused})",
-        f"it takes --pix-fmt {', '.join(formats[:8])}",
+        f"it takes {parameter('pix_fmt')} {', '.join(formats[:8])}",
     )
 
 
@@ -98,7 +98,7 @@ def _formats(codec: str) -> list[str]:
         return [f.name for f in Codec(codec, "w").video_formats or ()]
     except (UnknownCodecError, ValueError) as e:
         raise UsageError(
-            f"--codec {codec}: no such encoder", "try libx264, libx265, libsvtav1 or ffv1"
+            f"{parameter('codec')} {codec}: no such encoder", "try libx264, libx265, libsvtav1 or ffv1"
         ) from e
 
 

@@ -6,7 +6,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from vidlatent.errors import UsageError
+from vidlatent.errors import UsageError, parameter
 from vidlatent.io.file_parts import FilePart
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.write import images as image_sink
@@ -62,7 +62,7 @@ def open_sink(
         )
     if options.images is not None:
         raise UsageError(
-            f"--format {options.images}: {path} is no folder of images", "name a folder, frames/"
+            f"{parameter('images')} {options.images}: {path} is no folder of images", "name a folder, frames/"
         )
     return MovieSink(target, picture, audio, options, origin)
 
@@ -76,5 +76,5 @@ def image_kind(folder: Path, options: SinkOptions) -> str:
     """The format of the images in `folder`: the one asked for, else the one in its name, else PNG."""
     kind = options.images or IMAGES.get(folder.suffix.lower(), "png")
     if kind not in image_sink.FORMATS:
-        raise UsageError(f"--format {kind}: unknown", f"one of {', '.join(image_sink.FORMATS)}")
+        raise UsageError(f"{parameter('images')} {kind}: unknown", f"one of {', '.join(image_sink.FORMATS)}")
     return kind

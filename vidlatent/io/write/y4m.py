@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from vidlatent.errors import UsageError
+from vidlatent.errors import UsageError, parameter
 from vidlatent.io.picture.colour import YuvWriter, output_colour
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.picture.resample import resize, squared
@@ -25,7 +25,8 @@ class Y4mSink:
         self._pix_fmt = options.pix_fmt or f"yuv444p{deep}"
         if self._pix_fmt not in _CHROMA:
             raise UsageError(
-                f"YUV4MPEG has no pixel format {self._pix_fmt}", f"it takes --pix-fmt {', '.join(_CHROMA)}"
+                f"YUV4MPEG has no pixel format {self._pix_fmt}",
+                f"it takes {parameter('pix_fmt')} {', '.join(_CHROMA)}",
             )
         self._to_yuv = YuvWriter(self._pix_fmt, output_colour(picture.colour))
         self._file = sys.stdout.buffer
