@@ -24,7 +24,7 @@ from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.run import RunOptions, default_workers, run
 from vidlatent.jobs.measure.machine import machine
 from vidlatent.jobs.reading.messages import Read
-from vidlatent.jobs.reading.workers import Readers
+from vidlatent.jobs.reading.readers import Readers
 
 SAMPLE = Path(__file__).resolve().parents[2] / "assets" / "sample.mp4"
 QUEUE_BYTES = 512 << 20

@@ -132,7 +132,7 @@ class TaskFlags(Flags):
             retry_failed=self.retry_failed,
             rehash=self.rehash,
             threads=run.threads,
-            stall_s=run.stall_timeout,
+            stall_timeout=run.stall_timeout,
             shards=shards,
         )
 

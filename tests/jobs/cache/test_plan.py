@@ -10,7 +10,7 @@ from vidlatent.errors import UsageError
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.cache.plan import Shard, shard_from, share
 from vidlatent.jobs.cache.recipe import Recipe, nearest_bucket, spans
-from vidlatent.jobs.reading.probe import Probe
+from vidlatent.jobs.reading.survey import Probe
 from vidlatent.windows import Plan, TimeRule
 
 PLAN = Plan(TimeRule(16), TimeRule(4))

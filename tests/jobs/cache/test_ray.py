@@ -66,7 +66,7 @@ def kill_an_actor(root: Path, killed: list[int]) -> None:
 
 @pytest.mark.slow
 def test_ray_makes_the_same_cache_byte_for_byte(cluster, videos, tmp_path):
-    tally = on_ray(videos, tmp_path / "cache", clips)
+    tally = on_ray(videos, tmp_path / "cache")
     assert (tally.done, tally.failed, tally.skipped) == (CLIPS, 1, 1)
     assert clips.objects(tmp_path / "cache") == clips.objects(videos.parent / "local")
     assert clips.truth(tmp_path / "cache") == clips.truth(videos.parent / "local")
@@ -77,7 +77,7 @@ def test_a_worker_killed_in_mid_run_costs_nothing_but_time(cluster, videos, tmp_
     root, killed = tmp_path / "cache", []
     killer = threading.Thread(target=kill_an_actor, args=(root, killed))
     killer.start()
-    on_ray(videos, root, clips)
+    on_ray(videos, root)
     killer.join()
     assert killed
     writers = {path.stem.rpartition("-")[2] for path in (root / "manifest").glob("*.jsonl")}
@@ -89,7 +89,7 @@ def test_a_worker_killed_in_mid_run_costs_nothing_but_time(cluster, videos, tmp_
 @pytest.mark.slow
 def test_actors_pack_shards_and_the_rest_is_packed_at_the_end(cluster, videos, tmp_path):
     root = tmp_path / "cache"
-    on_ray(videos, root, clips, shards=Sharding("tar", 300_000), batch=2)
+    on_ray(videos, root, shards=Sharding("tar", 300_000))
     manifest = open_manifest(root)
     made = {f"objects/{row.key[:2]}/{row.key}.latent": manifest.place(row).sha256()
             for row in manifest.entries() if row.status == "done"}  # fmt: skip

@@ -22,7 +22,9 @@ from vidlatent.jobs.cache.plan import Shard
 from vidlatent.jobs.cache.run import RunOptions, run
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.encode import EncodeOptions, encode
-from vidlatent.jobs.reading.workers import Readers, RemoteVideo, Worker
+from vidlatent.jobs.reading.process import Worker
+from vidlatent.jobs.reading.readers import Readers
+from vidlatent.jobs.reading.remote_video import RemoteVideo
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from vidlatent.errors import BadVideo
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.reading.messages import Read
 from vidlatent.jobs.reading.process import Watchdog
-from vidlatent.jobs.reading.survey import Look, hashed
+from vidlatent.jobs.reading.readers import Readers
+from vidlatent.jobs.reading.remote_video import RemoteVideo
+from vidlatent.jobs.reading.survey import Look, hash_source
 from vidlatent.jobs.reading.worker import ALIVE_EVERY_S, Pulse
-from vidlatent.jobs.reading.workers import Readers, RemoteVideo
 
 STALL_S = 4.0  # longer than a small clip takes to open, also on a busy machine
 
@@ -39,7 +40,7 @@ def test_a_reader_that_hangs_is_a_failed_row_and_the_run_goes_on(tmp_path, monke
         return video
 
     monkeypatch.setattr(RemoteVideo, "__enter__", hung)
-    tally = clips.cache(folder, tmp_path / "cache", replace(clips.ONE, stall_s=STALL_S))
+    tally = clips.cache(folder, tmp_path / "cache", replace(clips.ONE, stall_timeout=STALL_S))
     assert (tally.done, tally.failed) == (2, 1)
     (failed,) = [row for row in clips.rows(tmp_path / "cache") if row.status == "failed"]
     assert "clip1.avi: reading it made no progress for 4 s, and was given up" in failed.error
@@ -49,7 +50,7 @@ def test_a_reader_that_hangs_is_a_failed_row_and_the_run_goes_on(tmp_path, monke
 def test_a_file_that_cannot_even_be_opened_is_given_up(tmp_path):
     folder = clips.write_clips(tmp_path / "videos", 2)
     os.mkfifo(folder / "clip0a.avi")  # whoever opens it waits for a writer
-    tally = clips.cache(folder, tmp_path / "cache", replace(clips.ONE, stall_s=STALL_S))
+    tally = clips.cache(folder, tmp_path / "cache", replace(clips.ONE, stall_timeout=STALL_S))
     assert (tally.done, tally.failed) == (2, 1)
 
 
@@ -60,7 +61,7 @@ class Mute:
         self.listening, self.heard = False, 0
         self.given_up = threading.Event()
 
-    def give_up(self, silent_s: float) -> None:
+    def give_up(self, stall_timeout: float) -> None:
         """Remember it."""
         self.given_up.set()
 
@@ -103,7 +104,7 @@ def test_a_long_file_that_is_hashed_is_a_sign_of_life(tmp_path, monkeypatch):
     path = tmp_path / "film.avi"
     path.write_bytes(bytes(5 << 20))
     beats = []
-    assert len(hashed(path, lambda: beats.append(1))) == 64 and len(beats) == 5
+    assert len(hash_source(path, lambda: beats.append(1))) == 64 and len(beats) == 5
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     with (tmp_path / "out").open("wb") as out:
@@ -123,7 +124,7 @@ def test_a_process_that_only_reads_loads_no_torch(tmp_path):
         "from vidlatent.io.read.source import ReadOptions\n"
         f"path = Path({str(clip)!r})\n"
         "for ask in (survey.Look(path), messages.Read(path, None, ReadOptions())):\n"
-        "    kinds = [type(answer) for answer, _ in worker.answers(ask, lambda: None)]\n"
+        "    kinds = [type(answer) for answer, _ in worker.answer(ask, lambda: None)]\n"
         "    assert messages.Failure not in kinds\n"
         "print('torch' in sys.modules)"
     )

@@ -90,10 +90,10 @@ def test_a_clip_that_is_left_early_spares_the_next(reader):
 
 
 def test_a_clip_that_hangs_is_given_up(sabotaged):
-    with IsolatedReader(stall_s=0) as reader:
+    with IsolatedReader(stall_timeout=0) as reader:
         with reader.open(MEDIA / "gradio_b.avi", ReadOptions(frames=1)) as video:
             list(video.frames())
-        reader._stall_s = 2.0  # only now: to begin a process takes longer than to read a few frames
+        reader._stall_timeout = 2.0  # only now: to begin a process takes longer than to read a few frames
         with (
             pytest.raises(BadVideo, match=r"endless\.avi: .* no progress for 2 s, and was given up"),
             reader.open(sabotaged / "endless.avi", ReadOptions()) as video,

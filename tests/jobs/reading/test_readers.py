@@ -7,7 +7,7 @@ from helpers import cache_clips as clips
 
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.reading.messages import Read
-from vidlatent.jobs.reading.workers import Readers
+from vidlatent.jobs.reading.readers import Readers
 
 FRAMES = 9
 MESSAGES = FRAMES + 2  # of a clip: what it is, its frames, its end

@@ -16,7 +16,7 @@ from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.encode import Tally, append_all, finish_header, header_for, open_writer
 from vidlatent.jobs.progress import SILENT
-from vidlatent.jobs.reading.survey import State, state_of
+from vidlatent.jobs.reading.survey import FileState, get_file_state
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Task:
     key: str = ""
     source_sha256: str = ""
     error: VidlatentError | None = None
-    state: State = None  # of the file when it was hashed
+    state: FileState = None  # of the file when it was hashed
 
     @property
     def read(self) -> ReadOptions:
@@ -86,7 +86,7 @@ def make_entry(video: VideoSource, task: Task, target: Path, model: Model) -> No
 
 def refuse_changed(task: Task) -> None:
     """Raise BadInput where the file is no longer the one whose bytes are in the key."""
-    if task.state is not None and state_of(task.clip.path) != task.state:
+    if task.state is not None and get_file_state(task.clip.path) != task.state:
         raise BadInput(
             f"{task.clip.name}: changed while it was read", f"run again with {parameter('retry_failed')}"
         )

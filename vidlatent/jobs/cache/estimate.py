@@ -22,8 +22,8 @@ from vidlatent.jobs.cache.run import RunOptions, default_workers
 from vidlatent.jobs.cache.scan import scan
 from vidlatent.jobs.cache.scout import Survey
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.reading.probe import Probe
-from vidlatent.jobs.reading.workers import Readers
+from vidlatent.jobs.reading.readers import Readers
+from vidlatent.jobs.reading.survey import Probe
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def dry_run(
     clips = list(scan(sources, root))
     planner, store = Planner(recipe, ModelIdentity.of(model)), Store(root)
     with (
-        Readers(default_workers(options), stall_s=options.stall_s) as scouts,
+        Readers(default_workers(options), stall_timeout=options.stall_timeout) as scouts,
         closing(Index(store, not options.rehash)) as index,
     ):
         survey = Survey(recipe, scouts, index, remembering=False)

@@ -13,8 +13,7 @@ from fractions import Fraction
 from vidlatent.jobs.cache.journal import Journal, records
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.reading.probe import Probe
-from vidlatent.jobs.reading.survey import Look, Seen, state_of
+from vidlatent.jobs.reading.survey import Look, Probe, Seen, get_file_state
 from vidlatent.json_values import to_json_values
 
 SETTLED_S = 2.0
@@ -37,7 +36,7 @@ class Index:
             return None
         *state, sha256, facts = json.loads(packed)
         probe = _probe(facts)
-        changed = state_of(clip.path) != tuple(state)
+        changed = get_file_state(clip.path) != tuple(state)
         if changed or (ask.hashed and not sha256) or (ask.timed and probe.first_s is None):
             return None
         return Seen(sha256, probe, state=tuple(state))

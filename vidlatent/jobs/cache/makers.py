@@ -22,7 +22,9 @@ from vidlatent.jobs.cache.stop import Stop
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.tally import CacheProgress, Quiet, Tally
 from vidlatent.jobs.reading.messages import Read
-from vidlatent.jobs.reading.workers import Readers, RemoteVideo
+from vidlatent.jobs.reading.process import STALL_TIMEOUT
+from vidlatent.jobs.reading.readers import Readers
+from vidlatent.jobs.reading.remote_video import RemoteVideo
 
 FAULTS = (BadInput, ValueError, MemoryError, torch.OutOfMemoryError)  # of one clip
 _POLL_S = 0.5  # how often to ask whether another process has finished its clip
@@ -33,9 +35,9 @@ class RunOptions:
     """How to go about it; nothing here changes an entry.
 
     `workers` is the number of reading processes. `max_memory` bounds all processes together, in bytes.
-    `rehash` trusts no earlier hash of a file that looks unchanged. `threads` of a model on the CPU; sums
-    of floats depend on it in their last bits, so it is told in every row. A clip whose reading makes no
-    progress for `stall_s` seconds is given up; 0 waits for ever. With `shards` finished entries are packed.
+    `rehash` trusts no earlier hash of a file that looks unchanged. `threads` of a model on the CPU; sums of
+    floats depend on it in their last bits, so it is told in every row. A clip whose reading makes no progress
+    for `stall_timeout` seconds is given up; 0 waits for ever. With `shards` finished entries are packed.
     """
 
     workers: int | None = None
@@ -44,7 +46,7 @@ class RunOptions:
     retry_failed: bool = False
     rehash: bool = False
     threads: int | None = None
-    stall_s: float = 300.0
+    stall_timeout: float = STALL_TIMEOUT
     shards: Sharding | None = None
 
 

@@ -12,8 +12,7 @@ from vidlatent.jobs.cache.entry import Task
 from vidlatent.jobs.cache.key import ModelIdentity, entry_key, recipe_id
 from vidlatent.jobs.cache.recipe import Recipe, for_clip, spans
 from vidlatent.jobs.cache.scan import Clip
-from vidlatent.jobs.reading.probe import Probe
-from vidlatent.jobs.reading.survey import Seen
+from vidlatent.jobs.reading.survey import Probe, Seen
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from math import ceil, log
 
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.encode import EncodeOptions
-from vidlatent.jobs.reading.probe import Probe
+from vidlatent.jobs.reading.survey import Probe
 from vidlatent.windows import Plan
 
 

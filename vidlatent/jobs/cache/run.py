@@ -22,7 +22,7 @@ from vidlatent.jobs.cache.scout import Survey
 from vidlatent.jobs.cache.stop import Stop
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.tally import CacheProgress, Quiet, Tally
-from vidlatent.jobs.reading.workers import Readers
+from vidlatent.jobs.reading.readers import Readers
 
 
 def run(
@@ -76,8 +76,8 @@ def crew(root: Path, model: Model, recipe: Recipe, options: RunOptions) -> Itera
     with (
         closing(Manifest(store)) as manifest,
         closing(Index(store, trusting=not options.rehash)) as index,
-        Readers(scouts_count, stall_s=options.stall_s) as scouts,
-        Readers(workers, memory.queue, options.stall_s) as readers,
+        Readers(scouts_count, stall_timeout=options.stall_timeout) as scouts,
+        Readers(workers, memory.queue, options.stall_timeout) as readers,
         Stop() as stop,
     ):
         makers = Makers(store, model, manifest, memory, options)

@@ -7,8 +7,8 @@ from vidlatent.jobs.cache.index import Index
 from vidlatent.jobs.cache.plan import Shard, cost, share
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.scan import Clip
+from vidlatent.jobs.reading.readers import Readers
 from vidlatent.jobs.reading.survey import Look, Seen
-from vidlatent.jobs.reading.workers import Readers
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Videos read in a process of their own, so that a codec that crashes fails one clip and nothing else."""
+"""Videos read one at a time in a second process, so that a codec that crashes fails one clip and no other."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,29 +6,32 @@ from typing import Self
 
 from vidlatent.io.read.source import Frame, ReadOptions, VideoInfo, VideoSource, open_video
 from vidlatent.jobs.reading.messages import Closed, Failure, Opened, Pixels, Read
-from vidlatent.jobs.reading.process import Watchdog, Worker
+from vidlatent.jobs.reading.process import STALL_TIMEOUT, Watchdog, Worker
 
 STDIN = "-"
-STALL_S = 300.0
 
 
 class IsolatedReader:
-    """Opens one video after the other in a second process, which is begun again where it died.
+    """Opens one video after the other in a second process, which is started again where it died.
 
-    A video that makes no progress for `stall_s` seconds while somebody waits is given up (0: never).
+    A video that makes no progress for `stall_timeout` seconds while somebody waits for it is given up; 0
+    waits for ever.
     """
 
-    def __init__(self, stall_s: float = STALL_S) -> None:
+    def __init__(self, stall_timeout: float = STALL_TIMEOUT) -> None:
         self._worker = Worker()
-        self._stall_s = stall_s
+        self._stall_timeout = stall_timeout
         self._watchdog: Watchdog | None = None
 
     def open(self, path: Path | str, options: ReadOptions) -> VideoSource:
-        """As `open_video`, pixel for pixel; raises BadVideo where the process dies. Stdin is read here."""
+        """As `open_video`, pixel for pixel; raises BadVideo where the process dies.
+
+        Stdin is this process's own, so it is read here.
+        """
         if str(path) == STDIN:
             return open_video(path, options)
-        if self._stall_s and self._watchdog is None:
-            self._watchdog = Watchdog([self._worker], self._stall_s)
+        if self._stall_timeout and self._watchdog is None:
+            self._watchdog = Watchdog([self._worker], self._stall_timeout)
         return IsolatedVideo(self._worker, Read(Path(path), None, options))
 
     def __enter__(self) -> Self:
@@ -41,7 +44,7 @@ class IsolatedReader:
 
 
 class IsolatedVideo:
-    """A VideoSource whose frames come through a pipe: see video_source.VideoSource."""
+    """A VideoSource whose frames come from a worker; each is fetched when it is asked for."""
 
     info: VideoInfo
 
@@ -69,6 +72,6 @@ class IsolatedVideo:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go; a clip that was not read to its end takes its process with it."""
+        """Close the video. Where frames are left, end the process, which would go on sending them."""
         if not self._ended:
             self._worker.kill()

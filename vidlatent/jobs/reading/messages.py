@@ -1,4 +1,4 @@
-"""What a reading process is asked, what it answers, and how that goes through a pipe."""
+"""What a reading process is asked and what it answers, and how messages go through a pipe."""
 
 import pickle
 import struct
@@ -8,17 +8,17 @@ from typing import BinaryIO
 
 from vidlatent.errors import VidlatentError
 from vidlatent.io.read.source import ReadOptions, VideoInfo
-from vidlatent.jobs.reading.survey import Member, Seen
+from vidlatent.jobs.reading.survey import Seen, TarMember
 
 LENGTHS = struct.Struct("<IQ")  # of the head, of the bytes that follow it
 
 
 @dataclass(frozen=True)
 class Read:
-    """A source to read frames of."""
+    """The question for the frames of a source."""
 
     path: Path
-    member: Member
+    member: TarMember
     options: ReadOptions
 
 
@@ -31,7 +31,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Pixels:
-    """One frame; its pixels follow as raw bytes."""
+    """One frame. Its pixels follow the message as raw bytes."""
 
     pts: int
     duration: int
@@ -41,19 +41,19 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Closed:
-    """The last answer to Read: all frames were sent."""
+    """The last answer to Read: all frames were sent. `notices` are the video's."""
 
     notices: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Alive:
-    """An answer to anything, ahead of the others: it takes long, and goes on."""
+    """A sign of life, sent before the other answers while the work takes long."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """The last answer to anything: the error that ended the work."""
+    """The last answer to any question that could not be answered: the error that ended the work."""
 
     error: VidlatentError
 
@@ -62,7 +62,7 @@ Answer = Alive | Seen | Opened | Pixels | Closed | Failure
 
 
 def send(file: BinaryIO, head: object, body: object = b"") -> None:
-    """Write one message; `body` is any contiguous buffer."""
+    """Write one message, and after it the bytes of `body`, any contiguous buffer."""
     packed, view = pickle.dumps(head), memoryview(body).cast("B")
     file.write(LENGTHS.pack(len(packed), len(view)) + packed)
     file.write(view)
@@ -70,7 +70,7 @@ def send(file: BinaryIO, head: object, body: object = b"") -> None:
 
 
 def receive(file: BinaryIO) -> object | None:
-    """The head of the next message; None at the end. Its body must have been read before the next one."""
+    """The next message; None at the end. The caller reads the bytes that follow it before the next call."""
     lengths = file.read(LENGTHS.size)
     if len(lengths) < LENGTHS.size:
         return None

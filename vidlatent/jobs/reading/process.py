@@ -1,4 +1,4 @@
-"""A process that reads, from the parent's side, and the watchdog that ends one that hangs."""
+"""A reading process as its parent sees it, and the watchdog that ends one that hangs."""
 
 import os
 import signal
@@ -15,22 +15,23 @@ from vidlatent.errors import BadVideo, parameter
 from vidlatent.jobs.reading.messages import Alive, Opened, Pixels, Read, receive, send
 from vidlatent.jobs.reading.survey import Look
 
+STALL_TIMEOUT = 300.0  # seconds, where nobody says otherwise
 _PIPE_BYTES = 1 << 20
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux
 _LONGEST_TICK_S = 1.0
 
 
 class Worker:
-    """A reading process, begun when it is first asked and again after it died."""
+    """A process that reads videos, see worker.py. A question starts it where it does not run (any more)."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen | None = None
-        self.heard = 0  # messages so far
-        self.listening = False  # somebody waits for the next one
-        self._given_up_s: float | None = None  # it said nothing for so long
+        self.heard = 0  # messages so far, for the watchdog
+        self.listening = False  # whether somebody waits for the next one, likewise
+        self._stalled_s: float | None = None  # it was ended because it said nothing for so long
 
     def ask(self, question: Look | Read) -> Iterator[tuple[object, np.ndarray | None]]:
-        """Every answer, pixels beside it; raises BadVideo where the process dies of the question."""
+        """Every answer, with the pixels that follow it; raises BadVideo where the process dies of it."""
         process, frames = self._running(), 0
         try:
             send(process.stdin, question)
@@ -51,21 +52,21 @@ class Worker:
         self.listening = True
         try:
             head = receive(process.stdout)
-            return head, _body(process, head)
+            return head, _read_body(process, head)
         finally:
             self.listening = False
             self.heard += 1
 
     @property
     def pid(self) -> int | None:
-        """Of the process, while there is one."""
+        """The number of the process; None while none runs."""
         return self._process.pid if self._process is not None else None
 
-    def give_up(self, silent_s: float) -> None:
-        """End a process that has said nothing for so long; whoever listens gets an error."""
+    def give_up(self, stall_timeout: float) -> None:
+        """End a process that has said nothing for so many seconds; whoever waits for it gets an error."""
         process = self._process
         if process is not None:
-            self._given_up_s = silent_s
+            self._stalled_s = stall_timeout
             process.kill()
 
     def kill(self) -> None:
@@ -81,15 +82,15 @@ class Worker:
     def _running(self) -> subprocess.Popen:
         if self._process is None or self._process.poll() is not None:
             self.kill()
-            self._process, self._given_up_s = _begun(), None
-            receive(self._process.stdout)  # it has started: what that takes is not the clip's silence
+            self._process, self._stalled_s = _start(), None
+            receive(self._process.stdout)  # wait here until it has started: no clip is to blame for that time
         return self._process
 
     def _died(self, process: subprocess.Popen, question: Look | Read, frames: int) -> BadVideo:
         code = process.wait()
-        if self._given_up_s is not None:
+        if self._stalled_s is not None:
             return BadVideo(
-                f"{question.path}: reading it made no progress for {self._given_up_s:g} s, and was given up",
+                f"{question.path}: reading it made no progress for {self._stalled_s:g} s, and was given up",
                 f"its codec or its disk hangs; {parameter('stall_timeout')} says how long to wait",
             )
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -100,8 +101,8 @@ class Worker:
         )
 
 
-def _begun() -> subprocess.Popen:
-    """`python -m` and not multiprocessing: it needs nothing of whoever called us, and inherits nothing."""
+def _start() -> subprocess.Popen:
+    """Start worker.py by `python -m`, not by multiprocessing: so it neither needs nor inherits our state."""
     import vidlatent
 
     home = str(Path(vidlatent.__file__).parent.parent)
@@ -120,7 +121,7 @@ def _begun() -> subprocess.Popen:
     return process
 
 
-def _body(process: subprocess.Popen, head: object) -> np.ndarray | None:
+def _read_body(process: subprocess.Popen, head: object) -> np.ndarray | None:
     if not isinstance(head, Pixels):
         return None
     pixels = np.empty(head.shape, head.dtype)
@@ -130,21 +131,21 @@ def _body(process: subprocess.Popen, head: object) -> np.ndarray | None:
 
 
 class Watchdog:
-    """Ends workers that say nothing for `limit_s` seconds while somebody listens.
+    """A thread that ends workers which say nothing for `stall_timeout` seconds while somebody waits for them.
 
-    Time is counted in wake-ups of its own, so a run that was stopped by Ctrl-Z, or by a machine that slept,
-    does not come back to find all its workers overdue.
+    It counts its own wake-ups instead of looking at a clock: after Ctrl-Z, or after the machine slept, no
+    worker is overdue.
     """
 
-    def __init__(self, workers: Sequence[Worker], limit_s: float) -> None:
-        self._workers, self._limit_s = workers, limit_s
-        self._tick_s = min(_LONGEST_TICK_S, limit_s / 4)
+    def __init__(self, workers: Sequence[Worker], stall_timeout: float) -> None:
+        self._workers, self._stall_timeout = workers, stall_timeout
+        self._tick_s = min(_LONGEST_TICK_S, stall_timeout / 4)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="vidlatent-watchdog", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._ended.set()
         self._thread.join()
 
@@ -156,6 +157,6 @@ class Watchdog:
                 quiet = worker.listening and worker.heard == heard[n]
                 silent_s[n] = silent_s[n] + self._tick_s if quiet else 0.0
                 heard[n] = worker.heard
-                if silent_s[n] >= self._limit_s:
-                    worker.give_up(self._limit_s)
+                if silent_s[n] >= self._stall_timeout:
+                    worker.give_up(self._stall_timeout)
                     silent_s[n] = 0.0

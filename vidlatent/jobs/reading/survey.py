@@ -1,4 +1,4 @@
-"""What must be known of a source before it is encoded: its bytes' sha256, and what its header says."""
+"""What must be known of a source before it is encoded: the sha256 of its bytes, and what its header says."""
 
 import hashlib
 import os
@@ -11,16 +11,15 @@ from pathlib import Path
 
 from vidlatent.errors import VidlatentError
 from vidlatent.io.read.source import ReadOptions, VideoInfo, open_video
-from vidlatent.jobs.reading.probe import Probe
 
-Member = tuple[int, int] | None  # (offset, bytes) inside a tar
-State = tuple[int, int] | None  # (bytes, modification time in ns); None for a folder of images
-Beat = Callable[[], None]  # called now and then by what takes long
+TarMember = tuple[int, int] | None  # (offset, bytes) of a video inside a tar; None: the file is the video
+FileState = tuple[int, int] | None  # (bytes, modification time in ns); None for a folder of images
+Beat = Callable[[], None]  # called again and again by what takes long: a sign of life
 _BLOCK_BYTES = 1 << 20
 
 
-def state_of(path: Path) -> State:
-    """By what a file is known to have changed; None where there is none, or a folder."""
+def get_file_state(path: Path) -> FileState:
+    """Size and modification time, by which a file is known to have changed; None for a folder, or no file."""
     try:
         found = os.stat(path)
     except OSError:
@@ -29,11 +28,30 @@ def state_of(path: Path) -> State:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """What a video's header and first frame say: displayed size, aspect `sar`, expected frames and seconds.
+
+    `first_s` is the time of the first frame, looked up only where videos are cut into clips.
+    """
+
+    width: int
+    height: int
+    sar: Fraction
+    frames: int | None
+    duration_s: Fraction | None
+    rate: Fraction | None
+    first_s: Fraction | None = None
+
+
+@dataclass(frozen=True)
 class Look:
-    """A source to look at; `hashed` False leaves its bytes unread, `timed` finds the first frame's time."""
+    """The question what a source is.
+
+    With `hashed` its bytes are hashed; with `timed` its first frame is decoded, to know the frame's time.
+    """
 
     path: Path
-    member: Member = None
+    member: TarMember = None
     stream: int = 0
     hashed: bool = True
     timed: bool = False
@@ -41,20 +59,20 @@ class Look:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was found: `error` where it is no video; the hash is there even then.
+    """The answer to Look. Of what is no video there is an `error`, and the hash all the same.
 
-    `state` is the file's (the tar's) size and modification time when it was looked at.
+    `state` is that of the file (the tar) when it was looked at.
     """
 
     sha256: str = ""
     probe: Probe | None = None
     error: VidlatentError | None = None
-    state: State = None
+    state: FileState = None
 
 
 @contextmanager
-def on_disk(path: Path, member: Member, beat: Beat) -> Iterator[Path]:
-    """The file itself; a tar's member as a temporary file while the block runs."""
+def put_on_disk(path: Path, member: TarMember, beat: Beat) -> Iterator[Path]:
+    """The file itself; a member of a tar as a temporary file while the block runs."""
     if member is None:
         yield path
         return
@@ -69,8 +87,8 @@ def on_disk(path: Path, member: Member, beat: Beat) -> Iterator[Path]:
         yield Path(copy.name)
 
 
-def hashed(path: Path, beat: Beat) -> str:
-    """sha256 of a file's bytes; of a folder's files and their names, where the clip is a folder of images."""
+def hash_source(path: Path, beat: Beat) -> str:
+    """sha256 of a file's bytes, or of the names and bytes of all files in a folder of images."""
     if not path.is_dir():
         return _file_sha256(path, beat)
     listed = ((p.name, _file_sha256(p, beat)) for p in sorted(path.iterdir()) if p.is_file())
@@ -86,15 +104,15 @@ def _file_sha256(path: Path, beat: Beat) -> str:
     return digest.hexdigest()
 
 
-def look(path: Path, ask: Look, beat: Beat) -> Seen:
+def look_at(path: Path, ask: Look, beat: Beat) -> Seen:
     """Hash and probe the file at `path`; raises OSError where it cannot be read at all."""
-    sha256 = hashed(path, beat) if ask.hashed else ""
+    sha256 = hash_source(path, beat) if ask.hashed else ""
     with open_video(path, ReadOptions(stream=ask.stream, threads=1)) as video:
         first = next(video.frames()).pts * video.info.time_base if ask.timed else None
-        return Seen(sha256, probed(video.info, first))
+        return Seen(sha256, make_probe(video.info, first))
 
 
-def probed(info: VideoInfo, first_s: Fraction | None) -> Probe:
+def make_probe(info: VideoInfo, first_s: Fraction | None) -> Probe:
     """The few facts of a video that planning needs."""
     frames, duration, rate = info.header_frames, info.header_duration, info.average_rate
     if frames is None and duration is not None and rate is not None:

@@ -1,6 +1,6 @@
-"""A process of its own that reads videos: whatever a codec does to it, the run goes on.
+"""The program of a reading process: whatever a codec does to it, the run that asked it goes on.
 
-Asked on stdin, answers on stdout; see messages.py. It ends when nobody asks or listens any more.
+It takes questions on stdin and answers them on stdout, as messages.py says, and ends once stdin ends.
 """
 
 import os
@@ -25,36 +25,36 @@ from vidlatent.jobs.reading.messages import (
     receive,
     send,
 )
-from vidlatent.jobs.reading.survey import Beat, Look, Seen, hashed, look, on_disk, state_of
+from vidlatent.jobs.reading.survey import Beat, Look, Seen, get_file_state, hash_source, look_at, put_on_disk
 
 ALIVE_EVERY_S = 1.0
 
 
 class Pulse:
-    """Tells the parent that something long goes on, now and then."""
+    """Tells the parent every second that work which takes long still goes on."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out, self._said = out, time.monotonic()
 
     def __call__(self) -> None:
-        """It goes on."""
+        """Send a sign of life, unless the last one was a moment ago."""
         if time.monotonic() - self._said > ALIVE_EVERY_S:
             send(self._out, Alive())
             self._said = time.monotonic()
 
 
-def answers(ask: Look | Read, beat: Beat) -> Iterator[tuple[Answer, object]]:
-    """Every answer to a question, and the bytes that go with it; any failure is an answer too."""
+def answer(ask: Look | Read, beat: Beat) -> Iterator[tuple[Answer, object]]:
+    """Every answer to a question, with the bytes that follow it. Any failure becomes an answer, too."""
     name, here = str(ask.path), ask.path
     try:
-        state = state_of(ask.path)
-        with on_disk(ask.path, ask.member, beat) as here:
+        state = get_file_state(ask.path)
+        with put_on_disk(ask.path, ask.member, beat) as here:
             if isinstance(ask, Read):
-                yield from _frames(here, ask)
+                yield from _read_frames(here, ask)
             else:
-                yield replace(_looked(here, ask, beat), state=state), b""
+                yield replace(_look_or_fail(here, ask, beat), state=state), b""
     except VidlatentError as e:
-        yield Failure(_naming(e, here, name)), b""
+        yield Failure(_name_source(e, here, name)), b""
     except OSError as e:
         yield Failure(BadVideo(f"{name}: cannot be read ({e.strerror or e})")), b""
     except MemoryError:
@@ -63,21 +63,21 @@ def answers(ask: Look | Read, beat: Beat) -> Iterator[tuple[Answer, object]]:
         yield Failure(BadVideo(f"{name}: {type(e).__name__}: {e}")), b""
 
 
-def _naming(error: VidlatentError, copy: Path, name: str) -> VidlatentError:
-    """The error with the source's name where it names the temporary copy that was read."""
+def _name_source(error: VidlatentError, copy: Path, name: str) -> VidlatentError:
+    """The error, with the name of the source in place of that of the temporary copy which was read."""
     return type(error)(*(words and words.replace(str(copy), name) for words in error.args))
 
 
-def _looked(path: Path, ask: Look, beat: Beat) -> Seen:
+def _look_or_fail(path: Path, ask: Look, beat: Beat) -> Seen:
     try:
-        return look(path, ask, beat)
+        return look_at(path, ask, beat)
     except VidlatentError as e:  # no video, but its bytes are known
         if not path.exists():
             raise
-        return Seen(hashed(path, beat) if ask.hashed else "", error=_naming(e, path, str(ask.path)))
+        return Seen(hash_source(path, beat) if ask.hashed else "", error=_name_source(e, path, str(ask.path)))
 
 
-def _frames(path: Path, ask: Read) -> Iterator[tuple[Answer, object]]:
+def _read_frames(path: Path, ask: Read) -> Iterator[tuple[Answer, object]]:
     with open_video(path, ask.options) as video:
         yield Opened(video.info), b""
         for frame in video.frames():
@@ -86,7 +86,7 @@ def _frames(path: Path, ask: Read) -> Iterator[tuple[Answer, object]]:
 
 
 def main() -> None:
-    """Answer until stdin ends. Ctrl-C and SIGTERM are the parent's to act on: it finishes its clip."""
+    """Answer until stdin ends. Signals are ignored: the parent acts on them, and finishes its clip first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR1"):
@@ -95,9 +95,9 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints must not end up among the answers
     pulse = Pulse(out)
     try:
-        send(out, Alive())  # begun
+        send(out, Alive())  # the process has started
         while (ask := receive(sys.stdin.buffer)) is not None:
-            for head, body in answers(ask, pulse):  # type: ignore[arg-type]
+            for head, body in answer(ask, pulse):  # type: ignore[arg-type]
                 send(out, head, body)
     except BrokenPipeError:
         os._exit(0)  # the parent is gone; nobody wants the rest
