@@ -4,22 +4,7 @@ import json
 
 import pytest
 
-from vidlatent.cli import app
-
 TOY = ["-m", "toy", "--device", "cpu", "--frames", "5", "--size", "64x48", "--runs", "1"]
-
-
-@pytest.fixture
-def vidlatent(capsys, monkeypatch):
-    """Runs the command line in this process: its exit code, stdout and stderr."""
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    def run(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = app.run([str(word) for word in words])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize("command", ["bench", "compare"])

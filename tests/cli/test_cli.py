@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -16,34 +15,6 @@ from vidlatent.cli import app
 
 HELP_S = 0.3  # of processor time, so that a busy machine does not fail the test
 SMALL = ["--size", "64x48", "--frames", "9"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    def failed(self, code: int, *words: str) -> None:
-        """It ended with this code and one clear complaint that has these words."""
-        assert self.code == code, self.err
-        assert self.err.count("error:") == 1 and "Traceback" not in self.err
-        assert all(word in self.err for word in words), self.err
-
-
-@pytest.fixture
-def vidlatent(capsys, monkeypatch):
-    """Runs the command line in this process."""
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    def run(*words: object) -> Run:
-        capsys.readouterr()
-        code = app.run([str(word) for word in words])
-        return Run(code, *capsys.readouterr())
-
-    return run
 
 
 def process(*words: object, **options) -> subprocess.CompletedProcess:

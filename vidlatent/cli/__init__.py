@@ -1,1 +1,1 @@
-"""Words and colours: parse, call a job, show what came of it."""
+"""The command line: each command parses words, calls a job, and shows what came of it."""

@@ -1,4 +1,4 @@
-"""The command line, and the one place where errors become words and exit codes."""
+"""The command line as a whole, and the one place where errors become words and exit codes."""
 
 import signal
 import sys
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def run(words: list[str] | None = None) -> int:
-    """Run one command (without words, this process's own) and return its exit code.
+    """Run the command that `words` say, or those of this process, and return the exit code.
 
     Every error of ours, and the user's own interruption, ends here.
     """

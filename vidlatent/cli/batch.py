@@ -1,4 +1,4 @@
-"""One command, several files: each is done, one that fails does not stop the others."""
+"""Several files on one command line: each is worked on, and one that fails does not stop the others."""
 
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidlatent.cli.console import bar, complain, print_json
+from vidlatent.cli.console import complain, print_json, start_progress
 from vidlatent.errors import UsageError, VidlatentError
 
 if TYPE_CHECKING:
@@ -16,13 +16,16 @@ Pair = tuple[str | Path, str | Path]
 Work = Callable[[str | Path, str | Path, "Progress"], Any]  # source, target, progress → a dataclass
 
 
-def each(pairs: Iterable[Pair], work: Work, show: Callable[[Any], None], as_json: bool) -> int:
-    """Work on every (source, target), show what came of it; the exit code. A lone failure is raised."""
+def run_each(pairs: Iterable[Pair], work: Work, show: Callable[[Any], None], as_json: bool) -> int:
+    """Do `work` on every pair (source, target), show each result, and return the exit code.
+
+    An error of one pair among several is said, and the next pair follows; with a single pair it is raised.
+    """
     pairs = list(pairs)
     results = []
     for source, target in pairs:
         try:
-            with closing(bar()) as progress:
+            with closing(start_progress()) as progress:
                 result = work(source, target, progress)
         except VidlatentError as e:
             if len(pairs) == 1:
@@ -36,8 +39,8 @@ def each(pairs: Iterable[Pair], work: Work, show: Callable[[Any], None], as_json
     return int(len(results) < len(pairs))
 
 
-def targets(sources: list[str], output: str, suffix: str) -> list[tuple[str, Path]]:
-    """Each source with its target: `output` itself, or a file in it where it is a folder."""
+def pair_targets(sources: list[str], output: str, suffix: str) -> list[tuple[str, Path]]:
+    """Give each source its target: `output` itself, or a file inside where `output` is a folder."""
     folder = output.endswith("/") or Path(output).is_dir()
     if len(sources) > 1 and not folder:
         raise UsageError(f"{len(sources)} inputs, one output {output}", "give a folder: -o DIR/")

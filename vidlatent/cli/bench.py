@@ -9,7 +9,7 @@ import typer
 from vidlatent.cli import measuring as m
 from vidlatent.cli import options as o
 from vidlatent.cli import words
-from vidlatent.cli.console import bar
+from vidlatent.cli.console import start_progress
 from vidlatent.cli.sections import Flags
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ PICTURES = 4  # rows whose worst frames an HTML report shows
 
 
 class ReadFlags(Flags):
-    """What is read of each clip."""
+    """How much of each clip is read, and at which size."""
 
     heading = "What to read"
     frames: Annotated[int | None, typer.Option("--frames", min=1, help="At most so many of each clip.")] = (
@@ -31,7 +31,7 @@ class ReadFlags(Flags):
 
 
 class MeasureFlags(m.MetricFlags):
-    """Which metrics, on which codecs beside the models, and how often."""
+    """Which metrics are measured, with which codecs beside the models, and how often."""
 
     metrics: m.MetricsOption = "psnr,ssim,lpips"
     codec: Annotated[str, typer.Option("--codec", help="Also x264, x265, svtav1 or ffv1 (lossless).")] = ""
@@ -49,17 +49,17 @@ class MeasureFlags(m.MetricFlags):
     seed: Annotated[int, typer.Option("--seed", help="Of sampled latents, where a protocol samples.")] = 0
 
     def options(self, read: ReadFlags, pictures: int) -> "BenchOptions":
-        """All that the bench is told."""
+        """Make the options of the bench."""
         from vidlatent.jobs.measure.bench_options import BenchOptions
         from vidlatent.jobs.measure.protocols import protocol_named
 
         return BenchOptions(
-            **self.names_and_files(),
+            **self.metric_options(),
             frames=read.frames,
-            size=words.integers(read.size, "--size", 2, "256x256"),
+            size=words.parse_integers(read.size, "--size", 2, "256x256"),
             protocol=protocol_named(self.protocol),
-            codecs=words.names(self.codec),
-            rates=words.bits_per_pixel(self.rates, "--rates"),
+            codecs=words.parse_names(self.codec),
+            rates=words.parse_bits_per_pixel(self.rates, "--rates"),
             baseline=self.baseline,
             runs=self.runs,
             seed=self.seed,
@@ -68,7 +68,7 @@ class MeasureFlags(m.MetricFlags):
 
 
 class CutFlags(Flags):
-    """How every model cuts the clips."""
+    """How every model cuts the clips in time and space."""
 
     heading = "How to cut"
     window: o.WindowOption = None
@@ -92,11 +92,11 @@ class ModelFlags(Flags):
     dtype: o.DtypeOption = None
 
     def load(self, cut: CutFlags) -> "list[Subject]":
-        """Every model with every dtype of its latents, ready to be measured."""
+        """Load every model, once for each dtype in which its latents are kept."""
         from vidlatent.jobs.measure.bench_options import Loading, load_subjects
 
         how = Loading(self.device, self.dtype, cut.window, cut.latent_window, cut.tile)
-        return load_subjects(self.model or [], words.names(self.latent_dtype), how)
+        return load_subjects(self.model or [], words.parse_names(self.latent_dtype), how)
 
 
 class WriteFlags(m.ReportFlags):
@@ -108,7 +108,7 @@ class WriteFlags(m.ReportFlags):
 
     @property
     def pictures(self) -> int:
-        """How many rows keep frames to be shown; rows of a journal may end in an HTML report later."""
+        """How many rows keep frames to be shown: those of a journal may be put into an HTML report later."""
         return PICTURES if self.resume or any(path.suffix == ".html" for path in self.report or []) else 0
 
 
@@ -127,6 +127,6 @@ def command(
     write.check()
     options = measure.options(read, write.pictures)
     subjects = models.load(cut)
-    with closing(bar()) as progress:
+    with closing(start_progress()) as progress:
         report = bench(expand(clips), subjects, options, write.resume, progress)
     return write.write(report)

@@ -1,4 +1,4 @@
-"""`vidlatent cache`: what is done with a cache beside filling it."""
+"""`vidlatent cache`: its verbs, but for `run`, which fills a cache and has a file of its own."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,7 @@ class RunByDefault(TyperGroup):
     """`cache SRC -o DIR` is `cache run SRC -o DIR`; a source named like a command is given as ./NAME."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
-        """Put in the verb that was left out."""
+        """Add the word "run" where no verb was given."""
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -52,7 +52,7 @@ def status(root: Root, as_json: o.JsonOption = False) -> int:
 
 
 class ReplayFlags(Flags):
-    """How many entries are decoded and compared with their sources, and by which model."""
+    """How many entries are decoded and compared with their sources, and with which weights."""
 
     heading = "What is decoded"
     decode: Annotated[
@@ -64,7 +64,7 @@ class ReplayFlags(Flags):
     device: o.DeviceOption = None
 
     def replays(self, root: Path) -> "list[Replay]":
-        """What came of decoding them."""
+        """Decode that many entries of the cache at `root`, and say how well each compares with its source."""
         from vidlatent.jobs.cache.verify import replays
         from vidlatent.jobs.decode import ModelChoice
 
@@ -93,7 +93,7 @@ def verify(root: Root, replay: ReplayFlags, as_json: o.JsonOption = False) -> in
 
 
 class ExportFlags(Flags):
-    """In which layout a cache is written, and where."""
+    """In which layout the clips of a cache are written, and where."""
 
     heading = "What is written"
     output: Annotated[Path, typer.Option("--output", "-o", help="A new folder.")]
@@ -116,10 +116,10 @@ class ExportFlags(Flags):
     shard_size: Annotated[str, typer.Option("--shard-size", help="Of webdataset and safetensors.")] = "1G"
 
     def options(self) -> "ExportOptions":
-        """The same as the job wants it."""
+        """Make the options of the export."""
         from vidlatent.jobs.exchange.export import ExportOptions
 
-        size = words.nbytes(self.shard_size, "--shard-size")
+        size = words.parse_bytes(self.shard_size, "--shard-size")
         return ExportOptions(self.space, self.architecture, self.recipe, size)
 
 

@@ -1,4 +1,4 @@
-"""How a cache run is shown: clips, rates, who waits for whom, time left."""
+"""The progress of a cache run in words: clips, rates, who waits for whom, time left."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ClipLines:
-    """One line that moves in a terminal, a line now and then in a log."""
+    """Shows the progress: one line that changes in a terminal, a new line every ten seconds in a log."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -19,44 +19,43 @@ class ClipLines:
         self._said = time.monotonic()
 
     def update(self, tally: "Tally") -> None:
-        """Say how far it is, if the last time was a while ago."""
+        """Say how far the run is, unless that was said a moment ago."""
         now = time.monotonic()
         if now - self._said < self._every_s:
             return
         self._said = now
         if self._terminal:
-            print(f"\r\033[K{line(tally)}", end="", file=sys.stderr, flush=True)
+            print(f"\r\033[K{describe(tally)}", end="", file=sys.stderr, flush=True)
         else:
-            say(line(tally))
+            say(describe(tally))
 
     def close(self) -> None:
-        """Clear the line."""
+        """Clear the line that was shown in a terminal."""
         if self._terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def line(tally: "Tally") -> str:
-    """A run in one line."""
+def describe(tally: "Tally") -> str:
+    """Say in one line how far a run is."""
     took = max(time.perf_counter() - tally.began, 1e-9)
     parts = [f"{tally.settled} of {tally.clips} clips"]
     if tally.failed:
         parts.append(f"{tally.failed} failed")
     if tally.done:
         parts += [f"{tally.done / took:.2f} clips/s", f"{tally.frames / took:.1f} frames/s"]
-        parts.append(
-            f"model waits {share(tally.starved_s, tally)}, readers wait {share(tally.full_s, tally)}"
-        )
-        parts.append(f"{duration((tally.clips - tally.settled) * took / tally.settled)} left")
+        model, readers = spell_share(tally.starved_s, tally), spell_share(tally.full_s, tally)
+        parts.append(f"model waits {model}, readers wait {readers}")
+        parts.append(f"{spell_duration((tally.clips - tally.settled) * took / tally.settled)} left")
     return ", ".join(parts)
 
 
-def share(waited_s: float, tally: "Tally") -> str:
-    """Part of the encoding time."""
+def spell_share(waited_s: float, tally: "Tally") -> str:
+    """Write a time as a share of the time spent encoding, for instance "12%"."""
     return f"{min(1.0, waited_s / tally.seconds):.0%}" if tally.seconds else "0%"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+def spell_duration(seconds: float) -> str:
+    """Write seconds as people say them, for instance "2 h 05 min"."""
     hours, rest = divmod(round(seconds), 3600)
     minutes, left = divmod(rest, 60)
     return (

@@ -34,12 +34,14 @@ class ReadFlags(o.ReadFlags):
         str | None, typer.Option("--chunk", help="Cut long videos into clips of so many seconds.")
     ] = None
 
-    def wishes(self) -> dict[str, Any]:
-        """What a recipe says of reading."""
+    def recipe_options(self) -> dict[str, Any]:
+        """Make those options of a recipe that say what is read."""
         return {
             "read": self.options(),
-            "buckets": tuple(words.integers(text, "--bucket", 2, "832x480") for text in self.bucket or ()),
-            "chunk_s": words.seconds(self.chunk, "--chunk"),
+            "buckets": tuple(
+                words.parse_integers(text, "--bucket", 2, "832x480") for text in self.bucket or ()
+            ),
+            "chunk_s": words.parse_seconds(self.chunk, "--chunk"),
         }
 
 
@@ -52,12 +54,12 @@ class CutFlags(Flags):
     overlap: o.OverlapOption = None
 
     def plan(self, model: "Model") -> "Plan":
-        """The plan of this model."""
+        """Make the plan by which the model cuts clips; nothing is decoded, so latents are cut as it likes."""
         return model.plan(self.window, None, self.tile, self.overlap)
 
 
 class RunFlags(o.ModelFlags):
-    """Which model, and in which processes, machines and memory the work is done."""
+    """Which model is used, and in which processes, on which machines and in how much memory."""
 
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Reading processes.  [default: cores - 1]")
@@ -84,13 +86,13 @@ class RunFlags(o.ModelFlags):
     ] = None
 
     def load(self) -> "Model":
-        """The model, on the GPU that torchrun or SLURM gave this process, where none was named."""
+        """Load the model; without --device onto the GPU that torchrun or SLURM gave this process."""
         from vidlatent.jobs.cache.plan import device_from
 
         return self.choice().load(device=device_from())
 
     def runner(self, model: "Model") -> Callable[..., "Tally"]:
-        """What works the clips off: with this model here, or with models on a Ray cluster."""
+        """Return the function that does the work: with this model here, or with models on a Ray cluster."""
         from vidlatent.jobs.cache.run import run as run_here
 
         if self.engine == "ray":
@@ -104,7 +106,7 @@ class RunFlags(o.ModelFlags):
 
 
 class TaskFlags(Flags):
-    """Which clips are worked on, and how many may fail."""
+    """Which clips of the dataset are encoded by this run, and how many may fail."""
 
     heading = "Which clips"
     shard: Annotated[
@@ -121,13 +123,13 @@ class TaskFlags(Flags):
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done.")] = False
 
     def options(self, run: RunFlags, shards: "Sharding | None") -> "RunOptions":
-        """How to go about it."""
+        """Make the options of the run: those that change no entry."""
         from vidlatent.jobs.cache.plan import shard_from
         from vidlatent.jobs.cache.run import RunOptions
 
         return RunOptions(
             workers=run.workers,
-            max_memory=words.nbytes(run.max_memory, "--max-memory"),
+            max_memory=words.parse_bytes(run.max_memory, "--max-memory"),
             shard=shard_from(self.shard),
             retry_failed=self.retry_failed,
             rehash=self.rehash,
@@ -138,7 +140,7 @@ class TaskFlags(Flags):
 
 
 class WriteFlags(o.PosteriorFlags):
-    """What becomes of every clip, and where."""
+    """What is kept of every clip, and where."""
 
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the cache.")]
     shards: Annotated[
@@ -149,10 +151,12 @@ class WriteFlags(o.PosteriorFlags):
     as_json: o.JsonOption = False
 
     def sharding(self) -> "Sharding | None":
-        """The shards that entries are packed into; None where they stay files."""
+        """Say into which shards entries are packed; None leaves every entry a file."""
         from vidlatent.jobs.cache.shards import Sharding
 
-        return Sharding(self.shards, words.nbytes(self.shard_size, "--shard-size")) if self.shards else None
+        return (
+            Sharding(self.shards, words.parse_bytes(self.shard_size, "--shard-size")) if self.shards else None
+        )
 
 
 def command(
@@ -170,9 +174,9 @@ def command(
     from vidlatent.jobs.cache.estimate import dry_run
     from vidlatent.jobs.cache.recipe import Recipe
 
-    options, wishes = tasks.options(run, write.sharding()), read.wishes()
+    options, from_reading = tasks.options(run, write.sharding()), read.recipe_options()
     model = run.load()
-    recipe = Recipe(plan=cut.plan(model), **wishes, **write.kept())
+    recipe = Recipe(plan=cut.plan(model), **from_reading, **write.posterior_options())
     if tasks.dry_run:
         show_facts(asdict(dry_run(sources, write.output, model, recipe, options)), write.as_json)
         return 0
@@ -181,12 +185,12 @@ def command(
 
 
 def show(work: Callable[..., "Tally"], max_failures: int, as_json: bool) -> int:
-    """Run, and say what came of it; returns the exit code."""
-    from vidlatent.cli.cache_progress import ClipLines, line
+    """Do the work while its progress is shown, say what came of it, and return the exit code."""
+    from vidlatent.cli.cache_progress import ClipLines, describe
 
     with closing(ClipLines()) as progress:
         tally = work(progress=progress)
-    say(line(tally))
+    say(describe(tally))
     say(f"{tally.done} made, {tally.reused} there already, {tally.skipped} no videos, {tally.failed} failed")
     if tally.failed:
         say("`vidlatent cache status` says what failed, and why")

@@ -7,7 +7,7 @@ import typer
 
 from vidlatent.cli import measuring as m
 from vidlatent.cli import options as o
-from vidlatent.cli.console import bar
+from vidlatent.cli.console import start_progress
 
 if TYPE_CHECKING:
     from vidlatent.jobs.measure.compare import CompareOptions
@@ -16,7 +16,7 @@ EXAMPLE = "Example: vidlatent compare original.mp4 decoded.mp4 --metrics psnr,ss
 
 
 class MeasureFlags(m.MetricFlags):
-    """Which metrics, on which device, and how the frames of two videos find each other."""
+    """Which metrics are measured, on which device, and which frame is compared with which."""
 
     metrics: m.MetricsOption = "psnr,ssim"
     align: Annotated[
@@ -32,11 +32,11 @@ class MeasureFlags(m.MetricFlags):
     device: o.DeviceOption = None
 
     def options(self) -> "CompareOptions":
-        """All that the comparison is told."""
+        """Make the options of the comparison."""
         from vidlatent.jobs.measure.compare import CompareOptions
 
         return CompareOptions(
-            **self.names_and_files(),
+            **self.metric_options(),
             align=self.align,
             scale=self.scale,
             frames=self.frames,
@@ -55,6 +55,6 @@ def command(
 
     write.check()
     options = measure.options()
-    with closing(bar()) as progress:
+    with closing(start_progress()) as progress:
         report = compare(reference, distorted, options, progress)
     return write.write(report)

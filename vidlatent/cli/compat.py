@@ -7,7 +7,7 @@ import typer
 
 from vidlatent.cli import options as o
 from vidlatent.cli import words
-from vidlatent.cli.console import notice, print_json, say
+from vidlatent.cli.console import print_json, say, say_notices
 from vidlatent.cli.sections import Flags
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ EXAMPLE = "Example: vidlatent compat --video-vae cv-vae-sd2.1 --image-vae sd-vae
 
 
 class ReadFlags(Flags):
-    """What is read of the clip."""
+    """Which part of the clip is read, and at which size."""
 
     heading = "What to read"
     frames: Annotated[int, typer.Option("--frames", min=1, help="At most so many frames.")] = 17
@@ -29,7 +29,7 @@ class ReadFlags(Flags):
 
 
 class MeasureFlags(Flags):
-    """What the latents are held against."""
+    """Which pictures the latents of the video model are compared with."""
 
     heading = "What is measured"
     maps: Annotated[
@@ -38,23 +38,23 @@ class MeasureFlags(Flags):
     seed: Annotated[int, typer.Option("--seed", help="Of the map random.")] = 0
 
     def options(self, read: ReadFlags, max_memory: str | None) -> "CompatOptions":
-        """All that the job is told."""
+        """Make the options of the measurement."""
         from vidlatent.jobs.encode import ReadOptions
         from vidlatent.jobs.measure.compat import CompatOptions
 
         wanted = ReadOptions(
-            start=words.seconds(read.start, "--start"),
+            start=words.parse_seconds(read.start, "--start"),
             frames=read.frames,
-            size=words.integers(read.size, "--size", 2, "640x360"),
-            crop=words.integers(read.crop, "--crop", 4, "0,0,640,480"),
+            size=words.parse_integers(read.size, "--size", 2, "640x360"),
+            crop=words.parse_integers(read.crop, "--crop", 4, "0,0,640,480"),
         )
         return CompatOptions(
-            wanted, words.names(self.maps), self.seed, words.nbytes(max_memory, "--max-memory")
+            wanted, words.parse_names(self.maps), self.seed, words.parse_bytes(max_memory, "--max-memory")
         )
 
 
 class ModelFlags(Flags):
-    """The two models, and where they run."""
+    """Which two models are measured, and where they run."""
 
     heading = "Which models, and where they run"
     video_vae: Annotated[str, typer.Option("--video-vae", help="Name, folder or file of the video VAE.")]
@@ -70,7 +70,7 @@ class ModelFlags(Flags):
     max_memory: o.MaxMemoryOption = None
 
     def load(self) -> "tuple[Model, Model]":
-        """The video model and the image model, ready to run."""
+        """Load the video model and the image model."""
         from vidlatent.jobs.measure.compat import load_pair
 
         video, image = (self.video_vae, self.video_weights), (self.image_vae, self.image_weights)
@@ -78,7 +78,7 @@ class ModelFlags(Flags):
 
 
 class WriteFlags(Flags):
-    """Where the numbers and the pictures go."""
+    """Where the pictures go, and how the numbers are shown."""
 
     heading = "What is written"
     picture: Annotated[
@@ -95,13 +95,13 @@ class WriteFlags(Flags):
             refuse_existing(self.picture, self.force)
 
     def write(self, found: "Compared") -> None:
-        """Write the picture, and show the report."""
+        """Write the picture that was asked for, and show the report."""
         from vidlatent.jobs.measure.compat import write_picture
 
         if self.picture:
             write_picture(found, self.picture)
             say(f"wrote {self.picture}; rows: {', '.join(found.pictures)}")
-        notice(found.report.notices)
+        say_notices(found.report.notices)
         print_json(found.report.to_json()) if self.as_json else show(found.report)
 
 
@@ -122,7 +122,7 @@ def command(
 
 
 def show(report: "CompatReport") -> None:
-    """The report as tables, on stdout."""
+    """Print the report as tables."""
     from vidlatent.cli.tables import show_rows
 
     video, image = report.video, report.image
@@ -143,7 +143,7 @@ def show(report: "CompatReport") -> None:
 
 
 def score_rows(report: "CompatReport") -> list[dict[str, str]]:
-    """Every decoding, against what it should be."""
+    """Make a row for every decoding: how near it comes to what it should be."""
     rows = [
         _score("video VAE alone", report.video_alone),
         _score("image VAE alone", report.image_alone),
@@ -171,7 +171,7 @@ def _score(name: str, score, gap_db: float | None = None) -> dict[str, str]:
 
 
 def likeness_rows(still: "Likeness", latents: "Likeness") -> list[dict[str, str]]:
-    """How like the latents of the two encoders are."""
+    """Make rows that say how alike the latents of the two encoders are."""
     return [
         {
             "latents of both encoders": name,
@@ -184,7 +184,7 @@ def likeness_rows(still: "Likeness", latents: "Likeness") -> list[dict[str, str]
 
 
 def channel_rows(latents: "Likeness") -> list[dict[str, str]]:
-    """The same by channel."""
+    """Make a row for every channel of the latents."""
     return [
         {
             "channel": str(i),

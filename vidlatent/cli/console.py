@@ -1,4 +1,4 @@
-"""What people see: progress and complaints on stderr, data on stdout."""
+"""What people see: progress and errors on stderr, data on stdout."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ own_flags: ContextVar[dict[str, str]] = ContextVar("own_flags")
 
 
 def complain(error: errors.VidlatentError) -> None:
-    """One line of fact and one of advice."""
+    """Print an error: one line that says what failed, and one that says what to do."""
     red, plain = ("\033[31m", "\033[0m") if _coloured() else ("", "")
     what, hint = error.worded(flag)
     print(f"{red}error:{plain} {what}", file=sys.stderr)
@@ -26,31 +26,31 @@ def complain(error: errors.VidlatentError) -> None:
 
 
 def flag(parameter: str) -> str:
-    """How a parameter of a job is said on the command line: `start` is --from where `decode` runs."""
+    """Return the flag of a parameter; where `decode` runs, that of `start` is --from."""
     own = own_flags.get({}).get(parameter) or FLAGS.get(parameter)
     return own or errors.flag(parameter)
 
 
 def say(line: str) -> None:
-    """A line for people."""
+    """Print a line for people, on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
-def notice(lines: tuple[str, ...] | list[str]) -> None:
-    """What was assumed, dropped or changed, each said once."""
+def say_notices(lines: tuple[str, ...] | list[str]) -> None:
+    """Say what a job assumed, dropped or changed, a line each."""
     for line in lines:
         say(f"note: {line}")
 
 
 def print_json(document: Any) -> None:
-    """The one JSON document of a command, on stdout: its last line, but for people in a terminal."""
+    """Print the JSON document of a command as the last line of stdout; indented in a terminal."""
     import json
 
     print(json.dumps(document, indent=2 if sys.stdout.isatty() else None, default=str), flush=True)
 
 
 def show_facts(facts: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
-    """The facts that a command found, or rows of such facts: as a table, or as JSON."""
+    """Print facts, or rows of the same facts, as a table or as JSON."""
     if as_json:
         print_json(facts)
         return
@@ -63,19 +63,19 @@ def _coloured() -> bool:
     return sys.stderr.isatty() and "NO_COLOR" not in os.environ
 
 
-def bar() -> "Bar | PlainLines":
-    """Progress in this terminal; plain lines where there is none."""
+def start_progress() -> "Bar | PlainLines":
+    """Return what shows the progress: a bar in a terminal, lines elsewhere."""
     return Bar() if sys.stderr.isatty() and "CI" not in os.environ else PlainLines()
 
 
 class Bar:
-    """A moving bar with frames, frames per second and time left."""
+    """A bar with frames, frames per second and time left."""
 
     def __init__(self) -> None:
         self._bar = None
 
     def begin(self, what: str, total: int | None) -> None:
-        """Start a bar for `what`."""
+        """Start a new bar for `what`."""
         from tqdm import tqdm
 
         self.close()
@@ -92,15 +92,15 @@ class Bar:
 
 
 class PlainLines:
-    """A line now and then, for logs."""
+    """A line every ten seconds, for logs."""
 
     def begin(self, what: str, total: int | None) -> None:
-        """Say nothing yet: a short job needs no progress."""
+        """Say nothing yet: a job of less than ten seconds needs no progress."""
         self._what, self._total = os.path.basename(what), total
         self._began = self._said = time.monotonic()
 
     def frames(self, done: int) -> None:
-        """A line, if the last one was a while ago."""
+        """Print a line, unless the last one is less than ten seconds old."""
         now = time.monotonic()
         if now - self._said < PLAIN_EVERY_S:
             return
@@ -111,4 +111,4 @@ class PlainLines:
         say(f"{self._what}: {done}{of} frames, {rate:.1f} frames/s{left}")
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: there is no bar to end."""

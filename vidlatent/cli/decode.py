@@ -7,8 +7,8 @@ import typer
 
 from vidlatent.cli import options as o
 from vidlatent.cli import words
-from vidlatent.cli.batch import each, targets
-from vidlatent.cli.console import notice, say
+from vidlatent.cli.batch import pair_targets, run_each
+from vidlatent.cli.console import say, say_notices
 from vidlatent.cli.sections import Flags
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ class CutFlags(Flags):
     overlap: o.OverlapOption = None
 
     def wishes(self) -> "PlanWishes":
-        """The same as the decode job wants it."""
+        """Make the wishes that the decode job follows."""
         from vidlatent.jobs.decode import PlanWishes
 
         return PlanWishes(self.latent_window, self.tile, self.overlap)
 
 
 class RunFlags(o.ModelFlags):
-    """Which model, on which device, and in how much memory."""
+    """Which model is used, on which device, and in how much memory."""
 
     max_memory: o.MaxMemoryOption = None
 
@@ -71,26 +71,26 @@ class WriteFlags(Flags):
     as_json: o.JsonOption = False
 
     def options(self, read: ReadFlags, plan: "PlanWishes", max_memory: str | None) -> "DecodeOptions":
-        """All that the decode job is told."""
+        """Make the options of the decode job."""
         from vidlatent.jobs.decode import DecodeOptions, SinkOptions
 
         return DecodeOptions(
-            start=words.seconds(read.start, "--from"),
-            end=words.seconds(read.end, "--to"),
+            start=words.parse_seconds(read.start, "--from"),
+            end=words.parse_seconds(read.end, "--to"),
             plan=plan,
-            max_memory=words.nbytes(max_memory, "--max-memory"),
+            max_memory=words.parse_bytes(max_memory, "--max-memory"),
             sink=SinkOptions(
                 self.codec, self.crf, self.preset, self.pix_fmt, self.square_pixels, self.images
             ),
-            audio=words.keeps(self.audio, "--audio"),
+            audio=words.parse_keep(self.audio, "--audio"),
             force=self.force,
         )
 
     def pairs(self, inputs: list[Path]) -> list[tuple[str | Path, str | Path]]:
-        """Each input with what is made of it: a folder is for several films, or for the frames of one."""
+        """Give each input its target; a folder holds several films, or the frames of one."""
         if len(inputs) == 1:
             return [(inputs[0], self.output)]
-        return targets([str(path) for path in inputs], self.output, f".{self.images or 'mp4'}")
+        return pair_targets([str(path) for path in inputs], self.output, f".{self.images or 'mp4'}")
 
 
 def command(
@@ -104,7 +104,7 @@ def command(
     from vidlatent.jobs.decode import decode_file
 
     options, choice = write.options(read, cut.wishes(), run.max_memory), run.choice()
-    return each(
+    return run_each(
         write.pairs(inputs),
         lambda source, target, progress: decode_file(Path(source), target, choice, options, progress),
         show,
@@ -113,8 +113,8 @@ def command(
 
 
 def show(result: "DecodeResult") -> None:
-    """What came of one file, in a line or two."""
-    notice(result.notices)
+    """Say in a line or two what came of one file."""
+    say_notices(result.notices)
     say(
         f"{result.target}: {result.frames} frames {result.width}x{result.height}, "
         f"{result.frames / result.seconds:.1f} frames/s"

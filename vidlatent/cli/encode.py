@@ -8,8 +8,8 @@ import typer
 
 from vidlatent.cli import options as o
 from vidlatent.cli import words
-from vidlatent.cli.batch import each, targets
-from vidlatent.cli.console import notice, say
+from vidlatent.cli.batch import pair_targets, run_each
+from vidlatent.cli.console import say, say_notices
 from vidlatent.cli.sections import Flags
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ReadFlags(o.ReadFlags):
-    """What `encode` can read beyond what a cache can."""
+    """What is read; `encode` has more flags for it than `cache`, whose sources are of every kind."""
 
     stream: o.StreamOption = 0
     assume_matrix: Annotated[
@@ -33,12 +33,12 @@ class ReadFlags(o.ReadFlags):
     ] = None
 
     def options(self) -> "ReadOptions":
-        """The same as the encode job wants it."""
+        """Make the options of the reader."""
         return super().options(
             stream=self.stream,
             assume_matrix=self.assume_matrix,
             hwaccel=self.hwaccel,
-            raw=words.raw_frames(self.raw, "--raw"),
+            raw=words.parse_raw_frames(self.raw, "--raw"),
         )
 
 
@@ -52,12 +52,12 @@ class CutFlags(Flags):
     overlap: o.OverlapOption = None
 
     def plan(self, model: "Model") -> "Plan":
-        """The plan of this model; the latent window is noted in the file, for decode."""
+        """Make the plan by which the model cuts clips; decode finds the latent window in the file."""
         return model.plan(self.window, self.latent_window, self.tile, self.overlap)
 
 
 class RunFlags(o.ModelFlags):
-    """Which model, and in which processes and how much memory the work is done."""
+    """Which model is used, in which processes and in how much memory."""
 
     max_memory: o.MaxMemoryOption = None
     isolate: Annotated[
@@ -78,7 +78,7 @@ class RunFlags(o.ModelFlags):
 
     @contextmanager
     def opener(self, several: bool) -> Iterator["Opener"]:
-        """What opens videos while the block runs: in this process, or in one of its own."""
+        """Give, while the block runs, the function that opens videos: here, or in a process of its own."""
         from vidlatent.jobs.encode import open_video
         from vidlatent.jobs.reading.isolated import IsolatedReader
 
@@ -88,7 +88,7 @@ class RunFlags(o.ModelFlags):
 
 
 class WriteFlags(o.PosteriorFlags):
-    """What is written, and where."""
+    """What is kept of a clip, and where."""
 
     output: Annotated[str, typer.Option("--output", "-o", help="The .latent file, or DIR/ for several.")]
     audio: o.AudioOption = "keep"
@@ -96,15 +96,15 @@ class WriteFlags(o.PosteriorFlags):
     as_json: o.JsonOption = False
 
     def options(self, read: "ReadOptions", plan: "Plan", max_memory: str | None) -> "EncodeOptions":
-        """All that the encode job is told."""
+        """Make the options of the encode job."""
         from vidlatent.jobs.encode import EncodeOptions
 
         return EncodeOptions(
             read=read,
             plan=plan,
-            **self.kept(),
-            audio=words.keeps(self.audio, "--audio"),
-            max_memory=words.nbytes(max_memory, "--max-memory"),
+            **self.posterior_options(),
+            audio=words.parse_keep(self.audio, "--audio"),
+            max_memory=words.parse_bytes(max_memory, "--max-memory"),
             force=self.force,
         )
 
@@ -120,11 +120,11 @@ def command(
     from vidlatent.jobs.encode import encode
 
     wanted = read.options()
-    pairs = targets(inputs, write.output, ".latent")
+    pairs = pair_targets(inputs, write.output, ".latent")
     model = run.load()
     options = write.options(wanted, cut.plan(model), run.max_memory)
     with run.opener(several=len(pairs) > 1) as opener:
-        return each(
+        return run_each(
             pairs,
             lambda source, target, progress: encode(source, target, model, options, progress, opener),
             lambda result: show(result, model),
@@ -133,8 +133,8 @@ def command(
 
 
 def show(result: "EncodeResult", model: "Model") -> None:
-    """What came of one clip, in two or three lines."""
-    notice(result.notices)
+    """Say in two or three lines what came of one clip."""
+    say_notices(result.notices)
     t, c, h, w = result.shape
     say(
         f"{result.target}: {result.frames} frames → latents {t}x{c}x{h}x{w} ({model.spec.name}, "

@@ -7,7 +7,7 @@ import typer
 
 from vidlatent.cli import options as o
 from vidlatent.cli import words
-from vidlatent.cli.console import notice, print_json, say
+from vidlatent.cli.console import print_json, say, say_notices
 from vidlatent.cli.sections import Flags, SectionedCommand
 
 if TYPE_CHECKING:
@@ -43,14 +43,14 @@ class MetricFlags(Flags):
         typer.Option("--metric-file", help="NAME=PATH: the file a metric needs. May be given again."),
     ] = None
 
-    def names_and_files(self) -> dict[str, Any]:
-        """The options of a measuring job that say which metrics."""
-        files = words.files_by_name(self.metric_file, "--metric-file")
-        return {"metrics": words.names(self.metrics), "files": files}
+    def metric_options(self) -> dict[str, Any]:
+        """Make those options of a measuring job that say which metrics it takes."""
+        files = words.parse_files(self.metric_file, "--metric-file")
+        return {"metrics": words.parse_names(self.metrics), "files": files}
 
 
 class ReportFlags(Flags):
-    """Where the numbers go."""
+    """Into which reports the numbers are written, and how they are shown."""
 
     heading = "What is written"
     report: Annotated[
@@ -67,7 +67,7 @@ class ReportFlags(Flags):
         check_targets(self.report or [], self.force)
 
     def write(self, report: "Report") -> int:
-        """Write the reports, show the tables (or the JSON document), and return the exit code."""
+        """Write the reports, print the tables or the JSON document, and return the exit code."""
         from vidlatent.jobs.measure.document import report_to_json
         from vidlatent.jobs.report.files import write_report
         from vidlatent.jobs.report.tables import notes
@@ -75,13 +75,13 @@ class ReportFlags(Flags):
         for path in self.report or []:
             write_report(report, path, self.force)
             say(f"wrote {path}")
-        notice(notes(report))
+        say_notices(notes(report))
         print_json(report_to_json(report)) if self.as_json else show(report)
         return 1 if report.failed else 0
 
 
 def show(report: "Report") -> None:
-    """The tables, on stdout: as wide as they are where it is a file or a pipe."""
+    """Print the tables. One that is too wide for the terminal is turned: its rows become columns."""
     from rich.measure import Measurement
 
     from vidlatent.cli.tables import table_console
@@ -96,7 +96,7 @@ def show(report: "Report") -> None:
 
 
 def draw(table: "Table") -> "rich.table.Table":
-    """A table for the terminal."""
+    """Make a table that rich can print."""
     from rich.table import Table as RichTable
 
     drawn = RichTable(title=table.title, title_justify="left", box=None, pad_edge=False, header_style="bold")

@@ -1,4 +1,4 @@
-"""Flags that several commands have: single ones, and groups that make values of what the user said."""
+"""Flags that several commands have: single ones, and groups that make values of the user's words."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,16 +73,16 @@ class ReadFlags(Flags):
     ] = False
 
     def options(self, **more: Any) -> "ReadOptions":
-        """The same as the jobs want it; `more` are options that only one command has a flag for."""
+        """Make the options of the reader; `more` are those that only one command has flags for."""
         from vidlatent.jobs.encode import ReadOptions
 
         return ReadOptions(
-            start=words.seconds(self.start, "--start"),
-            end=words.seconds(self.end, "--end"),
+            start=words.parse_seconds(self.start, "--start"),
+            end=words.parse_seconds(self.end, "--end"),
             frames=self.frames,
-            fps=words.rate(self.fps, "--fps"),
-            size=words.integers(self.size, "--size", 2, "640x360"),
-            crop=words.integers(self.crop, "--crop", 4, "0,0,640,480"),
+            fps=words.parse_rate(self.fps, "--fps"),
+            size=words.parse_integers(self.size, "--size", 2, "640x360"),
+            crop=words.parse_integers(self.crop, "--crop", 4, "0,0,640,480"),
             fit=self.fit,
             deinterlace=self.deinterlace,
             tonemap=self.tonemap,
@@ -107,18 +107,18 @@ class ModelFlags(Flags):
     dtype: DtypeOption = None
 
     def choice(self) -> "ModelChoice":
-        """The same as the jobs want it: for those that load the model themselves."""
+        """Make the choice for a job that loads the model itself."""
         from vidlatent.jobs.decode import ModelChoice
 
         return ModelChoice(self.model, self.device, self.dtype, self.weights, self.config)
 
     def load(self) -> "Model":
-        """The model, ready to run; the bundled one where none was named."""
+        """Load the model; where none was named, the bundled one."""
         return self.choice().load()
 
 
 class PosteriorFlags(Flags):
-    """What of the encoder's distribution becomes a file; its heading is that of all that is written."""
+    """What is kept of the distribution that the encoder gives; commands add what else they write."""
 
     heading = "What is written"
     posterior: Annotated[
@@ -129,6 +129,6 @@ class PosteriorFlags(Flags):
         str | None, typer.Option("--store", help="fp32, bf16 or fp16 on disk.  [default: as computed]")
     ] = None
 
-    def kept(self) -> dict[str, Any]:
-        """The options of an encoding job that say what of the posterior is kept."""
+    def posterior_options(self) -> dict[str, Any]:
+        """Make those options of an encoding job that say what is kept."""
         return {"posterior": self.posterior, "seed": self.seed, "store": self.store}

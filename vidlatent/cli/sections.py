@@ -28,7 +28,7 @@ class Flags:
 
     @classmethod
     def parameters(cls) -> list[Parameter]:
-        """The flags as parameters that Typer understands, those of base classes first."""
+        """Return the flags as parameters that Typer understands, those of base classes first."""
         found: dict[str, Any] = {}
         for base in reversed(cls.__mro__):
             found |= get_annotations(base)
@@ -51,11 +51,11 @@ class App(typer.Typer):
         )
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Callable], Callable]:
-        """Register a function as a command, as in Typer; the function itself stays as it is."""
+        """Register a function as a command, as Typer does; the function itself stays as it is."""
         register = super().command(name, **{"cls": SectionedCommand, **settings})
 
         def add(function: Callable) -> Callable:
-            register(flattened(function))
+            register(flatten(function))
             return function
 
         return add
@@ -80,13 +80,13 @@ class SectionedCommand(TyperCommand):
                 formatter.write_dl([param.get_help_record(ctx) for param in params])
 
     def invoke(self, ctx: typer.Context) -> Any:
-        """Run the command; errors then name parameters by its flags."""
+        """Run the command. Errors that it raises are then told with its own flags."""
         console.own_flags.set({param.name: param.opts[0] for param in self.params})
         return super().invoke(ctx)
 
 
-def flattened(command: Callable[..., int]) -> Callable[..., int]:
-    """The command as Typer wants it: with a parameter for every flag, where ours has one for every group."""
+def flatten(command: Callable[..., int]) -> Callable[..., int]:
+    """Make the function that Typer wants: with a parameter for every flag, not for every group."""
     given = signature(command).parameters.values()
     groups = {param.name: param.annotation for param in given if isinstance(param.annotation, type)}
     flags = {name: group.parameters() for name, group in groups.items() if issubclass(group, Flags)}

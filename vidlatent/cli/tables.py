@@ -10,12 +10,12 @@ WIDE = 240  # columns, where nobody watches
 
 
 def table_console() -> Console:
-    """Where tables go: as wide as they are where stdout is a file or a pipe."""
+    """Return the console that tables are printed on; in a file or a pipe they may be wide."""
     return Console() if sys.stdout.isatty() else Console(width=WIDE)
 
 
 def show_facts(facts: dict[str, Any], indent: str = "") -> None:
-    """Names and values, one a line; nested facts indented."""
+    """Print names and values, one fact a line; nested facts are indented."""
     console = Console(highlight=False, soft_wrap=True)
     width = max(len(key) for key in facts)
     for key, value in facts.items():
@@ -23,25 +23,25 @@ def show_facts(facts: dict[str, Any], indent: str = "") -> None:
             console.print(f"{indent}{key}:", markup=False)
             show_facts(value, indent + "  ")
         else:
-            console.print(f"{indent}{key:<{width}}  {spelled(value)}", markup=False)
+            console.print(f"{indent}{key:<{width}}  {spell(value)}", markup=False)
 
 
-def spelled(value: Any) -> str:
-    """A value in few words."""
+def spell(value: Any) -> str:
+    """Write a value in few words."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {spelled(item)}" for key, item in value.items()) or "-"
+        return ", ".join(f"{key} {spell(item)}" for key, item in value.items()) or "-"
     if isinstance(value, list | tuple):
-        return ", ".join(spelled(item) for item in value) or "-"
+        return ", ".join(spell(item) for item in value) or "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value is None else str(value)
 
 
 def show_rows(rows: list[dict[str, Any]]) -> None:
-    """Rows of the same facts as a table."""
+    """Print rows of the same facts as a table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, key in enumerate(rows[0]):
         table.add_column(key.replace("_", " "), overflow="fold", no_wrap=i == 0)  # names stay in one piece
     for row in rows:
-        table.add_row(*(spelled(value) for value in row.values()))
+        table.add_row(*(spell(value) for value in row.values()))
     table_console().print(table)

@@ -1,4 +1,4 @@
-"""Values from the words of the command line; each error says which flag's word it was and what would do."""
+"""From the words of the command line to values. An error says which flag was wrong, and what would do."""
 
 import re
 from pathlib import Path
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from vidlatent.jobs.encode import RawFrames
 
 
-def seconds(text: str | None, flag: str) -> "Fraction | None":
-    """Seconds from "1.5", "90", "1:30" or "0:01:30.5", exactly; None stays None."""
+def parse_seconds(text: str | None, flag: str) -> "Fraction | None":
+    """Read seconds from "1.5", "90", "1:30" or "0:01:30.5", exactly; None stays None."""
     if text is None:
         return None
     if not re.fullmatch(r"-?(\d+:){0,2}\d+(\.\d+)?", text):
@@ -26,8 +26,8 @@ def seconds(text: str | None, flag: str) -> "Fraction | None":
     return -total if text.startswith("-") else total
 
 
-def rate(text: str | None, flag: str) -> "Fraction | None":
-    """Frames per second from "25", "23.976" or "30000/1001"; None stays None."""
+def parse_rate(text: str | None, flag: str) -> "Fraction | None":
+    """Read frames per second from "25", "23.976" or "30000/1001"; None stays None."""
     if text is None:
         return None
     from fractions import Fraction
@@ -41,8 +41,8 @@ def rate(text: str | None, flag: str) -> "Fraction | None":
     return value
 
 
-def integers(text: str | None, flag: str, count: int, example: str) -> tuple[int, ...] | None:
-    """`count` integers from "1280x720" or "0,0,640,480"; None stays None."""
+def parse_integers(text: str | None, flag: str, count: int, example: str) -> tuple[int, ...] | None:
+    """Read `count` integers from "1280x720" or "0,0,640,480"; None stays None."""
     if text is None:
         return None
     parts = re.split("[x,:]", text)
@@ -51,8 +51,8 @@ def integers(text: str | None, flag: str, count: int, example: str) -> tuple[int
     return tuple(int(part) for part in parts)
 
 
-def nbytes(text: str | None, flag: str) -> int | None:
-    """Bytes from "4G", "512M" or "2.5GB"; None stays None."""
+def parse_bytes(text: str | None, flag: str) -> int | None:
+    """Read bytes from "4G", "512M" or "2.5GB"; None stays None."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text, re.IGNORECASE)
@@ -61,20 +61,20 @@ def nbytes(text: str | None, flag: str) -> int | None:
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
-def keeps(text: str, flag: str) -> bool:
-    """Whether the word is "keep", and not "drop"."""
+def parse_keep(text: str, flag: str) -> bool:
+    """Say whether the word is "keep" rather than "drop"."""
     if text not in ("keep", "drop"):
         raise UsageError(f"{flag} {text}: unknown", "keep or drop")
     return text == "keep"
 
 
-def names(text: str | None) -> tuple[str, ...]:
-    """Names from "psnr,ssim"; None gives none."""
+def parse_names(text: str | None) -> tuple[str, ...]:
+    """Read names from "psnr,ssim"; None gives no names."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
-def files_by_name(given: list[str] | None, flag: str) -> dict[str, Path]:
-    """Files from several "NAME=PATH"."""
+def parse_files(given: list[str] | None, flag: str) -> dict[str, Path]:
+    """Read files and their names from several "NAME=PATH"."""
     files = {}
     for text in given or []:
         name, equals, path = text.partition("=")
@@ -84,10 +84,10 @@ def files_by_name(given: list[str] | None, flag: str) -> dict[str, Path]:
     return files
 
 
-def bits_per_pixel(text: str, flag: str) -> tuple[float | str, ...]:
-    """Rates from "0.1,0.2,equal"."""
+def parse_bits_per_pixel(text: str, flag: str) -> tuple[float | str, ...]:
+    """Read rates from "0.1,0.2,equal"."""
     rates: list[float | str] = []
-    for word in names(text):
+    for word in parse_names(text):
         try:
             rates.append(word if word == "equal" else float(word))
         except ValueError:
@@ -99,8 +99,8 @@ def bits_per_pixel(text: str, flag: str) -> tuple[float | str, ...]:
     return tuple(rates)
 
 
-def raw_frames(text: str | None, flag: str) -> "RawFrames | None":
-    """Bare frames from "320x240:yuv420p:30000/1001"; None stays None."""
+def parse_raw_frames(text: str | None, flag: str) -> "RawFrames | None":
+    """Read the layout of bare frames from "320x240:yuv420p:30000/1001"; None stays None."""
     if text is None:
         return None
     from vidlatent.jobs.encode import RawFrames
@@ -110,5 +110,5 @@ def raw_frames(text: str | None, flag: str) -> "RawFrames | None":
     if missing or more:
         wrong = f"no {' and no '.join(missing)}" if missing else "more than size, pixel format and rate"
         raise UsageError(f"{flag} {text}: {wrong}", "WxH:PIX_FMT:FPS, for instance 320x240:yuv420p:25")
-    width, height = integers(size, flag, 2, "320x240:yuv420p:25")
-    return RawFrames(width, height, pix_fmt, rate(fps, flag))
+    width, height = parse_integers(size, flag, 2, "320x240:yuv420p:25")
+    return RawFrames(width, height, pix_fmt, parse_rate(fps, flag))

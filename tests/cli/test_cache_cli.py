@@ -3,34 +3,13 @@
 import io
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from helpers import cache_clips as clips
 
-from vidlatent.cli import app
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.store import Store
-
-
-@dataclass(frozen=True)
-class Run:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def vidlatent(capsys):
-    """Runs the command line in this process."""
-
-    def run(*words: object) -> Run:
-        capsys.readouterr()
-        code = app.run([str(word) for word in words])
-        return Run(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture
