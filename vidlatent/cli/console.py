@@ -11,7 +11,15 @@ from vidlatent import errors
 PLAIN_EVERY_S = 10.0
 
 # Parameters of jobs whose flag has another name. Those that a command's own function calls alike need no row.
-FLAGS = {"buckets": "--bucket", "chunk_s": "--chunk", "codecs": "--codec", "files": "--metric-file"}
+FLAGS = {
+    "actors": "--ray-actors",
+    "address": "--ray-address",
+    "buckets": "--bucket",
+    "chunk_s": "--chunk",
+    "codecs": "--codec",
+    "files": "--metric-file",
+    "shard_bytes": "--shard-size",
+}
 # The flags of the command that runs, by the parameters of its function.
 own_flags: ContextVar[dict[str, str]] = ContextVar("own_flags")
 
