@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from vidlatent.grid import Grid
 
 GRID = Grid(time=4, space=8)
+PAIRS = Grid(time=4, space=8, pairs=True)
 
 
 @pytest.mark.parametrize(("frames", "latents"), [(0, 0), (1, 1), (4, 1), (5, 2), (16, 4), (17, 5), (33, 9)])
@@ -20,6 +21,37 @@ def test_padded_clips_fit_and_lose_nothing(frames, time):
     padded = frames + grid.missing_frames(frames)
     assert grid.frames(grid.latents(padded)) == padded
     assert grid.missing_frames(frames) < time
+
+
+@pytest.mark.parametrize(
+    ("frames", "latents", "back"),
+    [
+        (1, 1, 1),
+        (4, 1, 1),
+        (5, 2, 8),
+        (8, 2, 8),
+        (9, 3, 9),
+        (13, 4, 16),
+        (16, 4, 16),
+        (17, 5, 17),
+        (25, 7, 25),
+    ],
+)
+def test_latents_in_pairs_are_those_of_cogvideox(frames, latents, back):
+    assert PAIRS.latents(frames) == latents
+    assert PAIRS.frames(latents) == back
+    assert PAIRS.fits(frames) == (frames == back)
+
+
+@given(st.integers(1, 10_000))
+def test_clips_in_pairs_are_padded_to_a_first_frame_and_eights(frames):
+    padded = frames + PAIRS.missing_frames(frames)
+    assert padded % 8 == 1 and padded - frames < 8
+    assert PAIRS.fits(padded)
+
+
+def test_no_latents_are_no_frames():
+    assert GRID.frames(0) == PAIRS.frames(0) == PAIRS.latents(0) == PAIRS.missing_frames(0) == 0
 
 
 @given(st.integers(1, 10_000))

@@ -134,7 +134,7 @@ def test_batches_take_the_remainder_first(total, stride):
 @given(total=st.integers(1, 300), stride=st.integers(1, 20))
 def test_batches_of_a_clip_of_unknown_length_are_those_of_the_padded_clip(total, stride):
     rule = TimeRule(stride, batches=True)
-    padded = total + rule.missing(total, GRID.time)
+    padded = total + rule.missing(total, GRID.step)
     unknown = [w for w, *_ in cut(iter(range(padded)), rule, GRID.latents)]
     known = [w for w, *_ in cut(iter(range(padded)), rule, GRID.latents, padded)]
     assert unknown == known or stride == 1  # of one frame each the first two are a batch, or two

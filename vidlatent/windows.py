@@ -181,6 +181,11 @@ class Plan:
     encode_columns: Tiling | None = None
     decode_columns: Tiling | None = None
 
+    def tiled_as(self, other: "Plan") -> "Plan":
+        """This plan in time, with frames cut as `other` cuts them."""
+        tilings = ("encode_tiles", "decode_tiles", "encode_columns", "decode_columns")
+        return replace(self, **{name: getattr(other, name) for name in tilings})
+
     @property
     def tiles_to_encode(self) -> Tiles | None:
         """How frames are cut on the way in: rows and columns; None: not at all."""

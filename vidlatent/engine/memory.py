@@ -149,8 +149,7 @@ def smaller_plans(model: Model, plan: Plan, side: int) -> list[tuple[Plan, str]]
             tiled = plan_for(spec, tile=tile)
         except UsageError:  # not every size suits every rule
             continue
-        tilings = {"encode_tiles": tiled.encode_tiles, "decode_tiles": tiled.decode_tiles}
-        plans.append((replace(plan, **tilings), f"tiles of {tile} px"))
+        plans.append((plan.tiled_as(tiled), f"tiles of {tile} px"))
     return plans
 
 

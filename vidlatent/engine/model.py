@@ -68,8 +68,20 @@ class Model:
         for count, frame in enumerate(frames, start=1):  # noqa: B007  the last ones are wanted
             yield frame
         rule = (plan or self.spec.plan).encode_time
-        for _ in range(rule.missing(count, self.spec.grid.time)):
+        for _ in range(rule.missing(count, self.spec.grid.step)):
             yield frame
+
+    def encode_clip(
+        self, frames: Iterable[np.ndarray], plan: Plan | None = None, known: int | None = None
+    ) -> Iterator[Tensor]:
+        """As `encode_stream`, for a clip of which no frame may be lost or come back at another time.
+
+        `known` is the number of frames, where it is certain before the first is read. A clip that is known to
+        fit the grid goes as it is; of any other the last frame is repeated until it does: see `fitted`.
+        """
+        if known is not None and self.spec.grid.fits(known):
+            return self.encode_stream(frames, plan, known)
+        return self.encode_stream(self.fitted(frames, plan), plan)
 
     def encode_stream(
         self,

@@ -21,15 +21,10 @@ def plan_for(
 
     None is the model's own; 0 is undivided.
     """
-    encode_tiles, decode_tiles = spec.plan.encode_tiles, spec.plan.decode_tiles
-    if tile is not None or overlap is not None:
-        encode_tiles, decode_tiles = _tilings(spec, tile, overlap)
-    return Plan(
-        encode_time=_encode_rule(spec, window),
-        decode_time=_decode_rule(spec, latent_window),
-        encode_tiles=encode_tiles,
-        decode_tiles=decode_tiles,
-    )
+    plan = Plan(_encode_rule(spec, window), _decode_rule(spec, latent_window))
+    if tile is None and overlap is None:
+        return plan.tiled_as(spec.plan)
+    return _tiled(plan, spec, tile, overlap)
 
 
 def shortened(plan: Plan, spec: ModelSpec, height: int, width: int) -> Plan:
@@ -56,19 +51,18 @@ def _encode_rule(spec: ModelSpec, window: int | None) -> TimeRule:
         return own
     if window == 0:
         return replace(own, stride=0, blend=0)
-    overlap = own.overlap
-    stride = window - max(1, overlap)
-    if stride < spec.grid.time or stride % spec.grid.time:
-        good = _good_windows(spec.grid, window, overlap)
+    stride = window - max(1, own.overlap)
+    if stride < spec.grid.step or stride % spec.grid.step:
+        good = _good_windows(spec.grid, window, own.overlap)
         raise UsageError(f"{parameter('window')} {window}: {spec.name} {good}")
     return replace(own, stride=stride)
 
 
 def _good_windows(grid: Grid, window: int, overlap: int) -> str:
     lead = max(1, overlap)
-    below = max(1, (window - lead) // grid.time)
-    near = [lead + grid.time * k for k in (below, below + 1)]
-    return f"takes windows of {lead} + {grid.time}·k frames, for instance {near[0]} or {near[1]}"
+    below = max(1, (window - lead) // grid.step)
+    near = [lead + grid.step * k for k in (below, below + 1)]
+    return f"takes windows of {lead} + {grid.step}·k frames, for instance {near[0]} or {near[1]}"
 
 
 def _decode_rule(spec: ModelSpec, latent_window: int | None) -> TimeRule:
@@ -77,17 +71,18 @@ def _decode_rule(spec: ModelSpec, latent_window: int | None) -> TimeRule:
         return own
     if latent_window == 0:
         return replace(own, stride=0, blend=0)
-    lead = max(1, own.overlap)
-    if latent_window <= lead:
-        raise UsageError(
-            f"{parameter('latent_window')} {latent_window}: {spec.name} takes at least {lead + 1} latents"
-        )
-    return replace(own, stride=latent_window - lead)
+    lead, step = max(1, own.overlap), spec.grid.step // spec.grid.time
+    stride = latent_window - lead
+    if stride < step or stride % step:
+        good = f"at least {lead + 1} latents" if step == 1 else f"{lead} + {step}·k latents"
+        raise UsageError(f"{parameter('latent_window')} {latent_window}: {spec.name} takes {good}")
+    return replace(own, stride=stride)
 
 
-def _tilings(spec: ModelSpec, tile: int | None, overlap: float | None):
+def _tiled(plan: Plan, spec: ModelSpec, tile: int | None, overlap: float | None) -> Plan:
+    """`plan` with tiles `tile` pixels high, as wide as the model has them to their height."""
     if tile == 0:
-        return None, None
+        return plan
     if spec.tiles is None:
         raise UsageError(
             f"{parameter('tile')}: {spec.name} cannot be cut in space", f"leave {parameter('tile')} out"
@@ -104,7 +99,13 @@ def _tilings(spec: ModelSpec, tile: int | None, overlap: float | None):
             f"{parameter('tile')} {tile}: {spec.name} takes multiples of {spec.grid.space} px, "
             f"for instance {low} or {low + spec.grid.space}"
         )
-    share = spec.tile_overlap if overlap is None else overlap
-    if not 0 <= share < 1:
-        raise UsageError(f"{parameter('overlap')} {share}: must be a fraction from 0 to below 1")
-    return spec.tiles(tile, share)
+    if overlap is not None and not 0 <= overlap < 1:
+        raise UsageError(f"{parameter('overlap')} {overlap}: must be a fraction from 0 to below 1")
+    rows = spec.tiles(tile, spec.tile_overlap if overlap is None else overlap)
+    plan = replace(plan, encode_tiles=rows[0], decode_tiles=rows[1])
+    if spec.tile_columns is None:
+        return plan
+    columns = spec.tile_columns
+    width = max(2, int(tile * columns.width) // spec.grid.space) * spec.grid.space
+    cut = spec.tiles(width, columns.overlap if overlap is None else overlap)
+    return replace(plan, encode_columns=cut[0], decode_columns=cut[1])

@@ -154,7 +154,7 @@ def settle_plan(source: LatentReader, model: Model, options: DecodeOptions) -> F
     if wishes.latent_window is None:
         plan = replace(plan, decode_time=own.decode_time)
     if wishes.tile is None and wishes.overlap is None:
-        plan = replace(plan, decode_tiles=own.decode_tiles)
+        plan = plan.tiled_as(own)
     size = source.header.source
     return settle(model, plan, (size.height, size.width), options.max_memory, encode=False)
 
@@ -168,7 +168,7 @@ def decoded_frames(
     n = model.spec.grid.frames(begin + 1) - 1  # the clip's number of the first frame that comes
     size = (header.source.height, header.source.width)
     dtype = np.uint16 if header.picture["bit_depth"] > 8 else np.uint8
-    windows = model.decode_stream(read_latents(source, begin), plan)
+    windows = model.decode_stream(read_latents(source, begin), plan, source.frames - begin)
     frames = in_integers(windows, (first - n, last - n), size, dtype)
     depth = min(WRITE_AHEAD_FRAMES, max(1, WRITE_AHEAD_BYTES // (3 * size[0] * size[1] * dtype().itemsize)))
     with closing(prefetch(frames, depth)) as ahead:  # the network runs while this thread writes
@@ -200,10 +200,10 @@ def read_latents(source: LatentReader, begin: int) -> Iterator[Tensor]:
 def first_latent(rule: TimeRule, model: Model, frame: int) -> int:
     """The latent frame from which decoding must start so that `frame` comes out as in the whole clip.
 
-    Windows are independent, so it is the start of the frame's window; state must come from the
+    Windows are independent, so it is the start of the frame's window; what carries state must come from the
     beginning, and so must an undivided clip.
     """
-    if rule.exact or not rule.stride:
+    if rule.carries or not rule.stride:
         return 0
     latent = model.spec.grid.latents(frame + 1) - 1
     window = max(0, (latent - rule.overlap) // rule.stride)

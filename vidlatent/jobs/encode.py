@@ -97,11 +97,11 @@ def encode(
         with open_writer(target, header, video, model, options) as writer:
             tally = Tally(progress)
             with closing(prefetch(video.frames(), READ_AHEAD_FRAMES)) as ahead:
-                windows = model.encode_stream(model.fitted(tally.watch(ahead)), header.plan)
+                windows = model.encode_clip(tally.watch(ahead), header.plan, video.info.counted_frames)
                 count = append_all(writer, windows, options)
             clock = tally.clock(video.info.time_base)
             sha256 = sha256_file(Path(source)) if Path(source).is_file() else None
-            header = finish_header(header, clock, model, sha256)
+            header = finish_header(header, clock, count, sha256)
             with copied_audio(source, clock, target, options) as (audio, packets):
                 writer.close(clock, audio, header)
         return EncodeResult(
@@ -192,14 +192,14 @@ def header_for(video: VideoSource, name: str, model: Model, options: EncodeOptio
 
 
 def finish_header(
-    header: LatentHeader, clock: FrameClock, model: Model, source_sha256: str | None
+    header: LatentHeader, clock: FrameClock, latents: int, source_sha256: str | None
 ) -> LatentHeader:
-    """The header with what is known only at the end: the number of frames, and the source's hash."""
+    """The header with what is known only at the end: how many frames and latents, and the source's hash."""
     frames = len(clock)
     return replace(
         header,
         source=replace(header.source, frames=frames, sha256=source_sha256),
-        pad=replace(header.pad, frames=model.spec.grid.missing_frames(frames)),
+        pad=replace(header.pad, frames=header.grid.frames(latents) - frames),
     )
 
 

@@ -44,7 +44,10 @@ def time_rule(spec: ModelSpec) -> str:
     """How the model is cut in time, in a few words."""
     if spec.exact:
         return "exact"
-    return f"windows {spec.plan.encode_time.longest or 'whole'} / {spec.plan.decode_time.longest or 'whole'}"
+    encode, decode = spec.plan.encode_time, spec.plan.decode_time
+    if encode.batches:
+        return f"batches {encode.stride} / {decode.stride}"
+    return f"windows {encode.longest or 'whole'} / {decode.longest or 'whole'}"
 
 
 def whereabouts(spec: ModelSpec) -> str:

@@ -32,6 +32,17 @@ TileRule = Callable[[int, float], tuple[Tiling, Tiling]]
 
 
 @dataclass(frozen=True)
+class TileColumns:
+    """How tiles reach across where they are not square: `width` times their height.
+
+    Each shares the fraction `overlap` of its width with the one beside it, unless told otherwise.
+    """
+
+    width: float
+    overlap: float
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """The facts of one model: what the engine, the container and a diffusion model must know.
 
@@ -51,6 +62,7 @@ class ModelSpec:
     hub: Hub | None = None
     tiles: TileRule | None = None  # None: frames go through whole
     tile_overlap: float = 0.125  # fraction of a tile, unless told otherwise
+    tile_columns: TileColumns | None = None  # None: as rows
     weightless: bool = False  # nothing to load
 
     @property

@@ -104,6 +104,15 @@ def test_what_version_1_0_can_say_is_written_as_it_was(clip):
     assert version_of(clip) == "1.0"
 
 
+def test_latents_in_pairs_are_required_of_a_reader(tmp_path):
+    """Five latents are seventeen frames either way; of four only a reader that knows pairs makes sixteen."""
+    path = written(tmp_path / "pairs.latent", replace(HEADER, grid=Grid(4, 8, pairs=True)))
+    assert version_of(path) == "1.1"
+    with open_latent(path) as reader:
+        assert reader.header.grid.frames(4) == 16
+        assert json.loads(reader.header.to_metadata()["plan"])["requires"] == ["grid.pairs"]
+
+
 @pytest.mark.parametrize("news", NEWS)
 def test_unknown_members_are_ignored_and_written_back(clip, news):
     rewrite(clip, inside(*NEWS[news]))

@@ -35,7 +35,7 @@ scales = st.lists(st.floats(0.01, 100), min_size=1, max_size=16).map(tuple)
 @settings(max_examples=40, deadline=None)
 @given(
     plan=st.builds(Plan, rules, rules, tilings, tilings, tilings, tilings),
-    grid=st.builds(Grid, st.integers(1, 8), st.integers(1, 32)),
+    grid=st.builds(Grid, st.integers(1, 8), st.integers(1, 32), st.booleans()),
     picture=objects,
     config=objects,
     scale=scales,
@@ -62,6 +62,7 @@ def test_a_header_survives_its_metadata(plan, grid, picture, config, scale, extr
     ("facts", "told"),
     [
         ({"grid": Grid(0, 8)}, "grid.time: expected 1 to 64, got 0"),
+        ({"grid": Grid(4, 8, pairs=1)}, "grid.pairs: expected true or false, got 1"),
         ({"plan": Plan(TimeRule(32, 9999), TimeRule(15))}, "plan.encode_time.overlap: expected 0 to 4096"),
         ({"posterior": "mean"}, "posterior: expected mode or sample or full, got 'mean'"),
         ({"posterior": "sample"}, "seed of a sampled posterior: expected an integer, got None"),

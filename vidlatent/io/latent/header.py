@@ -59,7 +59,7 @@ class Pad:
     columns: int = 0
 
     def __post_init__(self) -> None:
-        js.integer(self.frames, "pad.frames", 0, MAX_TIME - 1)
+        js.integer(self.frames, "pad.frames", 0, MAX_FRAMES)  # a batch may be of any length
         js.integer(self.rows, "pad.rows", 0, MAX_SPACE - 1)
         js.integer(self.columns, "pad.columns", 0, MAX_SPACE - 1)
 
@@ -244,6 +244,7 @@ def _check_seed(posterior: str, seed: int | None) -> None:
 def _check_grid(grid: Grid) -> None:
     js.integer(grid.time, "grid.time", 1, MAX_TIME)
     js.integer(grid.space, "grid.space", 1, MAX_SPACE)
+    js.flag(grid.pairs, "grid.pairs")
 
 
 def _check_plan(plan: Plan) -> None:

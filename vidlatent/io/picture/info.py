@@ -40,7 +40,8 @@ class VideoInfo:
     and after --size and --crop where asked; the sample aspect ratio `sar` is not applied but told. The
     container's `window` (left, top, width, height of the stored picture), `rotation` (clockwise degrees) and
     then `flip` (left to right) have been applied. What the header merely claims is
-    called `header_…`; counted facts come from reading.
+    called `header_…`; counted facts come from reading. `counted_frames` is how many frames are delivered,
+    where that is certain before the first one is read.
     """
 
     path: str
@@ -67,6 +68,7 @@ class VideoInfo:
     chapters: tuple[Chapter, ...] = ()
     mastering: Mastering | None = None
     window: tuple[int, int, int, int] | None = None
+    counted_frames: int | None = None
 
     @property
     def deep(self) -> bool:

@@ -58,6 +58,7 @@ class ImageFolder:
                 average_rate=fps or self._average_rate(),
                 header_frames=len(images),
                 header_duration=None,
+                counted_frames=sum(1 for _ in self._timed()),
             )
 
     def _times(self, fps: Fraction | None) -> tuple[Fraction, list[int], list[int]]:
@@ -71,10 +72,14 @@ class ImageFolder:
     def _average_rate(self) -> Fraction:
         return len(self._images) / ((self._pts[-1] - self._pts[0] + self._durations[-1]) * self._base)
 
+    def _timed(self) -> Iterator[tuple[Path, int, int]]:
+        """Image, pts and duration of each frame to deliver."""
+        timed = zip(self._images, self._pts, self._durations, strict=True)
+        return select(timed, self._base, self._select)
+
     def frames(self) -> Iterator[Frame]:
         """One frame per image; raises BadVideo where one cannot be read or differs in size."""
-        timed = zip(self._images, self._pts, self._durations, strict=True)
-        for image, pts, duration in select(timed, self._base, self._select):
+        for image, pts, duration in self._timed():
             with LibavSource(str(image), self._options) as source:
                 self._refuse_other_size(image, source)
                 yield replace(next(source.frames()), pts=pts, duration=duration)

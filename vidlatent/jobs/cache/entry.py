@@ -76,10 +76,12 @@ def make_entry(video: VideoSource, task: Task, target: Path, model: Model) -> No
     target.parent.mkdir(parents=True, exist_ok=True)
     with open_writer(target, header, video, model, options) as writer:
         tally = Tally(SILENT)
-        frames = model.fitted(tally.watch(video.frames()))
-        append_all(writer, model.encode_stream(frames, options.plan), options)
+        frames = tally.watch(video.frames())
+        count = append_all(
+            writer, model.encode_clip(frames, options.plan, video.info.counted_frames), options
+        )
         clock = tally.clock(video.info.time_base)
-        header = finish_header(header, clock, model, task.source_sha256)
+        header = finish_header(header, clock, count, task.source_sha256)
         refuse_changed(task)
         writer.close(clock, None, header)
 

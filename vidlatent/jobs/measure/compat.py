@@ -281,7 +281,7 @@ def read_clip(clip: Path | str, read: ReadOptions, spec: ModelSpec) -> tuple[Ten
     with open_video(clip, read) as source, closing(source.frames()) as frames:
         stack = [frame.rgb for frame in frames]
         notices = list(source.notices)
-    count, (height, width) = grid.frames(grid.latents(len(stack))), stack[0].shape[:2]
+    count, (height, width) = len(stack) - (len(stack) - 1) % grid.step, stack[0].shape[:2]
     kept = [side // grid.space * grid.space for side in (height, width)]
     if 0 in kept:
         raise UsageError(

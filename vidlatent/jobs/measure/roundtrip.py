@@ -54,7 +54,7 @@ def roundtrip(subject: Subject, frames: Iterator[np.ndarray], done: Pass) -> Pai
     """Pairs (source, reconstruction) of frames [H, W, 3]; nothing but a window of the clip is held."""
     model, synchronise = subject.model, subject.model.runtime.synchronise
     read = Clocked(_held(frames, done))
-    windows = Clocked(model.encode_stream(model.fitted(read), subject.plan), synchronise)
+    windows = Clocked(model.encode_clip(read, subject.plan), synchronise)
     stored = _stored(windows, subject, done)
     decoded = Clocked(_decoded(model.decode_stream(stored, subject.plan), subject, done), synchronise)
     for reconstructions in decoded:
