@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vidlatent.engine.load import load_model
-from vidlatent.io.write.images import image
+from vidlatent.io.write.images import encode_image
 from vidlatent.jobs.measure.roundtrip import Subject
 
 
@@ -21,7 +21,7 @@ def write_clip():
     ) -> Path:
         folder.mkdir()
         for i, frame in enumerate(frames):
-            (folder / f"{i:04d}.png").write_bytes(image(frame))
+            (folder / f"{i:04d}.png").write_bytes(encode_image(frame))
         pts = [start + step * i for i in range(len(frames))]
         times = {"time_base": str(Fraction(time_base)), "pts": pts, "durations": [step] * len(pts)}
         (folder / "timestamps.json").write_text(json.dumps(times))

@@ -1,1 +1,1 @@
-"""Files in and out: videos and latents. Knows nothing of networks."""
+"""Reading and writing videos and latents. Nothing here knows of networks."""

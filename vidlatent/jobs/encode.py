@@ -19,7 +19,7 @@ from vidlatent.errors import UsageError, parameter
 from vidlatent.files import partial_path, refuse_existing, sha256_file
 from vidlatent.io.latent.header import POSTERIORS, LatentHeader, Pad, Source
 from vidlatent.io.latent.writer import LatentWriter
-from vidlatent.io.read.source import Frame, RawFrames, ReadOptions, VideoSource, open_video, reading
+from vidlatent.io.read.source import Frame, RawFrames, ReadOptions, VideoSource, describe_reading, open_video
 from vidlatent.io.sound.copy import copy_audio
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.models.base import Posterior
@@ -187,7 +187,7 @@ def header_for(video: VideoSource, name: str, model: Model, options: EncodeOptio
         compute_dtype=model.runtime.dtype_name,
         device_kind=model.runtime.device.type,
         exactness="stream-equals-whole" if spec.exact else "reference-windows",
-        picture={**info.picture().to_json(), "reading": reading(info, options.read)},
+        picture={**info.picture().to_json(), "reading": describe_reading(info, options.read)},
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vidlatent.errors import BadVideo, UsageError
-from vidlatent.io.picture.colour import MATRICES, Colour, RgbReader, code, output_colour
+from vidlatent.io.picture.colour import MATRICES, Colour, RgbReader, code_point, output_colour
 from vidlatent.io.picture.orientation import Orientation
 from vidlatent.io.read.source import Picture, ReadOptions, open_video
 from vidlatent.io.write.sink import SinkOptions, open_sink
@@ -93,7 +93,7 @@ def read_patches(path: Path, **options) -> tuple[np.ndarray, Colour]:
 def test_tagged_patches_are_read_within_a_level(tmp_path, matrix, full, pix_fmt):
     bits = int(pix_fmt.rstrip("le").split("p")[1] or 8)
     yuv = to_yuv(COLOURS, matrix, full, bits)
-    tags = {"colorspace": code(MATRICES, matrix), "color_range": 2 if full else 1}
+    tags = {"colorspace": code_point(MATRICES, matrix), "color_range": 2 if full else 1}
     write_patches(tmp_path / "x.mkv", yuv, pix_fmt, tags, 32)
     got, colour = read_patches(tmp_path / "x.mkv")
     assert (colour.matrix, colour.range) == (matrix, "pc" if full else "tv")

@@ -10,7 +10,7 @@ import pytest
 from helpers import video_clips as clips
 
 from vidlatent.io.picture.cropping import Insets
-from vidlatent.io.read.source import ReadOptions, open_video, reading
+from vidlatent.io.read.source import ReadOptions, describe_reading, open_video
 
 NESTED = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1")
 # 50x41 pixels, the centre 2 to the right of and 2.5 above the middle of 64x48.
@@ -95,7 +95,7 @@ def test_the_window_and_what_was_asked_are_on_record(plain, tmp_path):
     options = ReadOptions(size=(20, 10), fps=Fraction(5), threads=1)
     with open_video(cropped(plain, tmp_path, ".mp4"), options) as video:
         assert video.info.window == (LEFT, TOP, 50, 41)
-        assert reading(video.info, options) == {
+        assert describe_reading(video.info, options) == {
             "window": [LEFT, TOP, 50, 41],
             "rotation": 0,
             "flip": False,
@@ -153,5 +153,5 @@ def joined(sources: list[Path], target: Path) -> Path:
 
 def test_insets_know_what_fits():
     assert Insets(1, 2, 3, 4).size(64, 48) == (60, 42)
-    assert not Insets(30, 0, 34, 0).fit(64, 48) and not Insets(-1).fit(64, 48)
+    assert not Insets(30, 0, 34, 0).fits(64, 48) and not Insets(-1).fits(64, 48)
     assert not Insets() and Insets(bottom=1)

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from vidlatent.io.picture.deep_pixels import Interleaver, Memory
+from vidlatent.io.picture.deep_pixels import BlockPool, Interleaver
 
 WIDTH, HEIGHT = 37, 23  # bands and rows that do not come out even
 
@@ -46,7 +46,7 @@ def test_a_piece_of_a_frame_keeps_its_pixels_after_the_frame_is_gone():
 
 
 def test_memory_is_lent_again_once_nobody_holds_it():
-    memory = Memory()
+    memory = BlockPool()
     held = memory.lend(100)
     free = memory.lend(100)
     where = free.ctypes.data

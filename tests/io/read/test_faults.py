@@ -10,7 +10,7 @@ import pytest
 from helpers import video_clips as clips
 
 from vidlatent.errors import BadVideo, VidlatentError
-from vidlatent.io.picture.integrity import missing_bytes
+from vidlatent.io.picture.integrity import count_missing_bytes
 from vidlatent.io.read.source import ReadOptions, open_video
 from vidlatent.io.sound.copy import copy_audio
 
@@ -95,9 +95,9 @@ def with_index_first(source: Path, target: Path) -> Path:
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".avi", ".mov"])
 def test_whole_files_are_not_called_torn(tmp_path, suffix):
     path = clips.make(tmp_path / f"x{suffix}", CONTAINERS[suffix])
-    assert missing_bytes(str(path)) == 0
+    assert count_missing_bytes(str(path)) == 0
     path.write_bytes(path.read_bytes()[:-9])
-    assert missing_bytes(str(path)) == 9
+    assert count_missing_bytes(str(path)) == 9
 
 
 def test_frames_before_the_damage_are_delivered_first(tmp_path):

@@ -1,1 +1,1 @@
-"""The `.latent` container: what its bytes are, read and written."""
+"""The `.latent` container: the layout of its bytes, its reader and its writer."""

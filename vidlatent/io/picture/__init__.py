@@ -1,1 +1,1 @@
-"""What a picture is, whoever reads or writes it: size, colour, orientation, times."""
+"""What reading and writing share about pictures: size, colour, orientation, times."""

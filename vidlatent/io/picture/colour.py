@@ -1,4 +1,4 @@
-"""Colour: what a stream says about its pixels, what must be guessed, and exact conversion to and from RGB."""
+"""Colour: what a stream says about its pixels, what must be assumed, and exact conversion to and from RGB."""
 
 from dataclasses import dataclass
 from os import cpu_count
@@ -11,7 +11,7 @@ from vidlatent.errors import UsageError
 from vidlatent.io.picture.cropping import Insets
 from vidlatent.io.picture.deep_pixels import Interleaver
 from vidlatent.io.picture.orientation import Orientation
-from vidlatent.io.picture.passes import Shown
+from vidlatent.io.picture.passes import DisplayPass
 from vidlatent.io.picture.siting import left_siting
 
 # ITU-T H.273 code points, under the names ffmpeg prints.
@@ -31,7 +31,7 @@ PRIMARIES = {
     10: "smpte428", 11: "smpte431", 12: "smpte432", 22: "ebu3213",
 }  # fmt: skip
 UNSPECIFIED = 2
-_WHOLE = Insets()
+_NO_INSETS = Insets()
 HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
 HD_LINES = 720  # from here up an untagged picture is taken for BT.709, below for BT.601
 
@@ -51,7 +51,7 @@ _EXACT = (
 
 @dataclass(frozen=True)
 class Colour:
-    """How numbers mean light, in ffmpeg's names; `assumed` lists the fields the stream did not tell."""
+    """How pixel values stand for light, in ffmpeg's names; `assumed` lists what the stream does not say."""
 
     matrix: str
     range: str
@@ -67,7 +67,7 @@ class Colour:
 
 @dataclass(frozen=True)
 class Tags:
-    """The four H.273 code points of a stream or frame, 2 (or 0 for the range) where unspecified."""
+    """The four H.273 code points of a stream or frame; 2 (for the range 0) means unspecified."""
 
     matrix: int
     range: int
@@ -76,11 +76,11 @@ class Tags:
 
     @classmethod
     def of(cls, tagged: object) -> "Tags":
-        """Of a libav frame or codec context."""
+        """The tags of a libav frame or codec context."""
         return cls(tagged.colorspace, tagged.color_range, tagged.color_trc, tagged.color_primaries)
 
-    def either(self, other: "Tags") -> "Tags":
-        """These, completed by `other` where they are unspecified."""
+    def completed_by(self, other: "Tags") -> "Tags":
+        """These tags, with those of `other` where these are unspecified."""
         return Tags(
             self.matrix if self.matrix in MATRICES else other.matrix,
             self.range if self.range in RANGES else other.range,
@@ -107,9 +107,9 @@ def has_alpha(pixels: VideoFormat) -> bool:
 
 
 def resolve(tags: Tags, pixels: VideoFormat, lines: int, assume_matrix: str | None = None) -> Colour:
-    """The colour of a stream: its tags, and the customary guess for each that is missing.
+    """The colour of a stream: what its tags say, and for each missing tag what players assume.
 
-    `lines` is the height as stored. `assume_matrix` overrides the matrix, tagged or not.
+    `lines` is the height as stored. `assume_matrix` replaces the matrix, whether tagged or not.
     """
     if is_rgb(pixels):
         found = {"matrix": "gbr", "range": "pc"}
@@ -122,7 +122,7 @@ def resolve(tags: Tags, pixels: VideoFormat, lines: int, assume_matrix: str | No
     found |= {"transfer": TRANSFERS.get(tags.transfer), "primaries": PRIMARIES.get(tags.primaries)}
     assumed = tuple(name for name, value in found.items() if value is None)
     if assume_matrix and not is_rgb(pixels):
-        found["matrix"], assumed = known_matrix(assume_matrix), (*assumed, "matrix")
+        found["matrix"], assumed = find_matrix(assume_matrix), (*assumed, "matrix")
     wide = "bt2020" if "bt2020" in (found["primaries"], (found["matrix"] or "").rstrip("cn")) else None
     guess = {
         "matrix": "bt2020nc" if wide else "bt709" if lines >= HD_LINES else "smpte170m",
@@ -134,41 +134,41 @@ def resolve(tags: Tags, pixels: VideoFormat, lines: int, assume_matrix: str | No
     return Colour(**values, assumed=tuple(dict.fromkeys(assumed)))
 
 
-def known_matrix(name: str) -> str:
-    """`name`, or UsageError where no conversion of that name exists."""
+def find_matrix(name: str) -> str:
+    """The matrix that a user calls `name`; raises UsageError where it cannot be converted."""
     alias = {"bt601": "smpte170m", "bt2020": "bt2020nc"}.get(name, name)
     if alias not in _SWSCALE:
         raise UsageError(f"unknown colour matrix {name!r}", f"known are bt601, {', '.join(sorted(_SWSCALE))}")
     return alias
 
 
-def convertible(matrix: str) -> bool:
-    """Whether pixels of this matrix can be turned into RGB here."""
+def is_convertible(matrix: str) -> bool:
+    """Whether pixels of this matrix can be converted to RGB here."""
     return matrix == "gbr" or matrix in _SWSCALE
 
 
-def code(table: dict[int, str], name: str) -> int:
-    """The H.273 code point of `name` in one of the tables here."""
+def code_point(table: dict[int, str], name: str) -> int:
+    """The H.273 code point of `name` in one of the tables above."""
     return next((value for value, known in table.items() if known == name), UNSPECIFIED)
 
 
 class RgbReader:
-    """Turns decoded frames into RGB [H, W, 3]: uint8, or uint16 over 0..65535 where `deep`."""
+    """Converts decoded frames to RGB [H, W, 3]: uint8, or uint16 over 0..65535 where `deep`."""
 
     def __init__(
-        self, deep: bool, orientation: Orientation, window: Insets = _WHOLE, threads: int = 1
+        self, deep: bool, orientation: Orientation, window: Insets = _NO_INSETS, threads: int = 1
     ) -> None:
         self.deep = deep
         self._threads = threads or cpu_count() or 1
-        self._shown = Shown(orientation, window)
+        self._to_displayed = DisplayPass(orientation, window)
         self._to_planes, self._to_pixels = VideoReformatter(), VideoReformatter()
-        self._interleaved = Interleaver(self._threads) if deep else None
+        self._interleave = Interleaver(self._threads) if deep else None
 
     def __call__(self, frame: VideoFrame, colour: Colour) -> np.ndarray:
-        """The picture as displayed: matrix and range of `colour` undone, cut, turned, nothing else.
+        """The picture as displayed: `colour` converted to RGB, the window cut out, the rotation applied.
 
-        By way of R, G and B planes, to which libswscale's exact path is three times as fast as to pixels, and
-        which turn faster.
+        It goes through planes of R, G and B: libswscale's exact path to them is three times as fast as to
+        interleaved pixels, and planes are rotated faster.
         """
         rgb = is_rgb(frame.format)
         planes = self._to_planes.reformat(
@@ -180,37 +180,37 @@ class RgbReader:
             interpolation=_EXACT,
             threads=self._threads,
         )
-        planes = self._shown(planes)
-        out = self._interleaved(planes, _white_bits(frame, colour)) if self.deep else self._packed(planes)
+        planes = self._to_displayed(planes)
+        out = self._interleave(planes, _white_bits(frame, colour)) if self.deep else self._pack(planes)
         limited_grey = frame.format.name.startswith("gray") and colour.range == "tv"
-        return _stretched(out) if limited_grey else out
+        return _expand_grey(out) if limited_grey else out
 
-    def _packed(self, planes: VideoFrame) -> np.ndarray:
+    def _pack(self, planes: VideoFrame) -> np.ndarray:
         return self._to_pixels.reformat(
             planes, format="rgb24", interpolation=Interpolation.POINT
         ).to_ndarray()
 
 
-def _stretched(grey: np.ndarray) -> np.ndarray:
-    """Limited-range grey over the full range: libswscale takes all grey for full."""
+def _expand_grey(grey: np.ndarray) -> np.ndarray:
+    """Expand limited-range grey to the full range: libswscale takes all grey for full-range."""
     top = np.iinfo(grey.dtype).max
     full = (grey.astype(np.float32) * (255 / top) - 16) * (top / 219)
     return np.clip(full + 0.5, 0, top).astype(grey.dtype)
 
 
 def _white_bits(frame: VideoFrame, colour: Colour) -> int:
-    """Shift that repairs libswscale's 16-bit white.
+    """The shift by which `Interleaver` repairs libswscale's 16-bit white.
 
     It widens n-bit full-range samples by appending zeros and puts limited-range white at 255·256, so white
     misses 65535 by a factor 1 + 2^-n (n = 8 for limited range); v + (v >> n) undoes that exactly. 16 means
-    that nothing is to be done.
+    that nothing must be repaired.
     """
     whole = is_rgb(frame.format) or frame.format.name.startswith("gray") or colour.range == "pc"
     return bit_depth(frame.format) if whole else 8
 
 
 class YuvWriter:
-    """Turns RGB [H, W, 3] uint8 or uint16 into frames of a YUV (or RGB) pixel format."""
+    """Converts RGB [H, W, 3] uint8 or uint16 to frames of a YUV (or RGB) pixel format."""
 
     def __init__(self, pix_fmt: str, colour: Colour) -> None:
         self._format = VideoFormat(pix_fmt)
@@ -234,20 +234,20 @@ class YuvWriter:
             dst_color_range=ColorRange.JPEG if colour.range == "pc" else ColorRange.MPEG,
             interpolation=_EXACT,
         )
-        stamp(frame, colour)
+        set_tags(frame, colour)
         return frame
 
 
-def stamp(tagged: object, colour: Colour) -> None:
+def set_tags(tagged: object, colour: Colour) -> None:
     """Set the four colour tags of a libav frame or codec context."""
-    tagged.colorspace = code(MATRICES, colour.matrix)
-    tagged.color_range = code(RANGES, colour.range)
-    tagged.color_trc = code(TRANSFERS, colour.transfer)
-    tagged.color_primaries = code(PRIMARIES, colour.primaries)
+    tagged.colorspace = code_point(MATRICES, colour.matrix)
+    tagged.color_range = code_point(RANGES, colour.range)
+    tagged.color_trc = code_point(TRANSFERS, colour.transfer)
+    tagged.color_primaries = code_point(PRIMARIES, colour.primaries)
 
 
 def output_colour(source: Colour) -> Colour:
-    """What to write for pictures of `source` colour: limited range, the matrix that fits the primaries.
+    """The colour to write for pictures of colour `source`: limited range, the matrix of its primaries.
 
     The light itself is not remapped, so transfer and primaries stay what they were (PQ stays PQ); only the
     matrix changes, to BT.709, or to BT.2020 where the primaries are.

@@ -1,7 +1,7 @@
 """Cropping windows that a container keeps beside the pictures: MP4's clean aperture, Matroska's PixelCrop.
 
-A window of the codec itself (H.264, HEVC) is cut by its decoder. The container's comes on top: players honour
-it, and libav tells of it only where PyAV does not look, so the few bytes are read here.
+The decoder applies a window of the codec itself (H.264, HEVC). The container's window comes on top of it.
+Players apply it, but PyAV gives no access to it, so its few bytes are read from the file here.
 """
 
 import struct
@@ -12,7 +12,7 @@ from math import floor
 from pathlib import Path
 from typing import BinaryIO
 
-from vidlatent.io.picture.integrity import EBML, element, segment_end
+from vidlatent.io.picture.integrity import EBML, find_segment_end, read_element
 
 _HALF = Fraction(1, 2)
 _CLAP = struct.Struct(">IIIIiIiI")  # width, height, horizontal and vertical offset, as fractions
@@ -24,7 +24,7 @@ _LONGEST_NUMBER = 8  # bytes
 
 @dataclass(frozen=True)
 class Insets:
-    """Stored pixels to leave away at each side."""
+    """How many stored pixels to cut off at each side."""
 
     left: int = 0
     top: int = 0
@@ -34,56 +34,59 @@ class Insets:
     def __bool__(self) -> bool:
         return any((self.left, self.top, self.right, self.bottom))
 
-    def fit(self, width: int, height: int) -> bool:
-        """Whether they lie in a picture of this size, and leave something of it."""
+    def fits(self, width: int, height: int) -> bool:
+        """Whether they lie inside a picture of this size and leave at least one pixel of it."""
         inside = min(self.left, self.top, self.right, self.bottom) >= 0
         return inside and self.left + self.right < width and self.top + self.bottom < height
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) of what is left of a stored picture."""
+        """(width, height) of a stored picture after the cut."""
         return width - self.left - self.right, height - self.top - self.bottom
 
 
-def insets(path: str, track: tuple[int, int], size: tuple[int, int]) -> Insets:
-    """What the file at `path` says of a video track whose stored pictures are `size` (width, height).
+def read_insets(path: str, track: tuple[int, int], size: tuple[int, int]) -> Insets:
+    """The insets that the file at `path` asks for, for a video track of stored `size` (width, height).
 
-    `track` is its number by libav's reckoning: the id that MP4 gives it, and its place among video tracks.
+    `track` names it twice: by the id that MP4 gives it, and by its number among the video tracks.
     """
     if not Path(path).is_file():
         return Insets()
     with Path(path).open("rb") as file:
         head = file.read(8)
         if head[4:] == b"ftyp" or head[4:] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
-            clap = _clap(file, track[0])
-            return _clean_aperture(clap, *size) if clap else Insets()
+            clap = _find_clean_aperture(file, track[0])
+            return _insets_of_aperture(clap, *size) if clap else Insets()
         if head[:4] == EBML:
-            return _pixel_crop(file, track[1])
+            return _read_pixel_crop(file, track[1])
     return Insets()
 
 
-def _clean_aperture(clap: bytes, width: int, height: int) -> Insets:
-    """ISO/IEC 14496-12, 12.1.4: a window of its own size, its centre off the picture's; to whole pixels."""
+def _insets_of_aperture(clap: bytes, width: int, height: int) -> Insets:
+    """The insets of a clean aperture, rounded to whole pixels.
+
+    ISO/IEC 14496-12, 12.1.4: a window of its own size, whose centre has an offset from the picture's.
+    """
     numbers = _CLAP.unpack(clap)
     if 0 in numbers[1::2]:
-        return Insets(-1)  # fits nowhere
+        return Insets(-1)  # a fraction with denominator 0: insets that fit no picture
     wide, high, right, down = (Fraction(*numbers[at : at + 2]) for at in (0, 2, 4, 6))
     left, top = (floor(at + _HALF) for at in ((width - wide) / 2 + right, (height - high) / 2 + down))
     kept = floor(wide + _HALF), floor(high + _HALF)
     return Insets(left, top, width - left - kept[0], height - top - kept[1])
 
 
-def _clap(file: BinaryIO, track: int) -> bytes | None:
-    """The clean aperture of one track of an MP4 or QuickTime file."""
+def _find_clean_aperture(file: BinaryIO, track: int) -> bytes | None:
+    """The bytes of the clean aperture of one track of an MP4 or QuickTime file."""
     whole = file.seek(0, 2)
-    for moov in _boxes(file, 0, whole, b"moov"):
-        for trak in _boxes(file, *moov, b"trak"):
-            if _track_id(file, trak) == track:
-                return _clap_of_track(file, trak)
+    for moov in _list_boxes(file, 0, whole, b"moov"):
+        for trak in _list_boxes(file, *moov, b"trak"):
+            if _read_track_id(file, trak) == track:
+                return _read_clean_aperture(file, trak)
     return None
 
 
-def _track_id(file: BinaryIO, trak: tuple[int, int]) -> int | None:
-    for start, _ in _boxes(file, *trak, b"tkhd"):
+def _read_track_id(file: BinaryIO, trak: tuple[int, int]) -> int | None:
+    for start, _ in _list_boxes(file, *trak, b"tkhd"):
         file.seek(start)
         head = file.read(24)
         at = 20 if head[:1] == b"\1" else 12  # its times have 64 bits from version 1 on
@@ -91,21 +94,21 @@ def _track_id(file: BinaryIO, trak: tuple[int, int]) -> int | None:
     return None
 
 
-def _clap_of_track(file: BinaryIO, trak: tuple[int, int]) -> bytes | None:
+def _read_clean_aperture(file: BinaryIO, trak: tuple[int, int]) -> bytes | None:
     spans = [trak]
     for kind in (b"mdia", b"minf", b"stbl", b"stsd"):
-        spans = [inner for span in spans for inner in _boxes(file, *span, kind)]
+        spans = [inner for span in spans for inner in _list_boxes(file, *span, kind)]
     for start, end in spans:
         entries = start + 8  # version, flags, count
         file.seek(entries)
         entry_end = entries + int.from_bytes(file.read(4), "big")
-        for clap, clap_end in _boxes(file, entries + _ENTRY_BYTES, min(entry_end, end), b"clap"):
+        for clap, clap_end in _list_boxes(file, entries + _ENTRY_BYTES, min(entry_end, end), b"clap"):
             file.seek(clap)
             return file.read(_CLAP.size) if clap_end - clap == _CLAP.size else None
     return None
 
 
-def _boxes(file: BinaryIO, start: int, end: int, kind: bytes) -> Iterator[tuple[int, int]]:
+def _list_boxes(file: BinaryIO, start: int, end: int, kind: bytes) -> Iterator[tuple[int, int]]:
     """(start, end) of the contents of every box of this kind that lies directly in a stretch of the file."""
     while start + 8 <= end:
         file.seek(start)
@@ -113,7 +116,7 @@ def _boxes(file: BinaryIO, start: int, end: int, kind: bytes) -> Iterator[tuple[
         length, header = int.from_bytes(head[:4], "big"), 8
         if length == 1:
             length, header = int.from_bytes(head[8:], "big"), 16
-        if length == 0:  # up to the end
+        if length == 0:  # the box reaches to the end of the stretch
             length = end - start
         if length < header or start + length > end:
             return
@@ -122,35 +125,37 @@ def _boxes(file: BinaryIO, start: int, end: int, kind: bytes) -> Iterator[tuple[
         start += length
 
 
-def _pixel_crop(file: BinaryIO, number: int) -> Insets:
-    """PixelCrop of the video track of this number in a Matroska or WebM file."""
-    end = segment_end(file) or Path(file.name).stat().st_size
-    tracks = next((span for kind, *span in _elements(file, file.tell(), end) if kind == _TRACKS), None)
+def _read_pixel_crop(file: BinaryIO, number: int) -> Insets:
+    """PixelCrop of video track `number` in a Matroska or WebM file."""
+    end = find_segment_end(file) or Path(file.name).stat().st_size
+    tracks = next((span for kind, *span in _list_elements(file, file.tell(), end) if kind == _TRACKS), None)
     if tracks is None:
         return Insets()
-    videos = [v for kind, *span in _elements(file, *tracks) if kind == _TRACK for v in _video(file, span)]
+    found = (span for kind, *span in _list_elements(file, *tracks) if kind == _TRACK)
+    videos = [insets for span in found for insets in _insets_of_track(file, span)]
     return videos[number] if number < len(videos) else Insets()
 
 
-def _video(file: BinaryIO, track: list[int]) -> list[Insets]:
-    """The insets of a track, none where it is no video."""
-    found = {kind: span for kind, *span in _elements(file, *track)}
-    if _KIND not in found or _number(file, *found[_KIND]) != 1:
+def _insets_of_track(file: BinaryIO, track: list[int]) -> list[Insets]:
+    """The insets of a track, in a list; an empty list where it is no video track."""
+    found = {kind: span for kind, *span in _list_elements(file, *track)}
+    if _KIND not in found or _read_number(file, *found[_KIND]) != 1:
         return []
-    sides = {kind: _number(file, *span) for kind, *span in _elements(file, *found.get(_VIDEO, (0, 0)))}
+    settings = _list_elements(file, *found.get(_VIDEO, (0, 0)))
+    sides = {kind: _read_number(file, *span) for kind, *span in settings}
     return [Insets(*(sides.get(side, 0) for side in (_LEFT, _TOP, _RIGHT, _BOTTOM)))]
 
 
-def _number(file: BinaryIO, start: int, end: int) -> int:
+def _read_number(file: BinaryIO, start: int, end: int) -> int:
     file.seek(start)
     return int.from_bytes(file.read(min(end - start, _LONGEST_NUMBER)), "big")
 
 
-def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _list_elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(identity, start, end) of the contents of every Matroska element directly in a stretch of the file."""
     while start < end:
         file.seek(start)
-        identity, length = element(file)
+        identity, length = read_element(file)
         inside = file.tell()
         if length is None or inside + length > end:
             return

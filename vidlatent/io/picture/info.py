@@ -1,4 +1,4 @@
-"""What is known of a video before it is read, what may be asked of it, and what it is read into."""
+"""What is known about a video, what a reader may be asked for, and the frames that it delivers."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -36,12 +36,12 @@ class Chapter:
 class VideoInfo:
     """One video stream as its header and first frame describe it.
 
-    `width` and `height` are those of the frames that are delivered: after the cropping window and rotation,
-    and after --size and --crop where asked; the sample aspect ratio `sar` is not applied but told. The
-    container's `window` (left, top, width, height of the stored picture), `rotation` (clockwise degrees) and
-    then `flip` (left to right) have been applied. What the header merely claims is
-    called `header_…`; counted facts come from reading. `counted_frames` is how many frames are delivered,
-    where that is certain before the first one is read.
+    `width` and `height` are those of the delivered frames: after the cropping window, the rotation, and
+    `ReadOptions.crop` and `size`. The sample aspect ratio `sar` is not applied, only stated. The container's
+    `window` (left, top, width, height of the stored picture), `rotation` (clockwise degrees) and then `flip`
+    (left to right) have been applied. `header_frames` and `header_duration` are what the header claims;
+    nobody has counted them. `counted_frames` is the number of delivered frames, where it is certain before
+    the first one is read.
     """
 
     path: str
@@ -76,7 +76,7 @@ class VideoInfo:
         return self.bit_depth > 8
 
     def picture(self) -> "Picture":
-        """What a sink needs in order to write this clip again."""
+        """The facts that a sink needs to write this clip."""
         return Picture(
             width=self.width,
             height=self.height,
@@ -93,7 +93,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Picture:
-    """What frames are, for whoever writes them: size, aspect, colour, clock and the clip's own words."""
+    """What a sink must know of the frames it writes: size, aspect, colour, clock, and the clip's tags."""
 
     width: int
     height: int
@@ -131,7 +131,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class RawFrames:
-    """How frames lie in a file or pipe that says nothing of them; `pix_fmt` is a libav name."""
+    """The layout of frames in a file or pipe that has no header; `pix_fmt` is a libav name."""
 
     width: int
     height: int
@@ -146,11 +146,13 @@ class RawFrames:
 class ReadOptions:
     """What part of a video to read, and how.
 
-    `start` and `end` are seconds on the source's own clock: frames with start <= pts < end are delivered.
-    `frames` ends after so many (delivered) frames. `fps` resamples by timestamp; `crop` (left, top, width,
-    height) cuts displayed pixels, then `size` (width, height) scales: `fit` says how an aspect that differs
-    is treated: "stretch", "crop" (fill and cut) or "pad" (whole picture, black bars). `stream` counts video
-    streams. `raw` says what a file or stdin is that holds bare frames.
+    `start` and `end` are seconds on the source's own clock: frames with start <= pts < end are delivered,
+    `frames` of them at most. `fps` resamples by timestamp. `crop` (left, top, width, height) cuts displayed
+    pixels, then `size` (width, height) scales them; where the aspect differs, `fit` is "stretch", "crop"
+    (fill `size` and cut the rest) or "pad" (whole picture, black bars). `stream` is the number of the video
+    stream, from 0. `assume_matrix` is used instead of the colour matrix that the video names or lacks.
+    `allow_truncated` keeps the frames before the place where a file is torn, instead of failing. `threads`
+    decode (0: as many as there are cores). `raw` is the layout of a file or of stdin that has no header.
     """
 
     start: Fraction | None = None
@@ -175,7 +177,8 @@ class Frame:
     """One picture and its time.
 
     `rgb` is [H, W, 3] of the displayed pixels, uint8, or uint16 over 0..65535 where the source has more than
-    8 bits. `pts` strictly increases, `duration` lasts until the next one; both in `VideoInfo.time_base`.
+    8 bits. `pts` strictly increases, and `duration` reaches to the next frame; both are in units of
+    `VideoInfo.time_base`.
     """
 
     rgb: np.ndarray
@@ -183,10 +186,10 @@ class Frame:
     duration: int
 
 
-def reading(info: VideoInfo, options: ReadOptions) -> dict[str, object]:
-    """What lies between a file's stored pictures and the frames delivered, as plain JSON values.
+def describe_reading(info: VideoInfo, options: ReadOptions) -> dict[str, object]:
+    """What was done to a file's stored pictures before they were delivered, as plain JSON values.
 
-    What the container asked for, and of `options` whatever is not the default and bears on the frames.
+    That is what the container asks for, and those `options` that are not the default and change frames.
     """
     plain = {f.name: f.default for f in fields(ReadOptions)}
     asked = {name: value for name, value in asdict(options).items() if value != plain[name]}

@@ -1,8 +1,8 @@
-"""Files that end early or fall apart: what a container's own sizes promise against what is there.
+"""Files that are cut off or damaged: the sizes that a container states, compared with what is there.
 
-Demuxers take the end of a file for the end of the video, so a torn download would become a shorter clip
-without a word. MP4/MOV, AVI and Matroska/WebM say how long they are, GIF is a chain of blocks; this reads
-those few numbers. A file of another kind, or one written as a live stream, promises nothing.
+Demuxers take the end of a file for the end of the video, so an unfinished download would become a shorter
+clip, and nobody would be told. MP4/MOV, AVI and Matroska/WebM state their length, and GIF is a chain of
+blocks; those few numbers are read here. Files of other kinds, and recordings of live streams, state none.
 """
 
 from pathlib import Path
@@ -18,20 +18,21 @@ _IN_SEGMENT = {
 _IN_CLUSTER = {0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0x5854, 0xAF, 0xEC, 0xBF}
 
 
-def fault(path: str) -> str | None:
-    """What the file at `path` shows to be wrong with it as a whole, in words; None where nothing is."""
-    if missing := missing_bytes(path):
+def find_fault(path: str) -> str | None:
+    """What is wrong with the file at `path` as a whole, in words; None where nothing was found."""
+    if missing := count_missing_bytes(path):
         return f"the file ends {missing:,} bytes too early"
     if not Path(path).is_file():
         return None
     with Path(path).open("rb") as file:
         head = file.read(4)
-        broken = _matroska_break(file) if head == EBML else _gif_break(file) if head == b"GIF8" else None
+        find = {EBML: _find_matroska_break, b"GIF8": _find_gif_break}.get(head)
+        broken = find(file) if find else None
     return None if broken is None else f"the file's structure is broken at byte {broken:,}"
 
 
-def _gif_break(file: BinaryIO) -> int | None:
-    """Where the chain of GIF blocks breaks off; None where it holds, also without its end mark."""
+def _find_gif_break(file: BinaryIO) -> int | None:
+    """The byte at which the chain of GIF blocks breaks; None where it is whole, even without an end mark."""
     file.seek(10)
     _skip_colours(file, 3)
     while kind := file.read(1):
@@ -47,70 +48,70 @@ def _gif_break(file: BinaryIO) -> int | None:
 
 
 def _skip_colours(file: BinaryIO, header: int) -> None:
-    """Skip so many bytes, the first of which tells of a table of colours after them, and that."""
+    """Skip a header of so many bytes, and the table of colours that its first byte may announce."""
     flags = int.from_bytes(file.read(header)[:1], "big")
     file.seek(3 << (flags % 8 + 1) if flags & 0x80 else 0, 1)
 
 
 def _skip_parts(file: BinaryIO) -> bool:
-    """Skip a row of parts, each after its length, up to an empty one; whether all were there."""
+    """Skip parts, each preceded by its length, up to an empty one; False where one is incomplete."""
     while (length := file.read(1)) not in (b"", b"\0"):
         if len(file.read(length[0])) < length[0]:
             return False
     return length == b"\0"
 
 
-def _matroska_break(file: BinaryIO) -> int | None:
-    """Where Matroska's elements break; None where they hold."""
-    end = segment_end(file)
-    broken = _walk(file, end, _IN_SEGMENT) if end else None
+def _find_matroska_break(file: BinaryIO) -> int | None:
+    """The byte at which the chain of Matroska's elements breaks; None where it is whole."""
+    end = find_segment_end(file)
+    broken = _find_break_among(file, end, _IN_SEGMENT) if end else None
     if end and broken is None and file.seek(end) and file.read(4) not in (b"", EBML):
         return end
     return broken
 
 
-def _walk(file: BinaryIO, end: int, known: set[int]) -> int | None:
-    """Where the chain of Matroska elements from here to `end` breaks; None where it holds."""
+def _find_break_among(file: BinaryIO, end: int, known: set[int]) -> int | None:
+    """The same for the elements from the current position to `end`, which must be `known` ones."""
     while (at := file.tell()) < end:
-        identity, length = element(file)
+        identity, length = read_element(file)
         inside = file.tell() + (length or 0)
         if identity not in known or (length is None and identity != _CLUSTER) or inside > end:
             return at
         if length is None:  # a live recording: clusters without an end
             return None
-        if identity == _CLUSTER and (broken := _walk(file, inside, _IN_CLUSTER)) is not None:
+        if identity == _CLUSTER and (broken := _find_break_among(file, inside, _IN_CLUSTER)) is not None:
             return broken
         file.seek(inside)
     return None if at == end else at
 
 
-def element(file: BinaryIO) -> tuple[int, int | None]:
-    """An element's identity, its marker bits kept, and its length, None where open."""
+def read_element(file: BinaryIO) -> tuple[int, int | None]:
+    """Read an element's identity, with its marker bits, and its length; None for a length left open."""
     first = file.read(1)
     extra = 8 - first[0].bit_length() if first and first[0] else 0
-    return int.from_bytes(first + file.read(extra), "big"), _vint(file)
+    return int.from_bytes(first + file.read(extra), "big"), _read_size(file)
 
 
-def missing_bytes(path: str) -> int:
-    """How many bytes the file at `path` promises beyond its end; 0 where it is whole or says nothing."""
+def count_missing_bytes(path: str) -> int:
+    """How many bytes are missing at the end of the file at `path`, by its own sizes; 0 where it has none."""
     if not Path(path).is_file():
         return 0
     size = Path(path).stat().st_size
     with Path(path).open("rb") as file:
         head = file.read(12)
         if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            end = _boxes_end(file, size)
+            end = _find_boxes_end(file, size)
         elif head[:4] == b"RIFF":
-            end = _riff_end(file, size)
+            end = _find_riff_end(file, size)
         elif head[:4] == EBML:
-            end = segment_end(file)
+            end = find_segment_end(file)
         else:
             return 0
     return max(0, end - size)
 
 
-def _boxes_end(file: BinaryIO, size: int) -> int:
-    """Where the last top-level MP4 box ends."""
+def _find_boxes_end(file: BinaryIO, size: int) -> int:
+    """The byte at which the last top-level MP4 box ends."""
     at = 0
     while at + 8 <= size:
         file.seek(at)
@@ -124,8 +125,8 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
     return at
 
 
-def _riff_end(file: BinaryIO, size: int) -> int:
-    """Where the last RIFF chunk (a big AVI has several) ends."""
+def _find_riff_end(file: BinaryIO, size: int) -> int:
+    """The byte at which the last RIFF chunk ends; a big AVI has several."""
     at = 0
     while at + 12 <= size:
         file.seek(at)
@@ -137,21 +138,21 @@ def _riff_end(file: BinaryIO, size: int) -> int:
     return at
 
 
-def segment_end(file: BinaryIO) -> int:
-    """Where Matroska's segment ends; 0 where its size was left open."""
+def find_segment_end(file: BinaryIO) -> int:
+    """The byte at which Matroska's segment ends; 0 where its size was left open."""
     file.seek(4)
-    header = _vint(file)
+    header = _read_size(file)
     if header is None:
         return 0
     file.seek(header, 1)
     if int.from_bytes(file.read(4), "big") != _SEGMENT:
         return 0
-    length = _vint(file)
+    length = _read_size(file)
     return 0 if length is None else file.tell() + length
 
 
-def _vint(file: BinaryIO) -> int | None:
-    """An EBML number; None where all its bits are set, which means unknown."""
+def _read_size(file: BinaryIO) -> int | None:
+    """Read an EBML number; None where all its bits are set, which means unknown."""
     first = file.read(1)
     if not first or not first[0]:
         return None

@@ -1,4 +1,4 @@
-"""What an HDR video says of the display it was mastered on, and of its own brightness.
+"""What an HDR video says about the display it was mastered on, and about its own brightness.
 
 SMPTE ST 2086 and MaxCLL/MaxFALL of CTA-861.3, in the units that bitstreams use: chromaticities in steps of
 0.00002, luminances of the display in 0.0001 cd/m², light levels of the content in cd/m².
@@ -12,7 +12,7 @@ from fractions import Fraction
 from av import VideoFrame
 from av.sidedata.sidedata import Type
 
-from vidlatent.io.picture.side_data import side_data
+from vidlatent.io.picture.side_data import read_side_data
 
 _CHROMATICITY, _LUMINANCE = 50_000, 10_000  # steps of one
 _DISPLAY = struct.Struct("20i2i")  # AVMasteringDisplayMetadata: ten fractions, and which of them are given
@@ -23,7 +23,7 @@ _LEVELS = struct.Struct("2I")  # AVContentLightMetadata
 class Mastering:
     """`primaries`: x and y of red, green, blue and white; `luminance`: darkest, brightest of the display.
 
-    `levels`: MaxCLL and MaxFALL. None is what the video does not tell.
+    `levels`: MaxCLL and MaxFALL. What the video does not say is None.
     """
 
     primaries: tuple[int, ...] | None = None
@@ -32,20 +32,20 @@ class Mastering:
 
     @classmethod
     def of(cls, frame: VideoFrame) -> "Mastering | None":
-        """What a decoded frame carries; None where it carries nothing of the kind."""
-        display = side_data(frame, Type.MASTERING_DISPLAY_METADATA)
-        levels = side_data(frame, Type.CONTENT_LIGHT_LEVEL)
-        found = cls(*_display(display) if display else (), levels=_levels(levels))
+        """What a decoded frame says of it; None where it says nothing."""
+        display = read_side_data(frame, Type.MASTERING_DISPLAY_METADATA)
+        levels = read_side_data(frame, Type.CONTENT_LIGHT_LEVEL)
+        found = cls(*_parse_display(display) if display else (), levels=_parse_levels(levels))
         return None if found == cls() else found
 
     @classmethod
     def from_json(cls, data: Mapping) -> "Mastering":
-        """From its fields as JSON has them."""
+        """The inverse of `dataclasses.asdict`, after a way through JSON."""
         known = {key: data.get(key) for key in ("primaries", "luminance", "levels")}
         return cls(**{key: value and tuple(map(int, value)) for key, value in known.items()})
 
 
-def _display(data: bytes) -> tuple[tuple[int, ...] | None, tuple[int, int] | None]:
+def _parse_display(data: bytes) -> tuple[tuple[int, ...] | None, tuple[int, int] | None]:
     *parts, has_primaries, has_luminance = _DISPLAY.unpack(data[: _DISPLAY.size])
     values = [Fraction(n, d) if d else Fraction(0) for n, d in zip(parts[::2], parts[1::2], strict=True)]
     primaries = tuple(round(value * _CHROMATICITY) for value in values[:8])
@@ -53,13 +53,13 @@ def _display(data: bytes) -> tuple[tuple[int, ...] | None, tuple[int, int] | Non
     return primaries if has_primaries else None, luminance if has_luminance else None
 
 
-def _levels(data: bytes | None) -> tuple[int, int] | None:
+def _parse_levels(data: bytes | None) -> tuple[int, int] | None:
     return _LEVELS.unpack(data[: _LEVELS.size]) if data else None
 
 
 @dataclass(frozen=True)
 class _Spelling:
-    """How an encoder is told: the option that holds its parameters, their names, and its units."""
+    """How an encoder takes these facts: the option that holds them, their names in it, and its units."""
 
     option: str
     display: str
@@ -76,8 +76,10 @@ _SPELLINGS = {
 }
 
 
-def told(codec: str, settings: Mapping[str, str], mastering: Mastering | None) -> tuple[dict, list[str]]:
-    """An encoder's settings that carry `mastering` too, and what cannot be carried, in words."""
+def add_mastering(
+    codec: str, settings: Mapping[str, str], mastering: Mastering | None
+) -> tuple[dict, list[str]]:
+    """An encoder's `settings` with `mastering` added, and notices of what this encoder cannot be told."""
     if mastering is None:
         return dict(settings), []
     if codec not in _SPELLINGS:
@@ -85,7 +87,7 @@ def told(codec: str, settings: Mapping[str, str], mastering: Mastering | None) -
     spelling, whole = _SPELLINGS[codec], mastering.primaries and mastering.luminance
     words = [settings[spelling.option]] if spelling.option in settings else []
     if whole:
-        words.append(f"{spelling.display}={_display_words(mastering, spelling.steps)}")
+        words.append(f"{spelling.display}={_spell_display(mastering, spelling.steps)}")
     if mastering.levels:
         words.append(f"{spelling.levels}={mastering.levels[0]},{mastering.levels[1]}")
     half = not whole and (mastering.primaries or mastering.luminance)
@@ -93,8 +95,8 @@ def told(codec: str, settings: Mapping[str, str], mastering: Mastering | None) -
     return {**settings, spelling.option: ":".join(words)} if words else dict(settings), lost
 
 
-def _display_words(mastering: Mastering, steps: tuple[int, int]) -> str:
-    """As in G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)."""
+def _spell_display(mastering: Mastering, steps: tuple[int, int]) -> str:
+    """The display as in G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)."""
     x = [f"{value / steps[0]:.7g}" for value in mastering.primaries]
     darkest, brightest = (f"{value / steps[1]:.10g}" for value in mastering.luminance)
     places = {"G": x[2:4], "B": x[4:6], "R": x[0:2], "WP": x[6:8], "L": [brightest, darkest]}

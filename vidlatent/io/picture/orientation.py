@@ -1,4 +1,4 @@
-"""Display matrices: how stored pixels are turned and mirrored into what a viewer sees."""
+"""Display matrices: how stored pixels must be rotated and mirrored to be shown."""
 
 import math
 import struct
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_STEP_DEG = 1.0  # how far from a quarter turn a matrix may be before that is worth a word
+_STEP_DEG = 1.0  # how far from a quarter turn a matrix may be before a notice says so
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """A transposition followed by mirrorings: all that a quarter-turn display matrix can ask for."""
+    """A transposition, then mirrorings: together all that a display matrix of quarter turns can ask for."""
 
     transpose: bool = False
     flip_rows: bool = False
@@ -19,7 +19,7 @@ class Orientation:
 
     @classmethod
     def of_matrix(cls, matrix: bytes) -> "Orientation":
-        """From nine native int32, QuickTime's [x y 1]·M with rows (a, b, u), (c, d, v), (x, y, w)."""
+        """From a matrix of nine native int32: QuickTime's [x y 1]·M, rows (a, b, u), (c, d, v), (x, y, w)."""
         a, b, _, c, d = struct.unpack("=5i", matrix[:20])
         if abs(a) + abs(d) >= abs(b) + abs(c):
             return cls(False, d < 0, a < 0)
@@ -51,7 +51,7 @@ class Orientation:
 
 
 def odd_angle(matrix: bytes) -> float | None:
-    """Degrees of a display matrix that is no multiple of a quarter turn, else None."""
+    """The angle of a display matrix in degrees where it is no multiple of a quarter turn, else None."""
     a, b = struct.unpack("=2i", matrix[:8])
     angle = math.degrees(math.atan2(b, a))
     return None if abs(angle - 90 * round(angle / 90)) <= _STEP_DEG else angle

@@ -1,4 +1,4 @@
-"""Other rates and sizes than the source's: by timestamp, and by an antialiased filter."""
+"""Frame rates and sizes other than the source's: rates by timestamp, sizes by an antialiased filter."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -19,11 +19,11 @@ FITS = ("stretch", "crop", "pad")
 
 @dataclass(frozen=True)
 class Rate:
-    """A constant frame rate, reached by timestamp alone.
+    """A constant frame rate, reached by repeating and leaving out frames according to their times.
 
-    Slot k is shown at t0 + k/fps, t0 being the first frame's time. Every frame belongs to the slot nearest to
-    its own time (halves go up) and is held until the next frame's slot; of several frames of one slot the
-    last is shown. The last frame is held for its duration, one slot at least.
+    Slot k is shown at t0 + k/fps, where t0 is the first frame's time. Every frame belongs to the slot nearest
+    to its own time (halves go up) and is repeated until the next frame's slot; of several frames in one slot
+    the last is shown. The last frame is repeated for its duration, one slot at least.
     """
 
     fps: Fraction
@@ -34,7 +34,7 @@ class Rate:
 
     @property
     def time_base(self) -> Fraction:
-        """Seconds per tick of the new clock: a whole number of ticks makes a slot."""
+        """Seconds per tick of the new clock; a slot is a whole number of ticks."""
         return 1 / self.fps / self._per_slot
 
     def hold(self, timed: Iterable[tuple[T, int, int]], base: Fraction) -> Iterator[tuple[T, int, int]]:
@@ -48,13 +48,13 @@ class Rate:
                 zero = round(start / self.time_base)
             slot = floor((pts * base - start) * self.fps + Fraction(1, 2))
             if shown is not None:
-                yield from self._held(*shown, slot, zero)
+                yield from self._repeat(*shown, slot, zero)
             shown, end = (frame, slot), (pts + duration) * base - start
         if shown is not None:
             last = max(shown[1] + 1, floor(end * self.fps + Fraction(1, 2)))
-            yield from self._held(*shown, last, zero)
+            yield from self._repeat(*shown, last, zero)
 
-    def _held(self, frame: T, slot: int, until: int, zero: int) -> Iterator[tuple[T, int, int]]:
+    def _repeat(self, frame: T, slot: int, until: int, zero: int) -> Iterator[tuple[T, int, int]]:
         for index in range(slot, until):
             yield frame, zero + index * self._per_slot, self._per_slot
 
@@ -63,13 +63,13 @@ def select(
     timed: Iterable[tuple[T, int, int]], base: Fraction, options: ReadOptions
 ) -> Iterator[tuple[T, int, int]]:
     """The part of `timed` (frame, pts, duration in `base`) that `options` ask for, at the rate they ask."""
-    asked = _within(timed, base, options)
+    asked = _keep_span(timed, base, options)
     if options.fps is not None:
         asked = Rate(options.fps).hold(asked, base)
     return islice(asked, options.frames)
 
 
-def _within(
+def _keep_span(
     timed: Iterable[tuple[T, int, int]], base: Fraction, options: ReadOptions
 ) -> Iterator[tuple[T, int, int]]:
     """Those with start <= pts < end."""
@@ -82,9 +82,10 @@ def _within(
 
 @dataclass(frozen=True)
 class Framing:
-    """How displayed pixels become delivered ones: cut `box`, scale to `scaled`, then lay onto `canvas`.
+    """How displayed pixels become delivered ones: cut out `box`, scale it to `scaled`, put it on `canvas`.
 
-    `box` is (left, top, width, height); sizes are (width, height); `sar` is the delivered sample aspect.
+    `box` is (left, top, width, height); `scaled` and `canvas` are (width, height); `sar` is the sample aspect
+    of the delivered frames.
     """
 
     box: tuple[int, int, int, int]
@@ -94,7 +95,7 @@ class Framing:
 
     @classmethod
     def plan(cls, size: tuple[int, int], sar: Fraction, options: ReadOptions) -> "Framing":
-        """For pictures of `size` and aspect `sar`. Raises UsageError for what cannot be meant."""
+        """The framing of pictures of `size` and aspect `sar`; raises UsageError for impossible options."""
         left, top, width, height = options.crop or (0, 0, *size)
         if left < 0 or top < 0 or min(width, height) < 1 or left + width > size[0] or top + height > size[1]:
             asked = f"{parameter('crop')} {width}x{height}+{left}+{top}"
@@ -105,10 +106,10 @@ class Framing:
         if min(options.size) < 1:
             asked = f"{parameter('size')} {options.size[0]}x{options.size[1]}"
             raise UsageError(f"{asked}: sides must be at least 1")
-        return _FIT[_known(options.fit)](box, sar, options.size)
+        return _FIT[_check_fit(options.fit)](box, sar, options.size)
 
     def apply(self, rgb: np.ndarray) -> np.ndarray:
-        """Pixels [H, W, 3] → [height, width, 3] of the canvas, same type."""
+        """Pixels [H, W, 3] → pixels of the same type, [height, width, 3] of the canvas."""
         left, top, width, height = self.box
         rgb = resize(rgb[top : top + height, left : left + width], self.scaled)
         if self.scaled == self.canvas:
@@ -119,20 +120,20 @@ class Framing:
         return out
 
 
-def _known(fit: str) -> str:
+def _check_fit(fit: str) -> str:
     if fit not in FITS:
         raise UsageError(f"{parameter('fit')} {fit}: unknown", f"known are {', '.join(FITS)}")
     return fit
 
 
 def _stretch(box: tuple[int, int, int, int], sar: Fraction, size: tuple[int, int]) -> Framing:
-    """The whole box onto all of `size`; the sample aspect takes up the difference, so it displays alike."""
+    """Scale the whole box to `size`; the sample aspect changes, so that it is displayed as before."""
     shape = sar * Fraction(box[2], box[3])
     return Framing(box, size, size, shape / Fraction(*size))
 
 
 def _cover(box: tuple[int, int, int, int], sar: Fraction, size: tuple[int, int]) -> Framing:
-    """The largest middle part of the box that has the shape of `size`, in square pixels."""
+    """Scale the largest middle part of the box that has the shape of `size`, in square pixels."""
     left, top, width, height = box
     shape = Fraction(*size) / sar  # stored columns per row
     kept = (min(width, round(height * shape)) or 1, min(height, round(width / shape)) or 1)
@@ -141,7 +142,7 @@ def _cover(box: tuple[int, int, int, int], sar: Fraction, size: tuple[int, int])
 
 
 def _pad(box: tuple[int, int, int, int], sar: Fraction, size: tuple[int, int]) -> Framing:
-    """The whole box as large as it fits into `size`, in square pixels, black around it."""
+    """Scale the whole box as large as `size` allows, in square pixels, with black around it."""
     shape = sar * Fraction(box[2], box[3])
     scaled = (min(size[0], round(size[1] * shape)) or 1, min(size[1], round(size[0] / shape)) or 1)
     return Framing(box, scaled, size, Fraction(1))
@@ -151,12 +152,12 @@ _FIT = {"stretch": _stretch, "crop": _cover, "pad": _pad}
 
 
 def square_size(width: int, height: int, sar: Fraction) -> tuple[int, int]:
-    """The size in square pixels that displays alike, neither side smaller than before."""
+    """The size in square pixels that is displayed as before; neither side becomes smaller."""
     return (round(width * sar), height) if sar >= 1 else (width, round(height / sar))
 
 
-def squared(picture: Picture) -> Picture:
-    """The picture in square pixels."""
+def to_square_pixels(picture: Picture) -> Picture:
+    """The facts of `picture` once its frames are scaled to square pixels."""
     width, height = square_size(picture.width, picture.height, picture.sar)
     return replace(picture, width=width, height=height, sar=Fraction(1))
 

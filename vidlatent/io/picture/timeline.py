@@ -1,15 +1,15 @@
-"""Timestamps as sources give them, made strictly increasing without losing a frame."""
+"""Makes the timestamps of a source strictly increasing, without losing a frame."""
 
 from fractions import Fraction
 
 FINEST_HZ = 10_000  # a tick is at most this long, so that a repeated timestamp has somewhere to go
-_JUMP_S = 1  # further back than this a stream has started a new clock rather than stumbled
+_JUMP_S = 1  # a pts further back than this means that the stream has started a new clock
 
 
 def refine(time_base: Fraction) -> int:
-    """How many ticks to make of one: the smallest power of two that brings a tick under 1/10000 s.
+    """Into how many ticks to divide one: the smallest power of two that makes a tick 1/10000 s or less.
 
-    The same rule by which MP4 files get their timescale, so such clips keep their ticks.
+    MP4 files get their timescale by the same rule, so clips from such files keep their ticks.
     """
     factor = 1
     while time_base / factor > Fraction(1, FINEST_HZ):
@@ -20,10 +20,10 @@ def refine(time_base: Fraction) -> int:
 class Timeline:
     """Places frames on a clock of `time_base` ticks that only moves forward.
 
-    A frame's own pts is kept wherever it is later than the one before. A repeated or slightly earlier pts
-    (a stumble) is moved to one tick after its predecessor; a missing one is guessed from the decoder's
-    order, else one frame step later; a leap back of more than a second (a new clock, as where recordings
-    are joined) shifts everything after it, so that time continues. `moved`, `guessed`, `leaps` count these.
+    A frame's own pts is kept wherever it is later than the one before. A pts that repeats or is slightly
+    earlier is moved to one tick after its predecessor. A missing one is guessed from the decoder's order, or
+    else one frame step is added. A leap back of more than a second (a new clock, as where recordings were
+    joined) shifts everything after it, so that time continues. `moved`, `guessed` and `leaps` count these.
     """
 
     def __init__(self, stream_base: Fraction, rate: Fraction | None) -> None:
@@ -46,21 +46,21 @@ class Timeline:
 
     @property
     def end(self) -> Fraction:
-        """Seconds at which the last frame placed is over, if it lasts as long as the one before."""
+        """When the last frame placed ends, in seconds, if it lasts as long as the one before it."""
         return ((self._last or 0) + self._last_step - self._shift) * self.time_base
 
     def place(self, pts: int | None, order: int | None = None) -> int:
-        """The tick of the next frame; `pts` and `order` (its place in decoding) in the stream's units."""
+        """Place the next frame and return its tick; `pts` and `order`, its dts, are in the stream's units."""
         if pts is None:
             self.guessed += 1
         stamp = pts if pts is not None else order
-        tick = self._placed(None if stamp is None else self.ticks(stamp))
+        tick = self._next_tick(None if stamp is None else self.ticks(stamp))
         if self._last is not None:
             self._last_step = tick - self._last
         self._last = tick
         return tick
 
-    def _placed(self, tick: int | None) -> int:
+    def _next_tick(self, tick: int | None) -> int:
         if self._last is None:
             return tick if tick is not None else 0
         if tick is None:
@@ -76,7 +76,7 @@ class Timeline:
         return self._last + 1
 
     def notices(self) -> list[str]:
-        """What had to be done to the timestamps."""
+        """What had to be changed in the timestamps, in words."""
         done = (
             (self.guessed, "frames without a timestamp, placed by decoding order and frame rate"),
             (self.moved, "frames whose time did not advance, placed one tick after the frame before"),
@@ -85,10 +85,11 @@ class Timeline:
         return [f"{count} {what}" for count, what in done if count]
 
     def final_duration(self, own: int, previous_own: int | None) -> int:
-        """Ticks the last frame lasts.
+        """How many ticks the last frame lasts.
 
-        Its own duration (stream units; 0 = unknown) where the frame before lasted as long as it said, else
-        that frame's step: packets of fields, for one, name half the time.
+        That is its own duration (in the stream's units; 0 = unknown) where the frame before it lasted as long
+        as its own duration said, else the step between the two: packets of single fields, for example, state
+        half the time.
         """
         if own <= 0:
             return self._last_step

@@ -1,8 +1,8 @@
-"""HDR to SDR on request: PQ or HLG code values in BT.2020 become BT.709 ones for an ordinary screen.
+"""HDR to SDR on request: code values of PQ or HLG in BT.2020 become BT.709 ones for an ordinary screen.
 
 PQ is decoded by SMPTE ST 2084; HLG by Rec. ITU-R BT.2100 for a display of 1000 cd/m² (system gamma 1.2). The
 brightest of R, G, B is brought into range by the EETF of Report ITU-R BT.2390 (untouched below its knee),
-from 1000 cd/m² to 203, the diffuse white of BT.2408; the three keep their ratio. Then BT.2020 primaries
+from 1000 cd/m² to 203, the diffuse white of BT.2408, and the three keep their ratio. Then BT.2020 primaries
 become BT.709's, what lies outside is clipped, and light is coded for the 2.4 gamma of BT.1886.
 """
 

@@ -1,1 +1,1 @@
-"""Video in: files, folders and pipes become frames with their times."""
+"""Reading: video files, images, folders of images and pipes become frames with their times."""

@@ -1,6 +1,7 @@
-"""Frames in a row with no index and no length: YUV4MPEG and raw video, from a file or from a pipe.
+"""Videos that are only frames, without index or length: YUV4MPEG and raw video, from a file or a pipe.
 
-libav ends such a video quietly where its last frame is cut off, so the bytes are counted here.
+Where the last frame of such a video is cut off, libav ends the video and reports nothing, so the bytes are
+counted here.
 """
 
 from pathlib import Path
@@ -17,21 +18,21 @@ RAW = "rawvideo"
 
 
 class Pipe:
-    """A stream that can only be read onwards; counts what was `read_bytes`."""
+    """A stream that cannot seek, as libav reads it; `read_bytes` counts what was read."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.read_bytes = 0
 
     def read(self, size: int) -> bytes:
-        """The next bytes, `size` at most; none at the end."""
+        """The next bytes, `size` at most; empty at the end."""
         data = self._stream.read(size)
         self.read_bytes += len(data)
         return data
 
 
 def raw_options(raw: RawFrames) -> dict[str, str]:
-    """What libav must be told of raw frames; raises UsageError for a layout it does not know."""
+    """The options by which libav reads raw frames; raises UsageError for a layout it does not know."""
     try:
         layout = VideoFormat(raw.pix_fmt)
     except ValueError as e:
@@ -50,8 +51,8 @@ def raw_options(raw: RawFrames) -> dict[str, str]:
     }
 
 
-class Row:
-    """Where in the bytes of bare frames the last whole one ended."""
+class CutOffCheck:
+    """Finds out whether the last frame is cut off: remembers where in the bytes the last whole one ended."""
 
     def __init__(self, path: str, pipe: Pipe | None) -> None:
         self._path, self._pipe = path, pipe
@@ -59,7 +60,7 @@ class Row:
         self._end: int | None = None
 
     def is_whole(self, packet: Packet) -> bool:
-        """Whether a packet holds all of its frame (the first one tells how much that is)."""
+        """Whether a packet holds a whole frame; the first packet says how many bytes that is."""
         self._frame_bytes = self._frame_bytes or packet.size
         if 0 < packet.size < self._frame_bytes:
             return False
@@ -67,8 +68,8 @@ class Row:
             self._end = packet.pos + packet.size
         return True
 
-    def fault(self) -> str | None:
-        """What is wrong with the end, in words; None where the last frame is whole. Ask at the end."""
+    def find_fault(self) -> str | None:
+        """What is wrong with the end, in words; None where the last frame is whole. Call it at the end."""
         if self._end is None:
             return None
         total = self._pipe.read_bytes if self._pipe else Path(self._path).stat().st_size

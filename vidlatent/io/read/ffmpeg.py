@@ -1,4 +1,4 @@
-"""libav at arm's length: opening containers, and its errors in our words."""
+"""What the readers need of libav: opening containers, and turning its errors into ours."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +21,9 @@ STDIN = "-"
 def open_input(
     path: str, hwaccel: str | None = None, raw: RawFrames | None = None, pipe: Pipe | None = None
 ) -> InputContainer:
-    """The container at `path`, or YUV4MPEG from `pipe`; bare frames where `raw` tells of them.
+    """Open the container at `path`, or YUV4MPEG from `pipe`; frames laid out as in `raw` where that is given.
 
-    Raises BadVideo where it is none.
+    Raises BadVideo where there is no such video.
     """
     if pipe is None and not Path(path).exists():
         raise BadVideo(f"{path}: no such file")
@@ -32,24 +32,24 @@ def open_input(
         what = "not YUV4MPEG"
         hint = f"say what raw frames are by {parameter('raw')} (WxH:PIX_FMT:FPS), give other videos as files"
     with naming_errors(path, what, hint):
-        return _opened(
+        return _open_container(
             pipe or path, RAW if raw else YUV4MPEG if pipe else None, raw_options(raw) if raw else {}, hwaccel
         )
 
 
-def _opened(
+def _open_container(
     source: str | Pipe, kind: str | None, options: dict[str, str], hwaccel: str | None
 ) -> InputContainer:
-    """libav's container; raises UsageError where only the accelerator is what it lacks."""
-    plainly = partial(av.open, source, format=kind, options=options, metadata_errors="replace")
+    """Open libav's container; raises UsageError where it opens, but not with the accelerator asked for."""
+    open_plainly = partial(av.open, source, format=kind, options=options, metadata_errors="replace")
     if hwaccel is None:
-        return plainly()
+        return open_plainly()
     accelerator = _accelerator(hwaccel)
     try:
-        return plainly(hwaccel=accelerator)
+        return open_plainly(hwaccel=accelerator)
     except FFmpegError as e:
         if isinstance(source, str):
-            plainly().close()  # a video that cannot be opened at all is the video's own fault
+            open_plainly().close()  # raises libav's own error where the video itself is at fault
         raise UsageError(
             f"{parameter('hwaccel')} {hwaccel}: no such device works on this machine ({reason(e)})",
             "decode without it",
@@ -75,12 +75,12 @@ def naming_errors(path: str, what: str, hint: str | None = None) -> Iterator[Non
 
 
 def reason(error: BaseException) -> str:
-    """libav's own words, without the numbers and names around them."""
+    """libav's own message, without the error numbers and file names around it."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def use_threads(stream: object, threads: int) -> None:
-    """Decode `stream` on `threads` threads (0 = all cores), cropped to its exact window."""
+    """Let `stream` decode on `threads` threads (0 = all cores), cropped to its exact window."""
     context = stream.codec_context
     context.thread_type = "AUTO"
     context.thread_count = threads
@@ -89,5 +89,5 @@ def use_threads(stream: object, threads: int) -> None:
 
 
 def positive(rate: Fraction | None) -> Fraction | None:
-    """A frame rate, or None where libav has none to tell."""
+    """A rate or ratio of libav's; None where it is 0 or missing, which means unknown."""
     return rate if rate is not None and rate > 0 else None

@@ -1,4 +1,4 @@
-"""A folder of images as a video."""
+"""Reads a folder of images as a video."""
 
 import json
 import re
@@ -23,7 +23,7 @@ _TICKS = 1000  # per image, where images carry no time
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
-    """Sorts img2 before img10."""
+    """A sorting key that puts img2 before img10."""
     parts = re.split(r"(\d+)", path.name)
     return [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in parts]
 
@@ -31,7 +31,8 @@ def natural_key(path: Path) -> list[tuple[int, int | str]]:
 class ImageFolder:
     """A VideoSource over the images of a folder in natural order.
 
-    Their times come from `timestamps.json` where one lies beside them, else from --fps, else 25 per second.
+    Their times come from `timestamps.json` if the folder has one, else from `ReadOptions.fps`, else there are
+    25 per second.
     """
 
     def __init__(self, folder: Path, options: ReadOptions) -> None:
@@ -41,9 +42,8 @@ class ImageFolder:
         self._folder = folder
         self._images = images
         timed = (folder / TIMES_FILE).exists()
-        self._select = (
-            options if timed else replace(options, fps=None)
-        )  # else --fps says what times there are
+        # Without timestamps `fps` says when images are shown; with them it resamples.
+        self._select = options if timed else replace(options, fps=None)
         self._options = replace(options, start=None, end=None, frames=None, fps=None)
         self.notices: list[str] = []
         self._base, self._pts, self._durations = self._times(options.fps)
@@ -98,7 +98,7 @@ class ImageFolder:
 
 
 def read_times(path: Path, count: int) -> tuple[Fraction, list[int], list[int]]:
-    """Time base, pts and durations of a `timestamps.json`; BadVideo where it does not fit `count` images."""
+    """Read time base, pts and durations of a `timestamps.json`; BadVideo unless it fits `count` images."""
     try:
         data = json.loads(path.read_text())
         time_base, pts, durations = Fraction(data["time_base"]), data["pts"], data["durations"]

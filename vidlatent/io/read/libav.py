@@ -1,4 +1,4 @@
-"""One video stream of one container, read through libav."""
+"""Reads one video stream of one container through libav."""
 
 import sys
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ from av.video.stream import VideoStream
 from vidlatent.errors import BadVideo, UsageError, parameter
 from vidlatent.io.picture import colour as colours
 from vidlatent.io.picture.colour import Colour, Tags
-from vidlatent.io.picture.cropping import Insets, insets
+from vidlatent.io.picture.cropping import Insets, read_insets
 from vidlatent.io.picture.info import Frame, ReadOptions
 from vidlatent.io.picture.orientation import Orientation, odd_angle
 from vidlatent.io.picture.resample import Framing, Rate, select
-from vidlatent.io.picture.side_data import side_data
-from vidlatent.io.picture.siting import is_untold, left_siting
+from vidlatent.io.picture.side_data import read_side_data
+from vidlatent.io.picture.siting import left_siting, needs_left_siting
 from vidlatent.io.picture.timeline import Timeline
 from vidlatent.io.picture.tonemap import SDR, tonemap
 from vidlatent.io.read.bare_frames import Pipe
 from vidlatent.io.read.ffmpeg import STDIN, naming_errors, open_input, use_threads
-from vidlatent.io.read.pictures import Pictures, deinterlaced
+from vidlatent.io.read.pictures import Pictures, deinterlace
 from vidlatent.io.read.probe import describe, pick_stream, stream_duration
 
 Timed = tuple[VideoFrame, int, int]  # picture, pts and duration in ticks
@@ -36,21 +36,21 @@ _SEEK_MARGIN_S = 1  # first pictures after a seek may lack what they refer to
 
 
 class LibavSource:
-    """A VideoSource over libav: see video_source.VideoSource."""
+    """A VideoSource over libav; see `source.VideoSource`."""
 
     def __init__(self, path: str, options: ReadOptions) -> None:
         self._path = path
         self._options = options
         self._pipe = Pipe(sys.stdin.buffer) if path == STDIN else None
         self.notices: list[str] = []
-        self._container, self._stream = self._opened()
+        self._container, self._stream = self._open()
         try:
             self._begin()
         except BaseException:
             self._container.close()
             raise
 
-    def _opened(self) -> tuple[InputContainer, VideoStream]:
+    def _open(self) -> tuple[InputContainer, VideoStream]:
         container = open_input(self._path, self._options.hwaccel, self._options.raw, self._pipe)
         try:
             stream = pick_stream(self._path, container, self._options.stream)
@@ -64,12 +64,12 @@ class LibavSource:
         """Decode the first picture wanted and learn from it what the header does not say."""
         first = self._first_picture()
         self._timeline = Timeline(self._stream.time_base, self._stream.guessed_rate)
-        matrix = side_data(first, SideData.DISPLAYMATRIX)
+        matrix = read_side_data(first, SideData.DISPLAYMATRIX)
         self._orientation = Orientation.of_matrix(matrix) if matrix else Orientation()
         self._window = self._window_of(first)
         self._colours: dict[tuple[Tags, str], Colour] = {}
         codec = "" if self._options.raw else self._stream.codec_context.name  # raw frames come from any
-        self._siting = left_siting() if is_untold(first, codec) else None
+        self._siting = left_siting() if needs_left_siting(first, codec) else None
         info = describe(
             self._path,
             self._container,
@@ -98,14 +98,14 @@ class LibavSource:
             self.info = replace(self.info, colour=SDR, mastering=None)
         self._reader = colours.RgbReader(info.deep, self._orientation, self._window, self._options.threads)
         self._note_assumptions(first, matrix)
-        self._note_wishes(first)
+        self._note_what_was_asked(first)
 
     def _window_of(self, picture: VideoFrame) -> Insets:
-        """What the container wants cut off the pictures, where that is possible."""
+        """The insets that the container asks for; none where they do not fit the picture."""
         track = self._stream.id, list(self._container.streams.video).index(self._stream)
         size = (picture.width, picture.height)
-        window = insets(self._path, track, size)
-        if not window.fit(*size):
+        window = read_insets(self._path, track, size)
+        if not window.fits(*size):
             self.notices.append("the container's cropping window does not fit the picture: not applied")
             return Insets()
         if window:
@@ -123,14 +123,14 @@ class LibavSource:
         base, start = self._stream.time_base, self._options.start
         if sought and (first is None or first.pts is None or first.pts * base > start):
             self._container.close()
-            self._container, self._stream = self._opened()
+            self._container, self._stream = self._open()
             first = self._decode()
         if first is None:
             raise BadVideo(f"{self._path}: no frame can be decoded")
         return first
 
     def _seek(self) -> bool:
-        """Go near --start, where that is safe; whether it was."""
+        """Seek to a little before `start`, in containers where that is safe; whether it did."""
         start = self._options.start
         if start is None or start <= _SEEK_MARGIN_S or not self._container.format.name.startswith(_SEEKABLE):
             return False
@@ -140,7 +140,7 @@ class LibavSource:
         return True
 
     def _decode(self) -> VideoFrame | None:
-        """Start decoding from where the container is; the first picture."""
+        """Start decoding at the container's position, and return the first picture."""
         self._pictures = Pictures(
             self._path, self._container, self._stream, self._options.allow_truncated, self._pipe
         )
@@ -166,8 +166,8 @@ class LibavSource:
                 f"{info.video_streams} video streams, reading {self._options.stream} (--stream)"
             )
 
-    def _note_wishes(self, first: VideoFrame) -> None:
-        """Say what became of what was asked for on top."""
+    def _note_what_was_asked(self, first: VideoFrame) -> None:
+        """Add notices about options that could not be followed, or that changed the pictures."""
         hwaccel = self._options.hwaccel
         if hwaccel and self._stream.codec_context.pix_fmt == first.format.name:  # not a device's own format
             self.notices.append(f"--hwaccel {hwaccel} cannot decode this video: decoded by software")
@@ -179,10 +179,10 @@ class LibavSource:
     def _colour_of(self, frame: VideoFrame) -> Colour:
         key = (Tags.of(frame), frame.format.name)
         if key not in self._colours:
-            tags = key[0].either(Tags.of(self._stream.codec_context))
+            tags = key[0].completed_by(Tags.of(self._stream.codec_context))
             lines, override = frame.height, self._options.assume_matrix
             colour = colours.resolve(tags, frame.format, lines, override)
-            if not colours.convertible(colour.matrix):
+            if not colours.is_convertible(colour.matrix):
                 raise BadVideo(
                     f"{self._path}: colour matrix {colour.matrix} cannot be converted exactly",
                     f"use {parameter('assume_matrix')} to read it as another",
@@ -191,10 +191,10 @@ class LibavSource:
         return self._colours[key]
 
     def frames(self) -> Iterator[Frame]:
-        """The frames in order, each once; see video_source.VideoSource."""
+        """The frames in order, each once; see `source.VideoSource`."""
         empty = True
-        for picture, tick, duration in select(self._timed(), self._timeline.time_base, self._options):
-            yield Frame(self._delivered(picture), tick, duration)
+        for picture, tick, duration in select(self._with_times(), self._timeline.time_base, self._options):
+            yield Frame(self._convert(picture), tick, duration)
             empty = False
         if empty:
             raise UsageError(
@@ -206,17 +206,18 @@ class LibavSource:
             self._note_missing()
 
     def _note_missing(self) -> None:
-        """Say what the header promises beyond what was found; an edit list or a damaged index may be why."""
+        """Add notices where the header states more than was found, as with edit lists or a damaged index."""
         counted, promised = self._pictures.count, self.info.header_frames or 0
         if counted < promised and self._options.start is None:
             self.notices.append(f"the header counts {promised} frames, {counted} are shown")
-        if short := self._shortfall():
+        if short := self._find_shortfall():
             self.notices.append(f"the header promises {float(short):.2f} s more than there are frames for")
 
-    def _shortfall(self) -> Fraction | None:
-        """Seconds by which the frames end before the header says, where that is worth a word.
+    def _find_shortfall(self) -> Fraction | None:
+        """By how many seconds the frames end before the header says, where that is worth a notice.
 
-        Where only the file as a whole has a duration, sound may rightly outlast the pictures a little.
+        Where only the file as a whole has a duration, its sound may well last a little longer than the
+        pictures.
         """
         own = stream_duration(self._stream)
         promised = own or self.info.header_duration
@@ -227,13 +228,13 @@ class LibavSource:
         worth = max(_SHORTFALL_STEPS * self._timeline.step, 0 if own else promised / 4)
         return missing if missing > worth else None
 
-    def _timed(self) -> Iterator[Timed]:
-        """Every picture with its tick and duration, one picture behind the decoder."""
+    def _with_times(self) -> Iterator[Timed]:
+        """Every picture with its tick and duration, which is known once the next picture was decoded."""
         waiting: tuple[VideoFrame, int] | None = None  # shown until the next frame comes
         own = previous_own = None
         broken: BadVideo | None = None
         try:
-            for picture in self._progressive():
+            for picture in self._maybe_deinterlace():
                 tick = self._timeline.place(picture.pts, picture.dts)
                 if waiting is not None:
                     yield *waiting, tick - waiting[1]
@@ -246,12 +247,12 @@ class LibavSource:
         if broken is not None:
             raise broken
 
-    def _progressive(self) -> Iterator[VideoFrame]:
+    def _maybe_deinterlace(self) -> Iterator[VideoFrame]:
         if self._options.deinterlace:
-            return deinterlaced(self._decoding_all, self._stream.time_base)
+            return deinterlace(self._decoding_all, self._stream.time_base)
         return self._decoding_all
 
-    def _delivered(self, picture: VideoFrame) -> object:
+    def _convert(self, picture: VideoFrame) -> object:
         """RGB [height, width, 3] of a picture, as `info` promises it."""
         framing, size = self._framing, self._size_of(picture)
         if size != self._displayed:

@@ -1,4 +1,4 @@
-"""From packets to pictures: decoding one stream, and saying where it breaks."""
+"""Decodes the packets of one stream into pictures, and says where the stream breaks."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -10,9 +10,9 @@ from av.filter import Graph
 from av.video.stream import VideoStream
 
 from vidlatent.errors import BadVideo, parameter
-from vidlatent.io.picture.integrity import fault
-from vidlatent.io.picture.passes import chain
-from vidlatent.io.read.bare_frames import RAW, YUV4MPEG, Pipe, Row
+from vidlatent.io.picture.integrity import find_fault
+from vidlatent.io.picture.passes import build_graph
+from vidlatent.io.read.bare_frames import RAW, YUV4MPEG, CutOffCheck, Pipe
 from vidlatent.io.read.ffmpeg import reason
 
 # Recordings that may begin in the middle of a group of pictures, as cut from a broadcast.
@@ -23,33 +23,38 @@ _HINT = f"use {parameter('allow_truncated')} to keep the frames before it"
 
 
 class Pictures:
-    """Every frame a decoder gives, in display order; `count`ed, with those it `concealed` damage in."""
+    """Every frame that a decoder gives, in display order.
+
+    `count` counts them, `concealed` those that the decoder marks as damaged, `skipped` the packets before
+    the first frame that could not be decoded. `ended_early` says what broke the stream, where
+    `allow_truncated` accepts that; `complete` is true once the stream was read to its end.
+    """
 
     def __init__(
         self,
         path: str,
         container: InputContainer,
         stream: VideoStream,
-        keep_torn: bool,
+        allow_truncated: bool,
         pipe: Pipe | None = None,
     ) -> None:
         self._path = path
         self._container = container
         self._stream = stream
-        self._keep_torn = keep_torn
-        self._row = Row(path, pipe) if container.format.name in (RAW, YUV4MPEG) else None
+        self._allow_truncated = allow_truncated
+        self._cut_off_check = CutOffCheck(path, pipe) if container.format.name in (RAW, YUV4MPEG) else None
         self.count = self.concealed = self.skipped = self._packets = 0
         self._interlaced = False
         self.complete = False
-        self.torn: str | None = None  # what ended it early
+        self.ended_early: str | None = None
 
     def __iter__(self) -> Iterator[VideoFrame]:
         try:
             for packet in self._container.demux(self._stream):
-                if self._row and not self._row.is_whole(packet):
+                if self._cut_off_check and not self._cut_off_check.is_whole(packet):
                     break
                 self._packets += packet.size > 0 and not packet.is_discard
-                for frame in self._frames(packet):
+                for frame in self._decode(packet):
                     self.count += 1
                     self.concealed += frame.is_corrupt
                     self._interlaced |= frame.interlaced_frame
@@ -57,11 +62,11 @@ class Pictures:
         except FFmpegError as e:
             self._break(f"frame {self.count} cannot be decoded ({reason(e)})", e)
             return
-        if wrong := self._row.fault() if self._row else fault(self._path):
+        if wrong := self._cut_off_check.find_fault() if self._cut_off_check else find_fault(self._path):
             self._break(f"frame {self.count}: {wrong}", None)
-        self.complete = self.torn is None
+        self.complete = self.ended_early is None
 
-    def _frames(self, packet: object) -> list[VideoFrame]:
+    def _decode(self, packet: object) -> list[VideoFrame]:
         try:
             return packet.decode()
         except FFmpegError:
@@ -71,15 +76,15 @@ class Pictures:
             return []
 
     def _break(self, what: str, cause: Exception | None) -> None:
-        if not self._keep_torn:
+        if not self._allow_truncated:
             raise BadVideo(f"{self._path}: {what}", _HINT) from cause
-        self.torn = what
+        self.ended_early = what
 
     def notices(self) -> list[str]:
-        """What went wrong without stopping."""
+        """What went wrong without ending the reading."""
         found = []
-        if self.torn:
-            found.append(f"{self.torn}; {self.count} frames kept")
+        if self.ended_early:
+            found.append(f"{self.ended_early}; {self.count} frames kept")
         if self.skipped:
             found.append(f"{self.skipped} packets before the first whole picture dropped")
         if self.concealed:
@@ -91,20 +96,20 @@ class Pictures:
         return found
 
 
-def deinterlaced(pictures: Iterator[VideoFrame], time_base: Fraction) -> Iterator[VideoFrame]:
-    """The same frames at the same times, one field of interlaced ones rebuilt from the other."""
+def deinterlace(pictures: Iterator[VideoFrame], time_base: Fraction) -> Iterator[VideoFrame]:
+    """The same frames at the same times; in interlaced ones, one field is rebuilt from the other."""
     graph: Graph | None = None
     for picture in pictures:
         shape = (picture.width, picture.height, picture.format.name)
-        graph = graph or chain(shape, [("bwdif", "mode=send_frame:deint=interlaced")], str(time_base))
+        graph = graph or build_graph(shape, [("bwdif", "mode=send_frame:deint=interlaced")], str(time_base))
         graph.vpush(picture)
-        yield from _pulled(graph, time_base)
+        yield from _pull_frames(graph, time_base)
     if graph is not None:
         graph.vpush(None)
-        yield from _pulled(graph, time_base)
+        yield from _pull_frames(graph, time_base)
 
 
-def _pulled(graph: Graph, time_base: Fraction) -> Iterator[VideoFrame]:
+def _pull_frames(graph: Graph, time_base: Fraction) -> Iterator[VideoFrame]:
     from av.error import BlockingIOError, EOFError
 
     while True:

@@ -1,4 +1,4 @@
-"""Reading a container's own words: streams, sizes, aspect, sound, chapters."""
+"""What a container says about itself: streams, sizes, aspect, sound, chapters."""
 
 from fractions import Fraction
 
@@ -30,14 +30,14 @@ _KEPT_TAGS = (
 
 
 def video_streams(container: InputContainer) -> list[VideoStream]:
-    """Video streams that move: cover pictures do not count unless there is nothing else."""
+    """The video streams, without cover pictures unless there is nothing else."""
     streams = [s for s in container.streams.video if s.codec_context is not None]
     moving = [s for s in streams if not s.disposition & Disposition.attached_pic]
     return moving or streams
 
 
 def pick_stream(path: str, container: InputContainer, number: int) -> VideoStream:
-    """Video stream `number`; raises BadVideo where there is none, UsageError where there are fewer."""
+    """Video stream `number`; raises BadVideo where there is none at all, UsageError where there are fewer."""
     streams = video_streams(container)
     if not streams:
         raise BadVideo(f"{path}: no video stream that can be decoded")
@@ -55,7 +55,7 @@ def describe(  # noqa: PLR0913 - the seven facts that one VideoInfo is made of
     colour: Colour,
     timeline: Timeline,
 ) -> VideoInfo:
-    """What is known once the first frame was decoded."""
+    """All that is known of a stream once its `first` frame was decoded."""
     width, height = orientation.size(first.width, first.height)
     sar = positive(stream.sample_aspect_ratio) or Fraction(1)
     return VideoInfo(
@@ -86,7 +86,7 @@ def describe(  # noqa: PLR0913 - the seven facts that one VideoInfo is made of
 
 
 def stream_duration(stream: VideoStream) -> Fraction | None:
-    """Seconds that the header gives this very stream; Matroska keeps them in a tag."""
+    """The duration of this stream alone, in seconds, by the header; Matroska keeps it in a tag."""
     if stream.duration:
         return stream.duration * stream.time_base
     parts = stream.metadata.get("DURATION", "").split(":")
@@ -103,7 +103,7 @@ def _header_duration(container: InputContainer, stream: VideoStream) -> Fraction
 
 
 def audio_track(stream: AudioStream) -> AudioTrack:
-    """One audio stream's facts."""
+    """The facts of one audio stream."""
     context = stream.codec_context
     return AudioTrack(
         index=stream.index,
@@ -116,7 +116,7 @@ def audio_track(stream: AudioStream) -> AudioTrack:
 
 
 def tags(container: InputContainer, stream: VideoStream) -> dict[str, str]:
-    """The words worth carrying along: title, dates, place; and the video stream's language."""
+    """The tags that are carried along: title, dates, place; and the video stream's language."""
     found = {key.lower(): value for key, value in container.metadata.items()}
     kept = {key: found[key] for key in _KEPT_TAGS if found.get(key)}
     if stream.language and stream.language != "und":
@@ -125,7 +125,7 @@ def tags(container: InputContainer, stream: VideoStream) -> dict[str, str]:
 
 
 def chapters(container: InputContainer) -> tuple[Chapter, ...]:
-    """Chapters in seconds."""
+    """The chapters, with their times in seconds."""
     return tuple(
         Chapter(c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"].get("title", ""))
         for c in container.chapters()

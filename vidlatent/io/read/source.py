@@ -1,4 +1,4 @@
-"""Any video, image or folder of images in; frames with their own timestamps out."""
+"""Opens any video, image or folder of images, to give frames with their own timestamps."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from vidlatent.io.picture.info import (
     RawFrames,
     ReadOptions,
     VideoInfo,
-    reading,
+    describe_reading,
 )
 from vidlatent.io.read.ffmpeg import STDIN
 from vidlatent.io.read.image_folder import ImageFolder
@@ -22,7 +22,7 @@ from vidlatent.io.read.libav import LibavSource
 
 __all__ = [
     "AudioTrack", "Chapter", "Colour", "Frame", "Picture", "RawFrames", "ReadOptions", "VideoInfo",
-    "VideoSource", "open_video", "reading",
+    "VideoSource", "describe_reading", "open_video",
 ]  # fmt: skip
 
 
@@ -33,7 +33,7 @@ class VideoSource(Protocol):
     notices: list[str]  # what was assumed, repaired or left out; complete once all frames were read
 
     def frames(self) -> Iterator[Frame]:
-        """The frames in order, in bounded memory. Raises BadVideo where the video cannot be read on."""
+        """The frames in order, in bounded memory; raises BadVideo where the video cannot be read further."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -44,7 +44,7 @@ class VideoSource(Protocol):
 def open_video(path: Path | str, options: ReadOptions | None = None) -> VideoSource:
     """Open a video file, an image, a folder of images, or YUV4MPEG (or raw frames) on stdin ("-").
 
-    Raises BadVideo where there is no picture to be had.
+    Raises BadVideo where no picture can be read.
     """
     options = options or ReadOptions()
     if str(path) != STDIN and Path(path).is_dir():

@@ -1,1 +1,1 @@
-"""Sound, carried from file to file as the packets that it is."""
+"""Sound: copied from file to file packet by packet, and re-encoded only where it must be."""

@@ -1,10 +1,10 @@
-"""Sound: carried packet by packet, never decoded unless a container cannot hold its codec.
+"""Copies sound packet by packet; it is decoded only where a container cannot hold its codec.
 
-`copy_audio` puts a video's audio packets, untouched, into an audio-only Matroska file, or ASF, NUT or
-QuickTime where Matroska has no place for a codec (telephone, Windows Media, ADPCM); `AudioFeed` hands them
-to a muxer again. Times stay those of the source: Matroska cannot tell negative ones, so a constant is added
-to all of them, and told in the tag SHIFT. It rounds to milliseconds too; the feed puts packets of constant
-length back on their exact grid.
+`copy_audio` puts the audio packets of a video, unchanged, into an audio-only Matroska file, or into ASF, NUT
+or QuickTime where Matroska cannot hold a codec (telephone, Windows Media, ADPCM). `AudioFeed` hands them to a
+muxer again. Times stay those of the source. Matroska has no negative times, so a constant is added to all of
+them, which the tag SHIFT states. Matroska also rounds times to milliseconds; the feed puts packets of
+constant length back on their exact grid.
 """
 
 from collections.abc import Iterator
@@ -24,33 +24,37 @@ from vidlatent.files import replace_on_close
 from vidlatent.io.file_parts import FilePart
 from vidlatent.io.picture.timeline import Timeline
 from vidlatent.io.read.ffmpeg import STDIN, naming_errors, open_input
-from vidlatent.io.sound.lane import CopyLane, Lane, copy_of, lane_for, unspoken
+from vidlatent.io.sound.lane import CopyLane, Lane, add_copy, lane_for, lost_language
 
 SHIFT = "VIDLATENT_SHIFT"  # seconds added to all times, as "num/den"
-# Kinds of file for sound alone, the first that holds all of it is taken, and what lets them tell SHIFT.
+# Containers for sound alone, with the options by which they keep the tag SHIFT. The first that can hold all
+# tracks is used.
 _CARRIERS = {"matroska": {}, "asf": {}, "nut": {}, "mov": {"movflags": "+use_metadata_tags"}}
 _DROP = f"use {parameter('audio')} drop to leave it out"
-_PRIMING_S = Fraction(1)  # more than any codec's run-in, which starts before a track's start_time
+_PRIMING_S = Fraction(1)  # longer than any codec's priming, which begins before a track's start_time
 
 
 def copy_audio(
     source: Path, target_mka: Path, start: Fraction | None = None, end: Fraction | None = None
 ) -> int:
-    """Copy all audio packets that start in [start, end) seconds; returns how many. No packets, no file."""
+    """Copy all audio packets that start in [start, end) seconds, and return their number.
+
+    Where there are none, no file is written.
+    """
     if str(source) == STDIN or source.is_dir():
         return 0
     with open_input(str(source)) as container:
         tracks = [s for s in container.streams.audio if s.codec_context is not None]
-        packets = _between(_packets(source, container, tracks), start, end)
+        packets = _keep_between(_read_packets(source, container, tracks), start, end)
         first = next(packets, None)
         if first is None:
             return 0
         damaged = naming_errors(str(source), "its sound cannot be copied", _DROP)
         with replace_on_close(target_mka) as partial, damaged:
-            return _write(partial, tracks, chain([first], packets), _shift(first, tracks))
+            return _write(partial, tracks, chain([first], packets), _find_shift(first, tracks))
 
 
-def _packets(source: Path, container: InputContainer, tracks: list[AudioStream]) -> Iterator[Packet]:
+def _read_packets(source: Path, container: InputContainer, tracks: list[AudioStream]) -> Iterator[Packet]:
     if not tracks:
         return
     with naming_errors(str(source), "its sound cannot be read", _DROP):
@@ -59,35 +63,37 @@ def _packets(source: Path, container: InputContainer, tracks: list[AudioStream])
                 yield packet
 
 
-def _between(packets: Iterator[Packet], start: Fraction | None, end: Fraction | None) -> Iterator[Packet]:
+def _keep_between(
+    packets: Iterator[Packet], start: Fraction | None, end: Fraction | None
+) -> Iterator[Packet]:
     for packet in packets:
-        at = _stamp(packet) * packet.time_base
+        at = _start_of(packet) * packet.time_base
         if (start is None or at >= start) and (end is None or at < end):
             yield packet
 
 
-def _stamp(packet: Packet) -> int:
+def _start_of(packet: Packet) -> int:
     return packet.pts if packet.pts is not None else packet.dts
 
 
-def _shift(first: Packet, tracks: list[AudioStream]) -> Fraction:
-    """Seconds that bring every track above zero."""
+def _find_shift(first: Packet, tracks: list[AudioStream]) -> Fraction:
+    """The seconds that must be added so that no track begins below zero."""
     starts = [s.start_time * s.time_base for s in tracks if s.start_time is not None]
-    return _PRIMING_S - min(Fraction(0), _stamp(first) * first.time_base, *starts)
+    return _PRIMING_S - min(Fraction(0), _start_of(first) * first.time_base, *starts)
 
 
 def _write(partial: Path, tracks: list[AudioStream], packets: Iterator[Packet], shift: Fraction) -> int:
-    """Packets in order, on clocks that only move forward, as muxers demand."""
+    """Write the packets, each track on a clock that only moves forward, as muxers demand; their number."""
     clocks = {track.index: Timeline(track.time_base, None) for track in tracks}
     count = 0
-    kind = _carrier(tracks)
+    kind = _choose_carrier(tracks)
     options = {"fflags": "+bitexact", **_CARRIERS[kind]}
     with av.open(str(partial), "w", format=kind, options=options) as target:
         target.metadata[SHIFT] = str(shift)
-        copies = {track.index: copy_of(target, track) for track in tracks}
+        copies = {track.index: add_copy(target, track) for track in tracks}
         for packet in packets:
             clock, length = clocks[packet.stream.index], (packet.duration or 0) * packet.time_base
-            at = clock.place(_stamp(packet)) + round(shift / clock.time_base)
+            at = clock.place(_start_of(packet)) + round(shift / clock.time_base)
             packet.time_base = clock.time_base
             packet.pts = packet.dts = at
             packet.duration = round(length / clock.time_base)
@@ -97,17 +103,17 @@ def _write(partial: Path, tracks: list[AudioStream], packets: Iterator[Packet], 
     return count
 
 
-def _carrier(tracks: list[AudioStream]) -> str:
-    """The kind of file that holds all of these as they are."""
+def _choose_carrier(tracks: list[AudioStream]) -> str:
+    """The first container that can hold all tracks as they are."""
     for kind in _CARRIERS:
         with suppress(ValueError), av.open(BytesIO(), "w", format=kind) as trial:
             for track in tracks:
-                copy_of(trial, track)
+                add_copy(trial, track)
             return kind
-    return "matroska"  # which will say what it cannot hold
+    return "matroska"  # its error then says what it cannot hold
 
 
-def _opened(audio: Path | FilePart) -> InputContainer:
+def _open_audio(audio: Path | FilePart) -> InputContainer:
     if isinstance(audio, Path):
         return open_input(str(audio))
     with naming_errors(str(audio.path), "its sound cannot be read", _DROP):
@@ -124,34 +130,34 @@ class AudioFeed:
         self, audio: Path | FilePart, target: OutputContainer, offset: Fraction = Fraction(0)
     ) -> None:
         """`offset` seconds are added to the source's times."""
-        self._source = _opened(audio)
+        self._source = _open_audio(audio)
         self._target = target
         self._offset = offset - Fraction(self._source.metadata.get(SHIFT, "0"))
         tracks = list(self._source.streams.audio)
         self._lanes: dict[int, Lane] = {track.index: lane_for(target, track) for track in tracks}
         self.notices = [lane.notice for lane in self._lanes.values() if not isinstance(lane, CopyLane)]
-        self.notices += [words for track in tracks for words in unspoken(target, track)]
-        self._ready = self._timed(tracks)
-        self._next: tuple[Fraction, Packet] | None = next(self._ready, None)
+        self.notices += [words for track in tracks for words in lost_language(target, track)]
+        self._routed = self._route_packets(tracks)
+        self._next: tuple[Fraction, Packet] | None = next(self._routed, None)
 
-    def _timed(self, tracks: list[AudioStream]) -> Iterator[tuple[Fraction, Packet]]:
-        """Packets of the target's streams, and when they start."""
+    def _route_packets(self, tracks: list[AudioStream]) -> Iterator[tuple[Fraction, Packet]]:
+        """Packets for the target's streams, with the times at which they start."""
         for packet in self._source.demux(tracks):
             if packet.size and packet.dts is not None:
                 yield from self._lanes[packet.stream.index].take(
-                    packet, _stamp(packet) * packet.time_base + self._offset
+                    packet, _start_of(packet) * packet.time_base + self._offset
                 )
         for lane in self._lanes.values():
             yield from lane.flush()
 
-    def until(self, seconds: Fraction | None) -> None:
-        """Mux what starts before `seconds` (None: all that is left)."""
+    def mux_until(self, seconds: Fraction | None) -> None:
+        """Mux the packets that start before `seconds`; None: all that are left."""
         while self._next is not None and (seconds is None or self._next[0] < seconds):
             self._target.mux(self._next[1])
-            self._next = next(self._ready, None)
+            self._next = next(self._routed, None)
 
     def losses(self) -> list[str]:
-        """What was lost of the sound, in words; known once all of it went by."""
+        """What was lost of the sound, in words; known once all of it was muxed."""
         return [
             f"sound of {lane.damaged} of {lane.packets} packets lost: they cannot be decoded"
             for lane in self._lanes.values()
@@ -159,5 +165,5 @@ class AudioFeed:
         ]
 
     def close(self) -> None:
-        """Let go of the audio file."""
+        """Close the audio file."""
         self._source.close()

@@ -1,4 +1,4 @@
-"""How one audio track gets into a container: as it is, or re-encoded where it cannot."""
+"""How one audio track gets into a container: copied, or re-encoded where the container cannot hold it."""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.error import FFmpegError
 
-from vidlatent.io.sound.languages import spelt
+from vidlatent.io.sound.languages import spell_language
 
 _ROUNDING_S = Fraction(2, 1000)  # how far Matroska's milliseconds may be from the exact time
 _KEPT = ("language", "title", "handler_name")
@@ -27,80 +27,84 @@ Timed = tuple[Fraction, Packet]
 
 
 class Lane(Protocol):
-    """One track's way into a container."""
+    """Turns the packets of one audio track into packets that can be muxed into a container."""
 
     notice: str
-    packets: int  # that came
-    damaged: int  # of which no sound could be made
+    packets: int  # how many were taken
+    damaged: int  # how many of those could not be decoded
 
     def take(self, packet: Packet, about: Fraction) -> Iterator[Timed]:
-        """Packets to mux, with their start in seconds, for a source packet that starts at `about`."""
+        """The packets to mux, with their start in seconds, for a source packet that starts at `about`."""
         ...
 
     def flush(self) -> Iterator[Timed]:
-        """What is still held back."""
+        """The packets that are still held back, at the end of the track."""
         ...
 
 
-def unspoken(target: OutputContainer, track: AudioStream) -> list[str]:
-    """What is lost of a track's language, in words."""
+def lost_language(target: OutputContainer, track: AudioStream) -> list[str]:
+    """A notice, in a list, where the container cannot name a track's language."""
     language = track.language
-    if language in (None, "und") or spelt(language, target.format.name):
+    if language in (None, "und") or spell_language(language, target.format.name):
         return []
     return [f"{target.format.name} cannot tell the language {language} of its sound: left out"]
 
 
 def lane_for(target: OutputContainer, track: AudioStream) -> Lane:
-    """A copying lane where the container can hold the track's codec, else a re-encoding one."""
-    return CopyLane(target, track) if _holds(target.format.name, track) else RecodeLane(target, track)
+    """A lane that copies where the container can hold the track's codec, else one that re-encodes."""
+    return CopyLane(target, track) if _can_hold(target.format.name, track) else RecodeLane(target, track)
 
 
-def _holds(kind: str, track: AudioStream) -> bool:
-    """Whether a file of this kind can begin with the track as it is. Lists of codecs promise too much."""
+def _can_hold(kind: str, track: AudioStream) -> bool:
+    """Whether a container of this kind takes the track as it is.
+
+    A trial file answers that: lists of codecs name some that the muxer then refuses.
+    """
     trial = av.open(BytesIO(), "w", format=kind, container_options=EXPERIMENTAL)
     try:
-        copy_of(trial, track)
+        add_copy(trial, track)
         trial.start_encoding()
     except (FFmpegError, ValueError):  # the muxer's answer, and PyAV's
         return False
     finally:
-        with suppress(FFmpegError):  # an empty file is not always one that can be ended
+        with suppress(FFmpegError):  # some muxers cannot finish a file without packets
             trial.close()
     return True
 
 
-def copy_of(target: OutputContainer, track: AudioStream) -> AudioStream:
-    """A stream of `target` for untouched packets of `track`, its language and title with it.
+def add_copy(target: OutputContainer, track: AudioStream) -> AudioStream:
+    """Add a stream to `target` for unchanged packets of `track`, with its language and title.
 
-    Channels that are counted but not named get their usual names, without which MP4 takes no PCM.
+    Where channels are only counted, they get their usual names: without names MP4 takes no PCM.
     """
     copy, layout = target.add_stream_from_template(track), track.codec_context.layout
     if layout.name.endswith("channels") and layout.nb_channels in _USUAL:
         copy.codec_context.layout = _USUAL[layout.nb_channels]
-    return _labelled(copy, track)
+    return _copy_labels(copy, track)
 
 
-def _labelled(stream: AudioStream, like: AudioStream) -> AudioStream:
+def _copy_labels(stream: AudioStream, like: AudioStream) -> AudioStream:
     stream.metadata.update({k: v for k, v in like.metadata.items() if k in _KEPT})
     if "language" in stream.metadata:
         stream.metadata["language"] = (
-            spelt(stream.metadata["language"], stream.container.format.name) or "und"
+            spell_language(stream.metadata["language"], stream.container.format.name) or "und"
         )
     stream.disposition = like.disposition
     return stream
 
 
 class CopyLane:
-    """Packets as they are. Those of constant length are put on an exact grid.
+    """Copies packets as they are. Those of constant length are put on an exact grid.
 
-    One of unknown length (ALAC in Matroska) waits for the next: MP4 shows nothing of a packet that lasts 0.
+    A packet of unknown length (ALAC in Matroska) waits for the next one, which shows how long it lasts: MP4
+    plays nothing of a packet that lasts 0.
     """
 
     notice = ""
-    packets = damaged = 0  # whatever they are, they are passed on
+    packets = damaged = 0  # nothing is decoded, so no damage is found
 
     def __init__(self, target: OutputContainer, track: AudioStream) -> None:
-        self._stream = copy_of(target, track)
+        self._stream = add_copy(target, track)
         rate = track.codec_context.sample_rate
         samples = track.codec_context.frame_size
         self._tick = Fraction(1, rate or 90_000)
@@ -115,7 +119,7 @@ class CopyLane:
         length = self._length or (packet.duration or 0) * packet.time_base
         at = self._on_grid(about)
         packet.time_base = self._tick
-        self._last = max(self._last + 1, round(at / self._tick))  # muxers take no step back
+        self._last = max(self._last + 1, round(at / self._tick))  # muxers demand that times increase
         packet.pts = packet.dts = self._last
         packet.duration = round(length / self._tick)
         packet.stream = self._stream
@@ -152,8 +156,8 @@ class RecodeLane:
         rate = _OPUS_HZ if codec == "libopus" else next((hz for hz in _AAC_HZ if hz >= rate), _AAC_HZ[-1])
         self._source = track
         self.packets = self.damaged = 0
-        self._stream = _labelled(target.add_stream(codec, rate), track)
-        layout = AudioLayout(_layout_for(codec, rate, track.codec_context.layout))
+        self._stream = _copy_labels(target.add_stream(codec, rate), track)
+        layout = AudioLayout(_choose_layout(codec, rate, track.codec_context.layout))
         self._stream.codec_context.layout = layout
         self._stream.codec_context.bit_rate = 64_000 * layout.nb_channels
         self._resampler = AudioResampler(format=self._stream.codec_context.format, layout=layout, rate=rate)
@@ -164,17 +168,17 @@ class RecodeLane:
     def take(self, packet: Packet, about: Fraction) -> Iterator[Timed]:
         """See Lane."""
         at = about
-        for frame in self._decoded(packet):
-            if frame.pts is not None and packet.pts is not None:  # later where a codec's run-in was left out
+        for frame in self._decode(packet):
+            if frame.pts is not None and packet.pts is not None:  # later where the decoder drops its priming
                 at = about + frame.pts * frame.time_base - packet.pts * packet.time_base
             frame.time_base = Fraction(1, frame.sample_rate)
             frame.pts = round(at * frame.sample_rate)
             at += Fraction(frame.samples, frame.sample_rate)
             for part in self._resampler.resample(frame):
-                yield from self._encoded(part)
+                yield from self._encode(part)
 
-    def _decoded(self, packet: Packet) -> list[AudioFrame]:
-        """Nothing for a damaged packet: what follows keeps its time."""
+    def _decode(self, packet: Packet) -> list[AudioFrame]:
+        """The frames of a packet; none where it is damaged, and what follows keeps its time."""
         self.packets += 1
         try:
             return packet.decode()
@@ -185,18 +189,18 @@ class RecodeLane:
     def flush(self) -> Iterator[Timed]:
         """See Lane."""
         for part in self._resampler.resample(None):
-            yield from self._encoded(part)
-        yield from self._encoded(None)
+            yield from self._encode(part)
+        yield from self._encode(None)
 
-    def _encoded(self, frame: AudioFrame | None) -> Iterator[Timed]:
+    def _encode(self, frame: AudioFrame | None) -> Iterator[Timed]:
         for packet in self._stream.encode(frame):
             yield packet.dts * packet.time_base, packet
 
 
-def _layout_for(codec: str, rate: int, own: AudioLayout) -> str:
-    """The channels to encode: the track's own where the encoder takes them, else as many in the usual order.
+def _choose_layout(codec: str, rate: int, own: AudioLayout) -> str:
+    """The channel layout to encode: the track's own where the encoder takes it, else the usual one.
 
-    Many old files count channels without naming them, and Opus knows no speakers at the side.
+    Many old files count their channels without naming them, and Opus has no speakers at the side.
     """
     for layout in (own.name, _USUAL.get(own.nb_channels, "stereo")):
         context = CodecContext.create(codec, "w")

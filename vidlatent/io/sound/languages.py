@@ -1,7 +1,7 @@
-"""Languages as film formats spell them.
+"""Languages as containers spell them.
 
-Matroska takes any word, MP4 three letters. QuickTime counts languages, so .mov can tell those on its list
-only, which libav knows by one spelling each, not always that of ISO 639-2/T.
+Matroska takes any word, MP4 three letters. QuickTime numbers languages, so .mov can hold those on its list
+only. libav knows each of them by one spelling, which is not always that of ISO 639-2/T.
 """
 
 import re
@@ -19,8 +19,8 @@ _QUICKTIME = (
 )
 
 
-def spelt(language: str, container: str) -> str | None:
-    """`language` as the muxer `container` (libav's name) wants it; None where it has no place for it."""
+def spell_language(language: str, container: str) -> str | None:
+    """`language` as the muxer `container` (libav's name) takes it; None where it cannot hold it."""
     if container == "mov":
         known = _RESPELT.get(language, language)
         return known if known in _QUICKTIME.split() else None

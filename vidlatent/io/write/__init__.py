@@ -1,1 +1,1 @@
-"""Video out: frames with their times become files, folders and pipes."""
+"""Writing: frames with their times become films, folders of images and pipes."""

@@ -8,9 +8,9 @@ from av.codec.codec import UnknownCodecError
 from av.error import FFmpegError
 
 from vidlatent.errors import UsageError, parameter
-from vidlatent.io.picture.colour import Colour, is_rgb, output_colour, stamp
+from vidlatent.io.picture.colour import Colour, is_rgb, output_colour, set_tags
 from vidlatent.io.picture.info import Picture
-from vidlatent.io.picture.mastering import told
+from vidlatent.io.picture.mastering import add_mastering
 
 _SHALLOW = ("yuv420p", "yuv422p", "yuv444p", "bgr0", "rgb24", "gbrp")
 _DEEP = ("yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv444p12le", "yuv444p16le")
@@ -44,7 +44,7 @@ class SinkOptions:
 
 @dataclass(frozen=True)
 class Encoding:
-    """A codec, the pixel format it takes the picture in, its settings and the colour it is tagged with."""
+    """A codec, the pixel format that it is given, its settings, and the colour to tag the video with."""
 
     codec: str
     pix_fmt: str
@@ -53,14 +53,14 @@ class Encoding:
     notices: tuple[str, ...] = ()
 
 
-def choose(codec: str, picture: Picture, options: SinkOptions) -> Encoding:
-    """The first pixel format, cheapest first, in which `codec` takes the whole picture at its depth.
+def choose_encoding(codec: str, picture: Picture, options: SinkOptions) -> Encoding:
+    """Choose the cheapest pixel format in which `codec` takes the whole picture at its depth.
 
-    4:2:0 H.264 and HEVC have even sides only; a picture with an odd one goes to full chroma rather than lose
-    or gain a row. Raises UsageError where nothing fits.
+    H.264 and HEVC in 4:2:0 have even sides only. A picture with an odd side is encoded with full chroma, so
+    that no row is lost or added. Raises UsageError where no format is accepted.
     """
-    settings, untold = told(codec, _settings(codec, options), picture.mastering)
-    formats = _formats(codec)
+    settings, untold = add_mastering(codec, _choose_settings(codec, options), picture.mastering)
+    formats = _list_formats(codec)
     deep = picture.bit_depth > 8
     wanted = _LOSSLESS[deep] if codec == "ffv1" else (*_DEEP, *_SHALLOW) if deep else (*_SHALLOW, *_DEEP)
     if options.pix_fmt is not None:
@@ -68,7 +68,7 @@ def choose(codec: str, picture: Picture, options: SinkOptions) -> Encoding:
     refused = "it has none of the pixel formats known here"
     for pix_fmt in (name for name in wanted if name in formats):
         notices = (*_notices(pix_fmt, picture), *untold)
-        encoding = Encoding(codec, pix_fmt, settings, _colour(pix_fmt, picture), notices)
+        encoding = Encoding(codec, pix_fmt, settings, _choose_colour(pix_fmt, picture), notices)
         try:
             configure(CodecContext.create(codec, "w"), encoding, picture).open()
         except FFmpegError as e:
@@ -82,18 +82,18 @@ def choose(codec: str, picture: Picture, options: SinkOptions) -> Encoding:
 
 
 def configure(context: CodecContext, encoding: Encoding, picture: Picture) -> CodecContext:
-    """Set a fresh encoder up for `picture`."""
+    """Set up a new encoder for `picture`, and return it."""
     context.width, context.height = picture.width, picture.height
     context.pix_fmt = encoding.pix_fmt
     context.time_base = picture.time_base
     context.framerate = (picture.rate or Fraction(25)).limit_denominator(1_000_000)
     context.sample_aspect_ratio = picture.sar
     context.options = dict(encoding.settings)
-    stamp(context, encoding.colour)
+    set_tags(context, encoding.colour)
     return context
 
 
-def _formats(codec: str) -> list[str]:
+def _list_formats(codec: str) -> list[str]:
     try:
         return [f.name for f in Codec(codec, "w").video_formats or ()]
     except (UnknownCodecError, ValueError) as e:
@@ -102,7 +102,7 @@ def _formats(codec: str) -> list[str]:
         ) from e
 
 
-def _settings(codec: str, options: SinkOptions) -> dict[str, str]:
+def _choose_settings(codec: str, options: SinkOptions) -> dict[str, str]:
     settings = dict(_FIXED.get(codec, {}))
     crf = options.crf if options.crf is not None else _DEFAULT_CRF.get(codec)
     if crf is not None:
@@ -113,7 +113,7 @@ def _settings(codec: str, options: SinkOptions) -> dict[str, str]:
     return settings
 
 
-def _colour(pix_fmt: str, picture: Picture) -> Colour:
+def _choose_colour(pix_fmt: str, picture: Picture) -> Colour:
     colour = output_colour(picture.colour)
     if is_rgb(VideoFormat(pix_fmt)):
         return Colour("gbr", "pc", colour.transfer, colour.primaries)

@@ -1,4 +1,4 @@
-"""A folder of PNG or TIFF files, with their times beside them."""
+"""Writes a folder of PNG or TIFF files, with their times in a file beside them."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from av import CodecContext, VideoFrame
 from vidlatent.errors import UsageError, VidlatentError
 from vidlatent.files import naming_disk_errors, partial_path
 from vidlatent.io.picture.info import Picture
-from vidlatent.io.picture.resample import resize, squared
+from vidlatent.io.picture.resample import resize, to_square_pixels
 from vidlatent.io.read.image_folder import TIMES_FILE
 
 # Image formats by name: their encoder's settings, and the order of bytes of its 16-bit samples.
@@ -21,15 +21,15 @@ FORMATS = {"png": ({}, "be"), "tiff": ({"compression_algo": "deflate"}, "le")}
 
 
 class ImageSink:
-    """A VideoSink that writes 000000.png (or .tiff) … and timestamps.json: see video_sink.VideoSink.
+    """A VideoSink that writes 000000.png (or .tiff) … and timestamps.json; see `sink.VideoSink`.
 
-    The folder grows under a partial name and is renamed when it is complete. 8 bits per sample, 16 where the
-    source had more than 8.
+    The folder is filled under a partial name, and renamed when it is complete. Samples have 8 bits, or 16
+    where the source had more than 8.
     """
 
     def __init__(self, folder: Path, picture: Picture, kind: str, square_pixels: bool) -> None:
         self._folder = folder
-        self._picture = squared(picture) if square_pixels else picture
+        self._picture = to_square_pixels(picture) if square_pixels else picture
         self._kind = kind
         self._partial = partial_path(folder)
         self._pts: list[int] = []
@@ -49,10 +49,10 @@ class ImageSink:
         return self
 
     def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
-        """Add a frame; see video_sink.VideoSink."""
+        """Add a frame; see `sink.VideoSink`."""
         rgb = resize(rgb, (self._picture.width, self._picture.height))
         with naming_disk_errors(self._folder):
-            (self._partial / f"{len(self._pts):06d}.{self._kind}").write_bytes(image(rgb, self._kind))
+            (self._partial / f"{len(self._pts):06d}.{self._kind}").write_bytes(encode_image(rgb, self._kind))
         self._pts.append(pts)
         self._durations.append(duration)
 
@@ -72,8 +72,8 @@ class ImageSink:
             os.replace(self._partial, self._folder)
 
 
-def image(rgb: np.ndarray, kind: str = "png") -> bytes:
-    """RGB [H, W, 3], uint8 or uint16, as a file of one of the FORMATS."""
+def encode_image(rgb: np.ndarray, kind: str = "png") -> bytes:
+    """RGB [H, W, 3], uint8 or uint16 → the bytes of a file of one of the FORMATS."""
     settings, order = FORMATS[kind]
     shallow = rgb.dtype == np.uint8
     encoder = CodecContext.create(kind, "w")

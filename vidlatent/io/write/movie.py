@@ -1,4 +1,4 @@
-"""Films: MP4, MOV, MKV and WebM, through libav."""
+"""Writes films (MP4, MOV, MKV and WebM) through libav."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,22 +19,22 @@ from vidlatent.files import replace_on_close
 from vidlatent.io.file_parts import FilePart
 from vidlatent.io.picture.colour import YuvWriter
 from vidlatent.io.picture.info import Picture
-from vidlatent.io.picture.resample import resize, squared
+from vidlatent.io.picture.resample import resize, to_square_pixels
 from vidlatent.io.read.ffmpeg import reason
 from vidlatent.io.sound.copy import AudioFeed
 from vidlatent.io.sound.lane import EXPERIMENTAL
-from vidlatent.io.sound.languages import spelt
-from vidlatent.io.write.encoders import SinkOptions, choose, configure
+from vidlatent.io.sound.languages import spell_language
+from vidlatent.io.write.encoders import SinkOptions, choose_encoding, configure
 
 
 @dataclass(frozen=True)
-class _Format:
-    """A container: its libav name, and the codecs it is written with unless asked otherwise."""
+class _Container:
+    """A kind of container: its libav name, and the codecs that are used unless others are asked for."""
 
     name: str
     codec: str = "libx264"
     deep_codec: str = "libx264"
-    untold: frozenset[str] = frozenset()  # tags that its muxer drops
+    dropped_tags: frozenset[str] = frozenset()  # tags that its muxer drops
 
     def codec_for(self, picture: Picture) -> str:
         """The default encoder for a picture."""
@@ -45,23 +45,23 @@ class _Format:
         """Settings of the muxer."""
         if self.name in ("mp4", "mov"):
             return {"movflags": "+faststart", **EXPERIMENTAL}
-        # Sound may start before zero; without this everything, pictures too, would be moved.
+        # Sound may start below zero; without this the muxer would shift all times, those of pictures too.
         return {"avoid_negative_ts": "disabled"}
 
 
 FORMATS = {
-    ".mp4": _Format("mp4"),
-    ".m4v": _Format("mp4"),
-    ".mov": _Format("mov", untold=frozenset({"description"})),
-    ".mkv": _Format("matroska"),
-    ".webm": _Format("webm", "libvpx-vp9", "libsvtav1"),
+    ".mp4": _Container("mp4"),
+    ".m4v": _Container("mp4"),
+    ".mov": _Container("mov", dropped_tags=frozenset({"description"})),
+    ".mkv": _Container("matroska"),
+    ".webm": _Container("webm", "libvpx-vp9", "libsvtav1"),
 }
-# Matroska's own aspect field is out of PyAV's reach, so there it must be told by the bitstream.
-_TELL_ASPECT = ("libx264", "libx265", "mpeg4", "mpeg2video")
+# PyAV cannot set Matroska's own field for the sample aspect, so there the bitstream must state it.
+_CODECS_WITH_ASPECT = ("libx264", "libx265", "mpeg4", "mpeg2video")
 
 
 class MovieSink:
-    """A VideoSink for one film: see video_sink.VideoSink."""
+    """A VideoSink for one film; see `sink.VideoSink`."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class MovieSink:
         try:
             yield
         except FFmpegError as e:
-            if isinstance(e, OSError):  # named by whoever opened the partial file
+            if isinstance(e, OSError):  # replace_on_close names the file
                 raise OSError(e.errno, e.strerror) from e
             raise VidlatentError(f"{self._path}: cannot be written ({reason(e)})") from e
 
@@ -123,13 +123,13 @@ class MovieSink:
             for number, c in enumerate(self._picture.chapters)
         ]
 
-    def _square(self, codec: str) -> Picture:
-        """The picture, in square pixels where that was asked or the file cannot tell their aspect."""
+    def _choose_picture(self, codec: str) -> Picture:
+        """The picture to encode, in square pixels where asked or where the file cannot state the aspect."""
         picture = self._picture
-        told = self._format.name in ("mp4", "mov") or codec in _TELL_ASPECT
+        told = self._format.name in ("mp4", "mov") or codec in _CODECS_WITH_ASPECT
         if picture.sar == 1 or (told and not self._options.square_pixels):
             return picture
-        square = squared(picture)
+        square = to_square_pixels(picture)
         if not self._options.square_pixels:
             self.notices.append(
                 f"{codec} in {self._format.name} cannot tell pixels of {picture.sar}: "
@@ -139,8 +139,8 @@ class MovieSink:
 
     def _add_video(self) -> VideoStream:
         codec = self._options.codec or self._format.codec_for(self._picture)
-        picture = self._picture = self._square(codec)
-        encoding = choose(codec, picture, self._options)
+        picture = self._picture = self._choose_picture(codec)
+        encoding = choose_encoding(codec, picture, self._options)
         self.notices += encoding.notices
         try:
             stream = self._container.add_stream(codec)
@@ -153,18 +153,18 @@ class MovieSink:
         return stream
 
     def _label(self, stream: VideoStream) -> None:
-        """Tell the pictures' language, and what of the clip's words has no place in this kind of film."""
+        """Set the language of the pictures; add notices of the tags that this container cannot hold."""
         name, tags = self._format.name, self._picture.tags
         if language := tags.get("language"):
-            stream.metadata["language"] = spelt(language, name) or "und"
-            if spelt(language, name) is None:
+            stream.metadata["language"] = spell_language(language, name) or "und"
+            if spell_language(language, name) is None:
                 self.notices.append(f"{name} cannot tell the language {language} of its pictures: left out")
         self.notices += [
-            f"{name} cannot tell the {word}: left out" for word in self._format.untold & set(tags)
+            f"{name} cannot tell the {word}: left out" for word in self._format.dropped_tags & set(tags)
         ]
 
     def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
-        """Add a frame; see video_sink.VideoSink."""
+        """Add a frame; see `sink.VideoSink`."""
         if rgb.shape != self._given:
             raise ValueError(f"frame of shape {rgb.shape} for a picture of {self._given}")
         rgb = resize(rgb, (self._picture.width, self._picture.height))
@@ -177,7 +177,7 @@ class MovieSink:
         self._mux(self._video.encode(frame))
 
     def _start(self, first_pts: int) -> None:
-        """Fix where zero lies: at the origin, or at a first frame before it, since files cannot go below."""
+        """Choose the film's time zero: the origin, or an earlier first frame: no time may be negative."""
         base = self._picture.time_base
         self._origin_ticks = min(round(self._origin / base), first_pts)
         if first_pts < round(self._origin / base):
@@ -191,7 +191,7 @@ class MovieSink:
         for packet in packets:
             packet.duration = self._durations.pop(packet.pts)
             if self._feed is not None:
-                self._feed.until(packet.dts * packet.time_base)
+                self._feed.mux_until(packet.dts * packet.time_base)
             self._container.mux(packet)
 
     def __exit__(self, *exc: object) -> None:
@@ -206,5 +206,5 @@ class MovieSink:
             raise VidlatentError(f"{self._path}: no frames to write")
         self._mux(self._video.encode(None))
         if self._feed is not None:
-            self._feed.until(None)
+            self._feed.mux_until(None)
             self.notices += self._feed.losses()

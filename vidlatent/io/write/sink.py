@@ -1,4 +1,4 @@
-"""Frames in, a video file (or a folder of images, or YUV4MPEG on stdout) out, every frame at its own time."""
+"""Opens a sink for frames: a film, a folder of images, or YUV4MPEG on stdout."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +22,7 @@ IMAGES = {".png": "png", ".tif": "tiff", ".tiff": "tiff"}
 
 
 class VideoSink(Protocol):
-    """A video being written. Nothing appears at its path until the context is left without an error."""
+    """A video that is being written. Its path exists only once the context was left without an error."""
 
     notices: list[str]  # what could not be kept as it was
 
@@ -44,9 +44,9 @@ def open_sink(
 ) -> VideoSink:
     """A sink for `path`, chosen by its name.
 
-    .mp4 .mov .mkv .webm are films; a name ending in .png or .tiff, an existing folder or a name that ends in
-    "/" is a folder of images; "-" is YUV4MPEG on stdout. `audio` is a file that copy_audio made, or that lies
-    in another. The time `origin` of the picture's clock (seconds) becomes zero: give the first frame's time
+    .mp4 .mov .mkv .webm are films. A name that ends in .png, .tiff or "/", or an existing folder, is a folder
+    of images. "-" is YUV4MPEG on stdout. `audio` is a file that `copy_audio` made, or such a file inside
+    another. The time `origin` of the picture's clock, in seconds, becomes zero: give the first frame's time
     where a clip was cut.
     """
     options = options or SinkOptions()

@@ -1,4 +1,4 @@
-"""YUV4MPEG on stdout: raw frames for another program."""
+"""Writes YUV4MPEG on stdout: raw frames for another program."""
 
 import sys
 from fractions import Fraction
@@ -9,7 +9,7 @@ import numpy as np
 from vidlatent.errors import UsageError, parameter
 from vidlatent.io.picture.colour import YuvWriter, output_colour
 from vidlatent.io.picture.info import Picture
-from vidlatent.io.picture.resample import resize, squared
+from vidlatent.io.picture.resample import resize, to_square_pixels
 from vidlatent.io.write.encoders import SinkOptions
 
 _CHROMA = {"yuv420p": "420mpeg2", "yuv422p": "422", "yuv444p": "444", "yuv420p10le": "420p10",
@@ -17,10 +17,10 @@ _CHROMA = {"yuv420p": "420mpeg2", "yuv422p": "422", "yuv444p": "444", "yuv420p10
 
 
 class Y4mSink:
-    """A VideoSink that writes YUV4MPEG: see video_sink.VideoSink. It knows one frame rate and no times."""
+    """A VideoSink that writes YUV4MPEG, which has one frame rate and no times; see `sink.VideoSink`."""
 
     def __init__(self, picture: Picture, options: SinkOptions) -> None:
-        self._picture = squared(picture) if options.square_pixels else picture
+        self._picture = to_square_pixels(picture) if options.square_pixels else picture
         deep = "10le" if picture.bit_depth > 8 else ""
         self._pix_fmt = options.pix_fmt or f"yuv444p{deep}"
         if self._pix_fmt not in _CHROMA:
@@ -41,7 +41,7 @@ class Y4mSink:
         return self
 
     def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
-        """Add a frame; see video_sink.VideoSink."""
+        """Add a frame; see `sink.VideoSink`."""
         rgb = resize(rgb, (self._picture.width, self._picture.height))
         frame = self._to_yuv(np.ascontiguousarray(rgb))
         self._file.write(b"FRAME\n")

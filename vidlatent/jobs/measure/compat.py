@@ -20,7 +20,7 @@ from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError, parameter
 from vidlatent.files import replace_on_close
 from vidlatent.io.read.source import ReadOptions, open_video
-from vidlatent.io.write.images import image
+from vidlatent.io.write.images import encode_image
 from vidlatent.jobs.measure.likeness import MAPS, Likeness, Score, most_similar, stand_ins
 from vidlatent.models.base import ModelSpec
 
@@ -206,7 +206,7 @@ def compat(
 def write_picture(compared: Compared, path: Path) -> None:
     """The contact sheet as a PNG."""
     with replace_on_close(path) as partial:
-        partial.write_bytes(image(compared.contact_sheet()))
+        partial.write_bytes(encode_image(compared.contact_sheet()))
 
 
 def cross(
