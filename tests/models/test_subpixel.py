@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidlatent.models.subpixel import enlarge_frames, enlarge_pairs
+from vidlatent.models.subpixel import enlarge_causally, enlarge_frames, enlarge_pairs
 
 ROUNDING = 5e-6  # sums of up to 81 of the same products in another order, of values up to 4
 sizes = st.integers(1, 7)
@@ -34,6 +34,17 @@ def test_frames_enlarged_small_equal_frames_enlarged_first(frames, height, width
         assert torch.allclose(enlarge_frames(x, weight, bias), wanted, rtol=0, atol=ROUNDING)
 
 
+@settings(max_examples=20, deadline=None)
+@given(frames=st.integers(1, 3), height=sizes, width=sizes, edge=st.booleans())
+def test_frames_enlarged_small_may_be_convolved_in_time_too(frames, height, width, edge):
+    torch.manual_seed(0)
+    x = channels_last(torch.randn(1, 3, 2 + frames, height, width))
+    weight, bias = torch.randn(4, 3, 3, 3, 3) / 9, torch.randn(4)
+    wanted = F.conv3d(surrounded(F.interpolate(x, scale_factor=(1, 2, 2)), edge), weight, bias)
+    got = enlarge_causally(surrounded(x, edge), weight, bias, pad=0)
+    assert torch.allclose(got, wanted, rtol=0, atol=ROUNDING)
+
+
 @settings(max_examples=30, deadline=None)
 @given(pairs=st.integers(1, 4), height=sizes, width=sizes, edge=st.booleans())
 def test_pairs_enlarged_small_equal_pairs_enlarged_first(pairs, height, width, edge):
@@ -44,6 +55,9 @@ def test_pairs_enlarged_small_equal_pairs_enlarged_first(pairs, height, width, e
     wanted = F.conv3d(surrounded(large, edge), weight, bias)
     got = enlarge_pairs(surrounded(x, edge), weight, bias, pad=0)
     assert torch.allclose(got, wanted, rtol=0, atol=ROUNDING)
+    room = torch.zeros(1, 4, 1 + 2 * pairs, 2 * height, 2 * width)
+    enlarge_pairs(surrounded(x, edge), weight, bias, pad=0, out=room[:, :, 1:])
+    assert torch.equal(room[:, :, 1:], got) and not room[:, :, 0].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
