@@ -19,10 +19,12 @@ from vidlatent.models.kl import (
     Attention,
     Border,
     Decoder,
+    Downsample,
     Encoder,
     FrameConv,
     Parts,
     Shape,
+    Upsample,
     VideoConv,
     from_ldm,
 )
@@ -141,6 +143,7 @@ def shape_of(config: Mapping[str, object]) -> Shape:
             pixels=config["in_channels"],
             latents=config["out_channels"],
             attended_middle=config["mid_block_add_attention"],
+            down_in_time=frozenset(range(0, top, 2)),
             up_in_time=frozenset(range(top, 0, -2)),
         )
     ch, levels = config["ch"], range(len(config["ch_mult"]))
@@ -152,6 +155,7 @@ def shape_of(config: Mapping[str, object]) -> Shape:
         latents=config["z_channels"],
         attended=frozenset(i for i in levels if LDM_RESOLUTION >> i in config["attn_resolutions"]),
         finest_first=True,
+        down_in_time=frozenset(levels[:-1:2]),
         up_in_time=frozenset(levels[1::2]),
     )
 
@@ -209,14 +213,14 @@ def _sd3_parts(config: Mapping[str, object], half: str, causal: bool) -> Parts:
     )
 
 
-def _down(channels: int, in_time: bool, border: Border) -> VideoConv:
-    """Convolution that halves the sides, and the frames if `in_time`."""
-    return VideoConv(channels, channels, border, stride=(2 if in_time else 1, 2, 2))
+def _down(channels: int, in_time: bool, border: Border) -> Downsample:
+    """Halve the sides, and the frames if `in_time`."""
+    return Downsample(VideoConv(channels, channels, border, stride=(2 if in_time else 1, 2, 2)))
 
 
-def _up(channels: int, in_time: bool, border: Border, zeros: tuple[int, int, int] = (0, 0, 0)) -> VideoConv:
-    """Convolution after the sides are doubled; its channels hold two frames if `in_time`."""
-    return VideoConv(channels, channels * (2 if in_time else 1), border, zeros)
+def _up(channels: int, in_time: bool, border: Border, zeros: tuple[int, int, int] = (0, 0, 0)) -> Upsample:
+    """Double the sides; the channels of its convolution hold two frames if `in_time`."""
+    return Upsample(VideoConv(channels, channels * (2 if in_time else 1), border, zeros))
 
 
 def tilings(space: int, pixels: int, overlap: float) -> tuple[Tiling, Tiling]:

@@ -21,10 +21,12 @@ from vidlatent.models.kl import (
     Attention,
     Border,
     Decoder,
+    Downsample,
     Encoder,
     FrameConv,
     Parts,
     Shape,
+    Upsample,
     from_ldm,
 )
 from vidlatent.models.layers import as_clip, as_frames
@@ -132,14 +134,14 @@ def _parts(config: Mapping[str, object], half: str) -> Parts:
     )
 
 
-def _down(channels: int, in_time: bool) -> FrameConv:
-    """Convolution that halves the sides; there is no time here."""
-    return FrameConv(channels, channels, stride=2, border=Border(high=1, zeros=True))
+def _down(channels: int, in_time: bool) -> Downsample:
+    """Halve the sides; there is no time here."""
+    return Downsample(FrameConv(channels, channels, stride=2, border=Border(high=1, zeros=True)))
 
 
-def _up(channels: int, in_time: bool) -> FrameConv:
-    """Convolution after the sides are doubled."""
-    return FrameConv(channels, channels)
+def _up(channels: int, in_time: bool) -> Upsample:
+    """Double the sides."""
+    return Upsample(FrameConv(channels, channels))
 
 
 def spec_of(config: Mapping[str, object]) -> ModelSpec:

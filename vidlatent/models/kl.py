@@ -119,9 +119,9 @@ class Attention(nn.Module):
     One head, and one residual around everything.
     """
 
-    def __init__(self, channels: int, norm: GroupNorm, over_time: bool = False) -> None:
+    def __init__(self, channels: int, norm: Callable[..., GroupNorm], over_time: bool = False) -> None:
         super().__init__()
-        self.group_norm = norm
+        self.group_norm = norm(channels, per_frame=True)
         self.to_q, self.to_k, self.to_v = (nn.Linear(channels, channels) for _ in range(3))
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
         self.over_time = over_time
@@ -184,9 +184,7 @@ class Level(nn.Module):
     def __init__(self, widths: list[int], parts: "Parts", attended: bool) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(ResBlock(inputs, outputs, parts) for inputs, outputs in pairwise(widths))
-        self.attentions = nn.ModuleList(
-            parts.attention(w, parts.norm(w, per_frame=True)) for w in widths[1:] if attended
-        )
+        self.attentions = nn.ModuleList(parts.attention(w, parts.norm) for w in widths[1:] if attended)
         self.downsamplers = nn.ModuleList()
         self.upsamplers = nn.ModuleList()
 
@@ -205,9 +203,7 @@ class Middle(nn.Module):
     def __init__(self, width: int, parts: "Parts", attended: bool) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(ResBlock(width, width, parts) for _ in range(2))
-        self.attentions = nn.ModuleList(
-            [parts.attention(width, parts.norm(width, per_frame=True))] if attended else []
-        )
+        self.attentions = nn.ModuleList([parts.attention(width, parts.norm)] if attended else [])
 
     def steps(self) -> Iterator[nn.Module]:
         """The layers in the order in which they run."""
@@ -221,8 +217,8 @@ class Parts:
     conv: Callable[[int, int], nn.Module]
     conv2: Callable[[int, int], nn.Module]
     shortcut: Callable[[int, int], nn.Module]
-    sampler: Callable[[int, bool], nn.Module]  # (channels, in time as well?) → convolution
-    attention: Callable[[int, GroupNorm], nn.Module]
+    sampler: Callable[[int, bool], nn.Module]  # (channels, in time as well?) → the step to the next level
+    attention: Callable[[int, Callable[..., GroupNorm]], nn.Module]  # (channels, what makes its norm)
     groups: int
     eps: float
 
@@ -243,19 +239,13 @@ class Shape:
     attended: frozenset[int] = frozenset()  # levels with an attention after every block, 0 the finest
     attended_middle: bool = True
     finest_first: bool = False  # whether the decoder's keys count levels from the finest, as in LDM
-    up_in_time: frozenset[int] = (
-        frozenset()
-    )  # levels, 0 the finest, that the decoder leaves with twice the frames
+    down_in_time: frozenset[int] = frozenset()  # levels that the encoder leaves with half the frames
+    up_in_time: frozenset[int] = frozenset()  # levels that the decoder leaves with twice the frames
 
     @property
     def halvings(self) -> int:
         """How often each side is halved."""
         return len(self.widths) - 1
-
-    @property
-    def down_in_time(self) -> frozenset[int]:
-        """Levels that the encoder leaves with half the frames: every other one."""
-        return frozenset(range(0, self.halvings, 2))
 
 
 class Encoder(nn.Module):
@@ -269,7 +259,7 @@ class Encoder(nn.Module):
             before = shape.widths[i - 1] if i else shape.stem
             level = Level([before] + [width] * shape.blocks, parts, attended=i in shape.attended)
             if i < shape.halvings:
-                level.downsamplers.append(Downsample(parts.sampler(width, i in shape.down_in_time)))
+                level.downsamplers.append(parts.sampler(width, i in shape.down_in_time))
             self.down_blocks.append(level)
         self.mid_block = Middle(shape.widths[-1], parts, shape.attended_middle)
         self.conv_norm_out = parts.norm(shape.widths[-1])
@@ -296,7 +286,7 @@ class Decoder(nn.Module):
             before, width = shape.widths[min(i + 1, shape.halvings)], shape.widths[i]
             level = Level([before] + [width] * (shape.blocks + 1), parts, attended=i in shape.attended)
             if i:
-                level.upsamplers.append(Upsample(parts.sampler(width, i in shape.up_in_time)))
+                level.upsamplers.append(parts.sampler(width, i in shape.up_in_time))
             levels.append(level)
         self.finest_first = shape.finest_first
         self.up_blocks = nn.ModuleList(reversed(levels) if shape.finest_first else levels)
