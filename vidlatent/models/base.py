@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vidlatent.grid import Grid
 from vidlatent.models.causal import TimeState
-from vidlatent.windows import Plan, Tiling
+from vidlatent.windows import Plan, Tiling, TimeRule
 
 LOGVAR_RANGE = (-30.0, 20.0)  # clamp of the reference implementations
 
@@ -29,6 +29,8 @@ class Hub:
 
 # A tile's side in pixels and the fraction that neighbours share → its tilings of pixels and of latents.
 TileRule = Callable[[int, float], tuple[Tiling, Tiling]]
+# The frames of a window → how to cut frames, and latents, in windows of so many.
+WindowRule = Callable[[int], tuple[TimeRule, TimeRule]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class ModelSpec:
     grid: Grid
     channels: int
     plan: Plan
+    plans: Mapping[str, Plan] = field(default_factory=dict)  # others that have a name
     scale: tuple[float, ...] = (1.0,)
     shift: tuple[float, ...] = (0.0,)
     licence: str = "unknown"
@@ -63,6 +66,8 @@ class ModelSpec:
     tiles: TileRule | None = None  # None: frames go through whole
     tile_overlap: float = 0.125  # fraction of a tile, unless told otherwise
     tile_columns: TileColumns | None = None  # None: as rows
+    windows: WindowRule | None = None  # None: windows of any length share what those of `plan` do
+    grows: int = 0  # values that state adds per position and frame of latents, as far as `past` allows
     weightless: bool = False  # nothing to load
 
     @property

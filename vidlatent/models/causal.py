@@ -1,6 +1,8 @@
 """The clip so far, as a causal network remembers it: the only stateful arithmetic in the house."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -34,6 +36,7 @@ class TimeState:
         self.more = more
         self.past = past
         self._kept: dict[nn.Module, Tensor] = {}
+        self._grown: dict[nn.Module, deque[tuple[Tensor, ...]]] = {}
         self._begun: set[nn.Module] = set()
 
     def precede(self, layer: nn.Module, room: Tensor, front: int, lead: Lead = copies_of_the_first) -> None:
@@ -85,6 +88,15 @@ class TimeState:
         if self.more:
             self._kept[layer] = x.clone()
 
+    def growing(self, layer: nn.Module) -> deque[tuple[Tensor, ...]]:
+        """What `layer` has kept of each frame so far, oldest first, for it to add to; at most `past` frames.
+
+        This is all that may grow with a clip. The tensors are kept as they come, not copied.
+        """
+        if not self.more:
+            return self._grown.pop(layer, deque(maxlen=self.past or None))
+        return self._grown.setdefault(layer, deque(maxlen=self.past or None))
+
     def begins(self, layer: nn.Module) -> bool:
         """Whether this is the first call of the clip that `layer` sees."""
         first = layer not in self._begun
@@ -95,12 +107,13 @@ class TimeState:
     @property
     def started(self) -> bool:
         """Whether any layer has already seen a part of this clip."""
-        return bool(self._kept)
+        return bool(self._kept or self._grown)
 
     @property
     def nbytes(self) -> int:
         """Bytes held between calls."""
-        return sum(x.numel() * x.element_size() for x in self._kept.values())
+        grown = chain.from_iterable(chain.from_iterable(self._grown.values()))
+        return sum(x.numel() * x.element_size() for x in chain(self._kept.values(), grown))
 
 
 def in_parts(

@@ -4,6 +4,7 @@ That layout makes a fold of frames into the batch free, lets a norm write behind
 causal convolution's leading frames, and is the one convolutions run fastest in on a CPU.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from vidlatent.models.causal import Lead, copies_of_the_first
 
 _BLOCK_BYTES = 1 << 20  # what several passes over the same rows can keep in a core's cache
+_SCORES = 1 << 24  # of an attention that are held at once
 
 
 def empty_clip(like: Tensor, frames: int, height: int, width: int, channels: int | None = None) -> Tensor:
@@ -247,6 +249,32 @@ def frame_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     tokens = [x.flatten(2).transpose(1, 2).unsqueeze(1) for x in (q, k, v)]  # [N, 1, H·W, C]
     mixed = F.scaled_dot_product_attention(*tokens)
     return mixed.squeeze(1).transpose(1, 2).unflatten(2, q.shape[2:])
+
+
+def attend(q: Tensor, seen: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Positions [B, n, C] attend to those of several frames, one head; `seen` has keys and values [B, m, C].
+
+    One softmax, in float32, over the positions of all frames, without joining them: what the earlier ones
+    gave is scaled down where a later one has a larger score. torch's own kernel for CPUs takes a rough
+    exponential, which costs half of the error that the parity of a whole network may have.
+    """
+    seen = list(seen)
+    most = max(keys.shape[:2].numel() for keys, _ in seen)
+    parts = q.split(max(1, _SCORES // most), dim=1)
+    return torch.cat([_attend(part.float(), seen) for part in parts], dim=1).to(q.dtype)
+
+
+def _attend(q: Tensor, seen: list[tuple[Tensor, Tensor]]) -> Tensor:
+    q = q * q.shape[-1] ** -0.5
+    mixed, total = torch.zeros_like(q), torch.zeros_like(q[..., :1])
+    top = torch.full_like(total, -torch.inf)
+    for keys, values in seen:
+        scores = q @ keys.float().mT  # [B, n, m]
+        before, top = top, torch.maximum(top, scores.amax(-1, keepdim=True))
+        weights, less = scores.sub_(top).exp_(), (before - top).exp_()
+        total.mul_(less).add_(weights.sum(-1, keepdim=True))
+        mixed.mul_(less).baddbmm_(weights, values.float())
+    return mixed.div_(total)
 
 
 class ResBlock(nn.Module):

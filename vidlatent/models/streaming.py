@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidlatent.models.causal import TimeState
-from vidlatent.models.layers import CausalConv3d, FrameConv2d, as_clip, as_frames, empty_clip, frame_attention
+from vidlatent.models.layers import (
+    CausalConv3d,
+    FrameConv2d,
+    as_clip,
+    as_frames,
+    attend,
+    empty_clip,
+    frame_attention,
+)
 
 Norm = Callable[[int], nn.Module]  # of so many channels
 
@@ -77,6 +85,28 @@ class Attention(nn.Module):
         h = self.norm(x)
         mixed = frame_attention(*(as_frames(layer(h)) for layer in (self.q, self.k, self.v)))
         return self.proj_out(as_clip(mixed, len(x))).add_(x)
+
+
+class PastAttention(nn.Module):
+    """Attention of each position to all positions of its own frame and the frames before, added to the input.
+
+    One head, frame by frame, so that no mask of all positions against all is ever made. What the state
+    keeps of each frame, its keys and values, grows with the clip, as far as `TimeState.past` allows.
+    """
+
+    def __init__(self, channels: int, norm: Norm) -> None:
+        super().__init__()
+        self.norm = norm(channels)
+        self.to_q, self.to_k, self.to_v, self.proj_out = (nn.Linear(channels, channels) for _ in range(4))
+
+    def forward(self, x: Tensor, state: TimeState) -> Tensor:
+        """[B, C, T, H, W] → the same, in the place of `x`."""
+        tokens = self.norm(x).permute(0, 2, 3, 4, 1).flatten(2, 3)  # [B, T, H·W, C]
+        seen = state.growing(self)
+        for frame, target in zip(tokens.unbind(1), x.permute(0, 2, 3, 4, 1).unbind(1), strict=True):
+            seen.append((self.to_k(frame), self.to_v(frame)))
+            target += self.proj_out(attend(self.to_q(frame), seen)).view_as(target)
+        return x
 
 
 class Down(nn.Module):
