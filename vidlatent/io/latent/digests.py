@@ -12,7 +12,7 @@ DIGEST_BYTES = 32
 
 
 class BlockDigests:
-    """The sha256 of every block of a stream of bytes, however the stream comes in pieces."""
+    """The sha256 of every block of a stream of bytes; the stream may come in pieces of any size."""
 
     def __init__(self, block_bytes: int = BLOCK_BYTES) -> None:
         self._block_bytes = block_bytes
@@ -32,7 +32,7 @@ class BlockDigests:
                 self._close_block()
 
     def digests(self) -> bytes:
-        """All digests, 32 bytes each; ends the stream."""
+        """The digests of all blocks, 32 bytes each; call it once, at the end of the stream."""
         if self._filled:
             self._close_block()
         return b"".join(self._done)
@@ -43,7 +43,7 @@ class BlockDigests:
 
 
 def root_checksum(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry], digests: bytes) -> str:
-    """One checksum for the whole file: of what the header says, and of every block's checksum."""
+    """One checksum for the whole file: of the header's facts and of every block's checksum."""
     said = {key: text for key, text in metadata.items() if key != "checksum"}
     where = {name: [entry.dtype, list(entry.shape), entry.start] for name, entry in tensors.items()}
     return hashlib.sha256(js.dump([said, where]).encode() + digests).hexdigest()

@@ -119,24 +119,24 @@ class LatentHeader:
     def to_metadata(self) -> dict[str, str]:
         """The facts as safetensors metadata: plain strings, and JSON where there is structure."""
         plain = {name: _spell(getattr(self, name)) for name in _PARSERS if name not in _OBJECTS}
-        return {**self.extra, **plain, **{name: js.dump(self._object(name)) for name in _OBJECTS}}
+        return {**self.extra, **plain, **{name: js.dump(self._spell_object(name)) for name in _OBJECTS}}
 
     @property
     def requires(self) -> tuple[str, ...]:
         """Names of the facts that readers of format version 1.0 do not know, and must not ignore."""
-        return (*nested.required(self.grid, "grid"), *nested.required(self.plan, "plan"))
+        return (*nested.list_required(self.grid, "grid"), *nested.list_required(self.plan, "plan"))
 
     @property
     def format_minor(self) -> int:
         """The oldest minor version of the format that can say all this: 1 where 1.0 knows too few members."""
         return int(bool(self.requires) or any(name in self.extra for name in _OBJECTS))
 
-    def _object(self, name: str) -> dict[str, object]:
+    def _spell_object(self, name: str) -> dict[str, object]:
         """The members of `grid`, `plan`, `source` or `pad`, those of later versions included."""
-        known = nested.spelled(getattr(self, name))
+        known = nested.spell_members(getattr(self, name))
         if name == "plan" and self.requires:
             known["requires"] = self.requires
-        return nested.merged(known, js.table(js.load(self.extra.get(name, "{}"), name), name))
+        return nested.merge_members(known, js.table(js.load(self.extra.get(name, "{}"), name), name))
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "LatentHeader":
@@ -144,7 +144,8 @@ class LatentHeader:
         js.demand(metadata, "header", _PARSERS)
         known = {name: parse(metadata[name]) for name, parse in _PARSERS.items()}
         extra = {key: text for key, text in metadata.items() if key not in _PARSERS}
-        extra |= {name: more for name in _OBJECTS if (more := _unknown(name, metadata[name], known[name]))}
+        unknown = {name: _spell_unknown(name, metadata[name], known[name]) for name in _OBJECTS}
+        extra |= {name: text for name, text in unknown.items() if text}
         return cls(**known, extra=extra)  # type: ignore[arg-type]
 
 
@@ -154,50 +155,50 @@ def _spell(fact: object) -> str:
     return js.dump(dict(fact) if isinstance(fact, Mapping) else fact)
 
 
-def _unknown(name: str, text: str, fact: object) -> str:
+def _spell_unknown(name: str, text: str, fact: object) -> str:
     """JSON of the members of an object that are not those of `fact`; empty where there are none."""
     found = js.table(js.load(text, name), name)
     if name == "plan":
         found.pop("requires", None)  # spelled anew
-    more = nested.unknown(found, asdict(fact))  # type: ignore[call-overload]
+    more = nested.find_unknown(found, asdict(fact))  # type: ignore[call-overload]
     return js.dump(more) if more else ""
 
 
-def _json(what: str, build: Callable[[object], object]) -> Callable[[str], object]:
+def _json_parser(what: str, build: Callable[[object], object]) -> Callable[[str], object]:
     return lambda text: build(js.load(text, what))
 
 
-def _grid(value: object) -> Grid:
-    return Grid(**nested.members(Grid, value, "grid"))  # type: ignore[arg-type]
+def _parse_grid(value: object) -> Grid:
+    return Grid(**nested.read_members(Grid, value, "grid"))  # type: ignore[arg-type]
 
 
-def _source(value: object) -> Source:
-    return Source(**nested.members(Source, value, "source"))  # type: ignore[arg-type]
+def _parse_source(value: object) -> Source:
+    return Source(**nested.read_members(Source, value, "source"))  # type: ignore[arg-type]
 
 
-def _pad(value: object) -> Pad:
-    return Pad(**nested.members(Pad, value, "pad"))  # type: ignore[arg-type]
+def _parse_pad(value: object) -> Pad:
+    return Pad(**nested.read_members(Pad, value, "pad"))  # type: ignore[arg-type]
 
 
-def _plan(value: object) -> Plan:
+def _parse_plan(value: object) -> Plan:
     nested.check_required(js.table(value, "plan").get("requires", []), _PARSERS)
-    found = nested.members(Plan, value, "plan")
-    rules = {key: _rule(found[key], f"plan.{key}") for key in _RULES}
-    tiles = {key: _tiling(found.get(key), f"plan.{key}") for key in _TILINGS}
+    found = nested.read_members(Plan, value, "plan")
+    rules = {key: _parse_rule(found[key], f"plan.{key}") for key in _RULES}
+    tiles = {key: _parse_tiling(found.get(key), f"plan.{key}") for key in _TILINGS}
     return Plan(**rules, **tiles)
 
 
-def _rule(value: object, what: str) -> TimeRule:
-    return TimeRule(**_numbers(TimeRule, value, what))  # type: ignore[arg-type]
+def _parse_rule(value: object, what: str) -> TimeRule:
+    return TimeRule(**_parse_numbers(TimeRule, value, what))  # type: ignore[arg-type]
 
 
-def _tiling(value: object, what: str) -> Tiling | None:
-    return None if value is None else Tiling(**_numbers(Tiling, value, what))  # type: ignore[arg-type]
+def _parse_tiling(value: object, what: str) -> Tiling | None:
+    return None if value is None else Tiling(**_parse_numbers(Tiling, value, what))  # type: ignore[arg-type]
 
 
-def _numbers(kind: type, value: object, what: str) -> dict[str, int | bool]:
+def _parse_numbers(kind: type, value: object, what: str) -> dict[str, int | bool]:
     """The members of an object of integers and flags."""
-    found, types = nested.members(kind, value, what), {f.name: f.type for f in fields(kind)}
+    found, types = nested.read_members(kind, value, what), {f.name: f.type for f in fields(kind)}
     return {
         name: js.flag(member, f"{what}.{name}")
         if types[name] is bool
@@ -212,19 +213,19 @@ _OBJECTS = ("grid", "plan", "source", "pad")
 _PARSERS: dict[str, Callable[[str], object]] = {
     "model": str,
     "weights_sha256": str,
-    "config": _json("config", lambda value: js.table(value, "config")),
-    "grid": _json("grid", _grid),
-    "plan": _json("plan", _plan),
-    "source": _json("source", _source),
-    "pad": _json("pad", _pad),
+    "config": _json_parser("config", lambda value: js.table(value, "config")),
+    "grid": _json_parser("grid", _parse_grid),
+    "plan": _json_parser("plan", _parse_plan),
+    "source": _json_parser("source", _parse_source),
+    "pad": _json_parser("pad", _parse_pad),
     "posterior": str,
-    "seed": _json("seed", lambda value: value),
-    "scale": _json("scale", lambda value: js.numbers(value, "scale")),
-    "shift": _json("shift", lambda value: js.numbers(value, "shift")),
+    "seed": _json_parser("seed", lambda value: value),
+    "scale": _json_parser("scale", lambda value: js.numbers(value, "scale")),
+    "shift": _json_parser("shift", lambda value: js.numbers(value, "shift")),
     "compute_dtype": str,
     "device_kind": str,
     "exactness": str,
-    "picture": _json("picture", lambda value: js.table(value, "picture")),
+    "picture": _json_parser("picture", lambda value: js.table(value, "picture")),
     "version": str,
 }
 

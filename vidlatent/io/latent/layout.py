@@ -1,7 +1,8 @@
-"""The bytes of a safetensors file: a length, a JSON header, one gapless buffer of tensors.
+"""The bytes of a safetensors file: a length, a JSON header, one buffer of tensors without gaps.
 
-Parsed by ourselves, with limits, before any of it is believed; safetensors reads the same bytes.
-Everything here raises ValueError; whoever knows the file's name adds it.
+The safetensors library reads the same bytes. The header is parsed here, with limits, so that a damaged or
+foreign file is refused with a reason before anything in it is used. Everything here raises ValueError;
+whoever knows the file's name adds it.
 """
 
 import math
@@ -34,17 +35,17 @@ class TensorEntry:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the whole tensor."""
+        """How many bytes the whole tensor takes."""
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one step along the first dimension."""
+        """How many bytes one step along the first dimension takes."""
         return math.prod(self.shape[1:]) * ITEM_BYTES[self.dtype]
 
     @property
     def stop(self) -> int:
-        """Where its bytes end."""
+        """Where its bytes end, counted like `start`."""
         return self.start + self.nbytes
 
 
@@ -58,7 +59,7 @@ class Layout:
 
     @property
     def data_bytes(self) -> int:
-        """Bytes of all tensors together."""
+        """How many bytes all tensors take together."""
         return max((entry.stop for entry in self.tensors.values()), default=0)
 
 
@@ -80,14 +81,14 @@ def pack_header(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry])
 
 
 def write_header(file: BinaryIO, packed: bytes, room: int) -> None:
-    """Write length and header at the start of `file`, padded with spaces to `room` bytes of JSON."""
+    """Write the length and the header at the start of `file`; spaces fill the JSON up to `room` bytes."""
     file.seek(0)
     file.write(LENGTH.pack(room) + packed.ljust(room))
 
 
 def read_layout(file: BinaryIO, size: int) -> Layout:
-    """Parse the header of a file of `size` bytes; it must describe exactly the bytes that follow it."""
-    length = _header_length(file.read(LENGTH.size), size)
+    """Read the header of a file of `size` bytes; raises unless it describes exactly the bytes after it."""
+    length = _read_length(file.read(LENGTH.size), size)
     raw = file.read(length)
     if not raw.startswith(b"{"):
         raise ValueError("not a .latent file (no safetensors header)")
@@ -95,10 +96,10 @@ def read_layout(file: BinaryIO, size: int) -> Layout:
         header = js.table(js.load(raw.decode(), "header"), "header")
     except UnicodeDecodeError as e:
         raise ValueError("header: not UTF-8 text") from e
-    metadata = _metadata(header.pop("__metadata__", {}))
+    metadata = _parse_metadata(header.pop("__metadata__", {}))
     if len(header) > MAX_TENSORS:
         raise ValueError(f"header: expected at most {MAX_TENSORS} tensors, got {len(header)}")
-    tensors = {name: _entry(name, value) for name, value in header.items()}
+    tensors = {name: _parse_entry(name, value) for name, value in header.items()}
     tensors = dict(sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop)))
     _check_gapless(tensors)
     layout = Layout(metadata, tensors, LENGTH.size + length)
@@ -106,7 +107,7 @@ def read_layout(file: BinaryIO, size: int) -> Layout:
     return layout
 
 
-def _header_length(prefix: bytes, size: int) -> int:
+def _read_length(prefix: bytes, size: int) -> int:
     if len(prefix) < LENGTH.size:
         raise ValueError(f"not a .latent file (expected at least 8 bytes, got {size})")
     (length,) = LENGTH.unpack(prefix)
@@ -121,14 +122,14 @@ def _header_length(prefix: bytes, size: int) -> int:
     return length
 
 
-def _metadata(value: object) -> dict[str, str]:
+def _parse_metadata(value: object) -> dict[str, str]:
     found = js.table(value, "metadata")
     for key, text in found.items():
         js.string(text, f"metadata {js.brief(key)}", MAX_HEADER_BYTES)
     return found  # type: ignore[return-value]
 
 
-def _entry(name: str, value: object) -> TensorEntry:
+def _parse_entry(name: str, value: object) -> TensorEntry:
     what = f"tensor {js.brief(name)}"
     found = js.record(value, what, ("dtype", "shape", "data_offsets"))
     dtype = js.one_of(found["dtype"], f"{what} dtype", tuple(ITEM_BYTES))

@@ -37,26 +37,26 @@ class RequiresMore(ValueError):
     """A file that must not be read without knowing a fact that is not known here."""
 
 
-def members(kind: type, value: object, what: str) -> dict[str, object]:
-    """The members of the JSON object `value` that the dataclass `kind` knows; raises where one is missing."""
+def read_members(kind: type, value: object, what: str) -> dict[str, object]:
+    """The members of the JSON object `value` that the dataclass `kind` has; raises where one is missing."""
     found = js.table(value, what)
     js.demand(found, what, (f.name for f in fields(kind) if f.default is MISSING))
     return {f.name: found[f.name] for f in fields(kind) if f.name in found}
 
 
-def spelled(fact: object) -> dict[str, object]:
-    """A fact's members as JSON values: those of version 1.0, and later ones that are not at their default."""
+def spell_members(fact: object) -> dict[str, object]:
+    """A fact's members as JSON values: all of version 1.0, and later ones that are not at their default."""
     written = [f.name for f in fields(fact) if _is_first(fact, f.name) or getattr(fact, f.name) != f.default]
     values = {name: getattr(fact, name) for name in written}
-    return {name: spelled(value) if is_dataclass(value) else value for name, value in values.items()}
+    return {name: spell_members(value) if is_dataclass(value) else value for name, value in values.items()}
 
 
-def required(fact: object, place: str) -> Iterator[str]:
+def list_required(fact: object, place: str) -> Iterator[str]:
     """Names, such as `plan.encode_time.x`, of a fact's members that a reader of version 1.0 does not know."""
-    for name in spelled(fact):
+    for name in spell_members(fact):
         member = getattr(fact, name)
         if is_dataclass(member):
-            yield from required(member, f"{place}.{name}")
+            yield from list_required(member, f"{place}.{name}")
         elif not _is_first(fact, name):
             yield f"{place}.{name}"
 
@@ -74,16 +74,16 @@ def check_required(value: object, keys: Mapping[str, object]) -> None:
             raise RequiresMore(f"requires {js.brief(name)}, which this vidlatent does not know")
 
 
-def unknown(found: Mapping[str, object], known: Mapping[str, object]) -> dict[str, object]:
+def find_unknown(found: Mapping[str, object], known: Mapping[str, object]) -> dict[str, object]:
     """The members of `found` that `known` lacks, each inside the objects that it was in."""
     more = {name: value for name, value in found.items() if name not in known}
-    inner = {name: unknown(*pair) for name, pair in _objects_of_both(found, known)}
+    inner = {name: find_unknown(*pair) for name, pair in _objects_of_both(found, known)}
     return more | {name: members for name, members in inner.items() if members}
 
 
-def merged(known: Mapping[str, object], more: Mapping[str, object]) -> dict[str, object]:
-    """`known` with what `unknown` found put back; what was in an object that is gone goes with it."""
-    inner = {name: merged(mine, theirs) for name, (theirs, mine) in _objects_of_both(more, known)}
+def merge_members(known: Mapping[str, object], more: Mapping[str, object]) -> dict[str, object]:
+    """`known` together with what `find_unknown` gave; members of objects that `known` lacks are lost."""
+    inner = {name: merge_members(mine, theirs) for name, (theirs, mine) in _objects_of_both(more, known)}
     return {**more, **known, **inner}
 
 

@@ -33,25 +33,25 @@ class LatentReader:
     """Reads one `.latent`: `header` facts and `clock` at once, latents by the slice. A context manager.
 
     Threads may share one; a forked process must open its own. `part` is (offset, bytes) where the
-    `.latent` lies inside another file, such as an uncompressed tar. With `mapped` latents are not read by
-    system calls but copied out of a memory map of the file: for random access over and over.
+    `.latent` lies inside another file, such as an uncompressed tar. With `mapped` latents are copied out of a
+    memory map of the file instead of being read by system calls; that is faster for repeated random access.
     """
 
     def __init__(self, path: Path, part: tuple[int, int] | None = None, mapped: bool = False) -> None:
         self.path = path
         self._offset = part[0] if part else 0
         self._lock = Lock()
-        with _blaming(path):
+        with _naming_file(path):
             self._map = MappedPart(path, part) if mapped else None
             self._file = self._map or (path.open("rb") if part is None else FilePart(path, *part))
             try:
-                self._layout = _trusted_layout(self._file, path)
-                self._believe()
+                self._layout = _read_own_layout(self._file, path)
+                self._read_header()
             except BaseException:
                 self._file.close()
                 raise
 
-    def _believe(self) -> None:
+    def _read_header(self) -> None:
         metadata = self._layout.metadata
         facts = {key: text for key, text in metadata.items() if key not in CONTAINER_KEYS}
         self.header = LatentHeader.from_metadata(facts)
@@ -59,8 +59,9 @@ class LatentReader:
             js.load(metadata["block_bytes"], "block_bytes"), "block_bytes", *BLOCK_RANGE
         )
         check_tensors(self.header, self._layout.tensors, self._block_bytes)
-        durations = self._ticks("durations") if "durations" in self._layout.tensors else np.zeros(0, np.int64)
-        self.clock = FrameClock(_time_base(metadata["time_base"]), self._ticks("pts"), durations)
+        timed = "durations" in self._layout.tensors
+        durations = self._read_ticks("durations") if timed else np.zeros(0, np.int64)
+        self.clock = FrameClock(_parse_time_base(metadata["time_base"]), self._read_ticks("pts"), durations)
         check_clock(self.clock)
 
     @property
@@ -90,7 +91,7 @@ class LatentReader:
 
     def read(self, start: int, stop: int) -> Tensor:
         """Latents [stop - start, C, h, w] of latent frames [start, stop), in raw posterior units."""
-        return self._slice("latents", start, stop)
+        return self._read_slice("latents", start, stop)
 
     def read_logvar(self, start: int, stop: int) -> Tensor:
         """Raw logvar [stop - start, C, h, w] of latent frames [start, stop)."""
@@ -98,18 +99,18 @@ class LatentReader:
             raise BadLatentFile(
                 f"{self.path}: holds no logvar", f"encode with {parameter('posterior')} full to keep it"
             )
-        return self._slice("logvar", start, stop)
+        return self._read_slice("logvar", start, stop)
 
     def open_audio(self) -> FilePart | None:
-        """The audio, a file inside this one, for the caller to close; None where there is none."""
+        """Open the audio, a file inside this one; the caller closes it. None where there is none."""
         if not self.has_audio:
             return None
         entry, offset = self._layout.tensors["audio"], self._offset + self._layout.data_start
         return FilePart(self.path, offset + entry.start, entry.stop - entry.start)
 
     def verify(self) -> None:
-        """Read everything again, block by block; raise BadLatentFile naming the first that is bad."""
-        with _blaming(self.path):
+        """Read everything, block by block, and raise BadLatentFile that names the first damaged block."""
+        with _naming_file(self.path):
             self._verify_digests()
         step = max(1, _COPY_BYTES // self._layout.tensors["latents"].row_bytes)
         for start in range(0, self.frames, step):
@@ -130,17 +131,17 @@ class LatentReader:
     def _verify_digests(self) -> None:
         layout = self._layout
         checksums = layout.tensors["checksums"]
-        digests = b"".join(self._blocks(checksums.start, checksums.stop, _COPY_BYTES))
+        digests = b"".join(self._read_blocks(checksums.start, checksums.stop, _COPY_BYTES))
         expected = root_checksum(layout.metadata, layout.tensors, digests)
         if layout.metadata["checksum"] != expected:
             raise ValueError("header and checksums do not match the checksum of the whole")
-        for i, block in enumerate(self._blocks(0, checksums.start, self._block_bytes)):
+        for i, block in enumerate(self._read_blocks(0, checksums.start, self._block_bytes)):
             digest = BlockDigests(self._block_bytes)
             digest.update(block)
             if digest.digests() != digests[DIGEST_BYTES * i : DIGEST_BYTES * (i + 1)]:
-                raise ValueError(f"block {i} does not match its checksum: damaged {self._whereabouts(i)}")
+                raise ValueError(f"block {i} does not match its checksum: damaged {self._describe_block(i)}")
 
-    def _whereabouts(self, block: int) -> str:
+    def _describe_block(self, block: int) -> str:
         start = block * self._block_bytes
         parts = []
         for name, entry in self._layout.tensors.items():
@@ -150,12 +151,12 @@ class LatentReader:
                 parts.append(f"`{name}` {rows[0]} to {rows[1]}")
         return ", ".join(parts)
 
-    def _slice(self, name: str, start: int, stop: int) -> Tensor:
+    def _read_slice(self, name: str, start: int, stop: int) -> Tensor:
         entry = self._layout.tensors[name]
         if not 0 <= start <= stop <= entry.shape[0]:
             raise ValueError(f"latent frames {start} to {stop} of {entry.shape[0]}")
         latents = torch.empty((stop - start, *entry.shape[1:]), dtype=TORCH_DTYPES[entry.dtype])
-        with _blaming(self.path):
+        with _naming_file(self.path):
             if self._map is None:
                 self._read_into(bytes_of(latents), entry.start + start * entry.row_bytes)
             else:
@@ -165,12 +166,12 @@ class LatentReader:
                 raise ValueError(f"{name} of latent frame {start + bad} hold NaN or infinity")
         return latents
 
-    def _ticks(self, name: str) -> np.ndarray:
+    def _read_ticks(self, name: str) -> np.ndarray:
         ticks = np.empty(self._layout.tensors[name].shape, "<i8")
         self._read_into(memoryview(ticks).cast("B"), self._layout.tensors[name].start)
         return ticks.astype(np.int64, copy=False)
 
-    def _blocks(self, start: int, stop: int, size: int) -> Iterator[memoryview]:
+    def _read_blocks(self, start: int, stop: int, size: int) -> Iterator[memoryview]:
         for offset in range(start, stop, size):
             block = memoryview(bytearray(min(size, stop - offset)))
             self._read_into(block, offset)
@@ -193,8 +194,8 @@ def open_latent(path: Path | str, part: tuple[int, int] | None = None, mapped: b
 
 
 @contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    """Turn what is found wrong inside a file into an error that names the file."""
+def _naming_file(path: Path) -> Iterator[None]:
+    """Turn errors about the contents of a file into BadLatentFile, which names the file."""
     try:
         yield
     except RequiresMore as e:
@@ -205,8 +206,8 @@ def _blaming(path: Path) -> Iterator[None]:
         raise BadLatentFile(f"{path}: cannot be read ({e.strerror})", "name a .latent file") from e
 
 
-def _trusted_layout(file: BinaryIO, path: Path) -> Layout:
-    """The layout of a file of our format and major version."""
+def _read_own_layout(file: BinaryIO, path: Path) -> Layout:
+    """Read the layout of a file, which must be of our format and major version."""
     file.seek(0, 2)
     size = file.tell()
     file.seek(0)
@@ -238,7 +239,7 @@ def _refuse_other_major(text: str, path: Path) -> None:
         )
 
 
-def _time_base(text: str) -> Fraction:
+def _parse_time_base(text: str) -> Fraction:
     numerator, _, denominator = js.string(text, "time_base", 32).partition("/")
     if not (numerator.isdecimal() and denominator.isdecimal() and int(denominator)):
         raise ValueError(f"time_base: expected N/D seconds, got {js.brief(text)}")

@@ -1,6 +1,7 @@
-"""JSON from strangers: parsed strictly, each value checked for type and bounds before it is believed.
+"""Strict parsing of JSON that may be damaged or hostile: every value is checked for its type and bounds.
 
-Everything here raises ValueError in words for the user; whoever knows the file's name adds it.
+Everything here raises ValueError in words for the user; whoever knows the file's name adds it. `what` names
+the value in those words.
 """
 
 import json
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 
 def dump(value: object) -> str:
-    """The one spelling of a JSON value: ASCII, keys sorted, no spaces, no NaN."""
+    """The canonical text of a JSON value: ASCII, keys sorted, no spaces, no NaN."""
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except RecursionError:
@@ -88,14 +89,14 @@ def record(value: object, what: str, keys: Iterable[str]) -> dict[str, object]:
 
 
 def demand(found: Mapping[str, object], what: str, keys: Iterable[str]) -> None:
-    """Raise where one of `keys` is missing."""
+    """Raise where one of `keys` is missing in `found`."""
     for key in keys:
         if key not in found:
             raise ValueError(f"{what}: `{key}` is missing")
 
 
 def brief(value: object) -> str:
-    """A value as an error line can bear it."""
+    """A value as text that is short enough for an error message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -1,4 +1,4 @@
-"""Writes a `.latent`: appended to disk as it comes, given its name when it is complete."""
+"""Writes a `.latent`: latents are appended to disk as they come, and the file is renamed when complete."""
 
 from contextlib import suppress
 from fractions import Fraction
@@ -22,9 +22,9 @@ _COPY_BYTES = 1 << 20
 
 
 class LatentWriter:
-    """Writes one `.latent` in constant memory; nothing is at `path` until `close` has succeeded.
+    """Writes one `.latent` in constant memory; nothing appears at `path` until `close` has succeeded.
 
-    A context manager: leaving it without `close`, by an error or Ctrl-C, removes the partial file.
+    It is a context manager: leaving it without `close`, by an error or Ctrl-C, removes the partial file.
     """
 
     def __init__(  # noqa: PLR0913  the shape is three numbers
@@ -44,7 +44,7 @@ class LatentWriter:
         self._frames = 0
         self._tensors: dict[str, TensorEntry] = {}
         self._digests = BlockDigests()
-        self._room = _room_for(header)
+        self._room = _choose_room(header)
         self._logvar_path = partial_path(path.with_name(f"{path.name}.logvar"))
         self._logvar: BinaryIO | None = None
         self._open: list[BinaryIO] = []
@@ -64,10 +64,10 @@ class LatentWriter:
         """Write latents [t, C, h, w], and their logvar of the same shape where it is stored, to disk."""
         if (logvar is None) != (self._logvar is None):
             raise ValueError("logvar must come with every latent, or with none")
-        raw = self._raw(latents, "latent frame")
+        raw = self._to_bytes(latents, "latent frame")
         with naming_disk_errors(self._path):
             if self._logvar is not None:
-                self._logvar.write(self._raw(logvar, "logvar of latent frame"))
+                self._logvar.write(self._to_bytes(logvar, "logvar of latent frame"))
             self._write(raw)
         self._frames += len(latents)
 
@@ -107,25 +107,25 @@ class LatentWriter:
 
     def _finish(self, clock: FrameClock, audio: Path | None) -> None:
         shape = (self._frames, *self._shape)
-        self._enter("latents", self._dtype, shape)
+        self._add_entry("latents", self._dtype, shape)
         if self._logvar is not None:
             self._copy(self._logvar)
-            self._enter("logvar", self._dtype, shape)
+            self._add_entry("logvar", self._dtype, shape)
         for name, ticks in (("pts", clock.pts), ("durations", clock.durations)):
             if name == "pts" or len(ticks):
                 self._write(ticks.astype("<i8", casting="safe").tobytes())
-                self._enter(name, "I64", (len(ticks),))
+                self._add_entry(name, "I64", (len(ticks),))
         if audio is not None:
             with audio.open("rb") as file:
-                self._enter("audio", "U8", (self._copy(file),))
+                self._add_entry("audio", "U8", (self._copy(file),))
         digests = self._digests.digests()
         self._file.write(digests)
-        self._enter("checksums", "U8", (len(digests) // DIGEST_BYTES, DIGEST_BYTES))
+        self._add_entry("checksums", "U8", (len(digests) // DIGEST_BYTES, DIGEST_BYTES))
         self._seal(clock.time_base, digests)
         self._file.close()
         self._close_files()
 
-    def _enter(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+    def _add_entry(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         start = max((entry.stop for entry in self._tensors.values()), default=0)
         self._tensors[name] = TensorEntry(dtype, shape, start)
 
@@ -143,7 +143,7 @@ class LatentWriter:
         write_header(self._file, packed, self._room)
 
     def _make_room(self, needed: int) -> None:
-        """Move the data back, its end first, where the header outgrew what was reserved for it."""
+        """Move the data towards the end, last bytes first, where the header needs more room than reserved."""
         by = max(0, -(-(needed - self._room) // _PAGE_BYTES)) * _PAGE_BYTES
         start, stop = LENGTH.size + self._room, self._file.tell()
         while by and start < stop:
@@ -167,7 +167,7 @@ class LatentWriter:
             copied += len(block)
         return copied
 
-    def _raw(self, latents: Tensor, what: str) -> memoryview:
+    def _to_bytes(self, latents: Tensor, what: str) -> memoryview:
         if tuple(latents.shape[1:]) != self._shape:
             raise ValueError(f"expected {what}s of {list(self._shape)}, got {list(latents.shape[1:])}")
         stored = latents.detach().to("cpu", TORCH_DTYPES[self._dtype]).contiguous()
@@ -185,13 +185,13 @@ class LatentWriter:
 
     def _close_files(self) -> None:
         for file in self._open:
-            with suppress(OSError):  # a full disk refuses the last bytes again; nobody wants them now
+            with suppress(OSError):  # a full disk refuses the last bytes again; they are not needed
                 file.close()
         if self._logvar is not None:
             self._logvar_path.unlink(missing_ok=True)
 
 
-def _room_for(header: LatentHeader) -> int:
-    """Bytes to reserve for the JSON header, such that the data begins on a page."""
+def _choose_room(header: LatentHeader) -> int:
+    """How many bytes to reserve for the JSON header, such that the data begins on a page."""
     wanted = LENGTH.size + len(pack_header(header.to_metadata(), {})) + _SPARE_BYTES
     return -(-wanted // _PAGE_BYTES) * _PAGE_BYTES - LENGTH.size
