@@ -152,8 +152,8 @@ class GroupNorm(nn.Module):
 
     def _write(self, x: Tensor, out: Tensor, act) -> Tensor:
         for source, target in zip(self._samples(x), self._samples(out), strict=True):
-            scale, shift = self._affine(source)
-            for rows, block in zip(_blocks(source), _blocks(target), strict=True):
+            scale, shift = self.affine(source)
+            for rows, block in zip(cache_blocks(source), cache_blocks(target), strict=True):
                 act(torch.addcmul(shift, rows, scale, out=block))
         return out
 
@@ -162,7 +162,7 @@ class GroupNorm(nn.Module):
         clips = x.permute(0, 2, 3, 4, 1)  # [B, T, H, W, C]
         return [frame for clip in clips for frame in clip.split(1)] if self.per_frame else list(clips)
 
-    def _affine(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+    def affine(self, sample: Tensor) -> tuple[Tensor, Tensor]:
         """Per channel, scale and shift [C] float32 that normalise the sample and apply weight and bias."""
         var, mean = _moments(sample)
         center = self._over_groups(mean)
@@ -200,7 +200,7 @@ class RmsNorm(nn.Module):
     def _write(self, x: Tensor, out: Tensor, act) -> Tensor:
         gain = self.gamma * len(self.gamma) ** 0.5
         for source, target in zip(x.permute(0, 2, 3, 4, 1), out.permute(0, 2, 3, 4, 1), strict=True):
-            for rows, block in zip(_blocks(source), _blocks(target), strict=True):
+            for rows, block in zip(cache_blocks(source), cache_blocks(target), strict=True):
                 length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.float32)
                 torch.div(rows, length.clamp_(min=self.EPSILON).to(rows.dtype), out=block)
                 act(block.mul_(gain))
@@ -211,7 +211,7 @@ def _moments(sample: Tensor) -> tuple[Tensor, Tensor]:
     """Variance and mean [C] of each channel of a sample [T, H, W, C]."""
     if _is_whole(sample):
         return torch.var_mean(sample.float(), dim=(0, 1, 2), correction=0)
-    blocks = [block.flatten(0, -2) for block in _blocks(sample)]
+    blocks = [block.flatten(0, -2) for block in cache_blocks(sample)]
     share = torch.tensor([[len(rows)] for rows in blocks], dtype=torch.float64)
     share /= share.sum()
     parts = [_block_moments(rows.float()) for rows in blocks]
@@ -235,12 +235,11 @@ def _is_whole(sample: Tensor) -> bool:
     return sample.device.type != "cpu" or type(sample) is not Tensor
 
 
-def _blocks(sample: Tensor) -> list[Tensor]:
-    """Views of a sample [T, H, W, C], together all of it; on a CPU each is small enough for its cache."""
+def cache_blocks(sample: Tensor) -> list[Tensor]:
+    """Views of a sample [T, H, ...], together all of it; on a CPU each is small enough for its cache."""
     if _is_whole(sample):
         return [sample]
-    row_bytes = sample.shape[2] * sample.shape[3] * sample.element_size()
-    n = max(1, _BLOCK_BYTES // row_bytes)
+    n = max(1, _BLOCK_BYTES // (sample[0, 0].numel() * sample.element_size()))
     return [rows for frame in sample for rows in frame.split(n)]
 
 

@@ -15,7 +15,10 @@ from vidlatent.models.base import Family, Hub, ModelSpec
 from vidlatent.models.recognise import Recognised, recognise
 from vidlatent.models.weights import shapes_in
 
-FAMILY_MODULES = ("pocket_vae", "od_vae", "cv_vae", "wf_vae", "image_vae", "hunyuan_vae", "toy_vae")
+FAMILY_MODULES = (
+    *("pocket_vae", "od_vae", "cv_vae", "wf_vae", "image_vae"),
+    *("hunyuan_vae", "cogvideox_vae", "toy_vae"),
+)
 BUNDLED = ("pocket",)  # models that come with the package, each a folder of its assets
 DEFAULT = "pocket"
 USUAL_NAMES = ("diffusion_pytorch_model.safetensors", "model.safetensors", "weights.safetensors")

@@ -55,7 +55,7 @@ class Still(FrameConv2d):
 
 
 class ResBlock(nn.Module):
-    """Norm, SiLU and convolution, twice, added to the input."""
+    """Norm, SiLU and convolution, twice, added to the input; `guides` are what its norms are told besides."""
 
     def __init__(self, conv: type[CausalConv3d | FrameConv2d], inputs: int, outputs: int, norm: Norm) -> None:
         super().__init__()
@@ -63,10 +63,10 @@ class ResBlock(nn.Module):
         self.conv1, self.conv2 = conv(inputs, outputs, 3, 1, 1), conv(outputs, outputs, 3, 1, 1)
         self.nin_shortcut = None if inputs == outputs else conv(inputs, outputs, 1, 1, 0)
 
-    def forward(self, x: Tensor, state: TimeState) -> Tensor:
+    def forward(self, x: Tensor, state: TimeState, *guides: Tensor) -> Tensor:
         """[B, C, T, H, W] → [B, C', T, H, W]."""
-        h = normalise_and_convolve(self.norm1, self.conv1, x, state)
-        h = normalise_and_convolve(self.norm2, self.conv2, h, state)
+        h = normalise_and_convolve(self.norm1, self.conv1, x, state, *guides)
+        h = normalise_and_convolve(self.norm2, self.conv2, h, state, *guides)
         return h.add_(x if self.nin_shortcut is None else convolve(self.nin_shortcut, x, state))
 
 
@@ -183,10 +183,13 @@ def convolve(conv: CausalConv3d | FrameConv2d, x: Tensor, state: TimeState, enla
 
 
 def normalise_and_convolve(
-    norm: nn.Module, conv: CausalConv3d | FrameConv2d, x: Tensor, state: TimeState
+    norm: nn.Module, conv: CausalConv3d | FrameConv2d, x: Tensor, state: TimeState, *guides: Tensor
 ) -> Tensor:
-    """Norm, SiLU and a convolution that keeps the number of frames: [B, C, T, H, W] → [B, C', T, H, W]."""
-    return write_and_convolve(lambda place: norm.silu_into(x, place), conv, x, state)
+    """Norm, SiLU and a convolution that keeps the number of frames: [B, C, T, H, W] → [B, C', T, H, W].
+
+    `guides` are what the norm is told besides `x`.
+    """
+    return write_and_convolve(lambda place: norm.silu_into(x, place, *guides), conv, x, state)
 
 
 def write_and_convolve(
