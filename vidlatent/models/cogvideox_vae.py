@@ -58,7 +58,13 @@ class CogConfig:
                     f"supported: {good!r}",
                 )
         known = {f.name for f in fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in known})
+        made = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in known})
+        if len(made.block_out_channels) != LEVELS:
+            raise BadWeights(
+                f"config of {CLASS_NAME}: block_out_channels: expected {LEVELS} widths, "
+                f"got {len(made.block_out_channels)}"
+            )
+        return made
 
 
 SUPPORTED = {
