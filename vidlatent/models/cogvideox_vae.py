@@ -166,15 +166,17 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T, H, W] → [B, C, T, 2T or 2T-1, 2H, 2W]."""
-        x = enlarge_frames(x, self.conv.weight, self.conv.bias)
         if not self.time:
-            return x
-        once = x.shape[2] % 2
-        twice = x[:, :, once:]
-        out = empty_clip(x, once + 2 * twice.shape[2], *x.shape[3:])
-        out[:, :, :once] = x[:, :, :once]
-        out[:, :, once::2] = twice
-        out[:, :, once + 1 :: 2] = twice
+            return enlarge_frames(x, self.conv.weight, self.conv.bias)
+        frames, (height, width), channels = x.shape[2], x.shape[3:], self.conv.out_channels
+        once = frames % 2
+        out = empty_clip(x, 2 * frames - once, 2 * height, 2 * width, channels)
+        if once:
+            enlarge_frames(x[:, :, :1], self.conv.weight, self.conv.bias, out=out[:, :, :1])
+        if frames > once:
+            twice = out[:, :, once::2]
+            enlarge_frames(x[:, :, once:], self.conv.weight, self.conv.bias, out=twice)
+            out[:, :, once + 1 :: 2] = twice
         return out
 
 
@@ -331,7 +333,7 @@ def _published(name: str, folder: str, config: Mapping[str, object], licence: st
     return replace(spec_of(config), name=name, licence=licence, summary=summary, hub=hub)
 
 
-LICENCE = "CogVideoX License (business use must be registered; not for military use)"
+LICENCE = "CogVideoX License (commercial use once registered, no military use)"
 
 FAMILY = Family(
     name="cogvideox_vae",
