@@ -41,13 +41,13 @@ class FrameClock:
 
     @property
     def duration(self) -> Fraction:
-        """From the first frame's start to the last one's end, in seconds."""
+        """From the start of the first frame to the end of the last, in seconds."""
         if not len(self.pts):
             return Fraction(0)
         return (int(self.pts[-1]) - int(self.pts[0]) + self.last_duration) * self.time_base
 
     def duration_of(self, index: int) -> int:
-        """Ticks that frame `index` is shown: its own duration, else until the next frame."""
+        """For how many ticks frame `index` is shown: its own duration, else the step to the next frame."""
         if len(self.durations) and self.durations[index] > 0:
             return int(self.durations[index])
         if index + 1 < len(self.pts):
@@ -56,12 +56,12 @@ class FrameClock:
 
     @property
     def end(self) -> Fraction:
-        """When the last frame ends, in seconds."""
+        """The time at which the last frame ends, in seconds."""
         return (int(self.pts[-1]) + self.last_duration) * self.time_base
 
     @property
     def last_duration(self) -> int:
-        """Ticks the last frame is shown: its own duration, else the step before it, else one tick."""
+        """For how many ticks the last frame is shown: its own duration, else the step before it, else 1."""
         if len(self.durations) and self.durations[-1] > 0:
             return int(self.durations[-1])
         return int(self.pts[-1] - self.pts[-2]) if len(self.pts) > 1 else 1

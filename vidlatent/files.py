@@ -1,8 +1,8 @@
 """Files are replaced, never overwritten: nothing appears under a name before it is complete.
 
-An unfinished `NAME` grows as `.NAME.partial` in the same folder. Whoever writes it holds a lock on it,
-which the operating system drops with the process: a leftover of a killed run is taken over and
-emptied by the next run, a partial file of a living one is refused.
+An unfinished `NAME` is written as `.NAME.partial` in the same folder. The process that writes it holds a lock
+on it, which the operating system releases when the process ends. So the next run takes over what a killed run
+has left, and refuses a file that another run is still writing.
 """
 
 import errno
@@ -18,7 +18,7 @@ from vidlatent.errors import OutOfResources, UsageError, parameter
 
 try:
     import fcntl
-except ImportError:  # not POSIX: two writers on one target are not noticed there
+except ImportError:  # not POSIX: there nobody notices that two runs write the same file
     fcntl = None
 
 PARTIAL = ".partial"
@@ -32,7 +32,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)  # some network file sys
 
 
 def partial_path(path: Path) -> Path:
-    """Where an unfinished `path` grows: the same folder, so that a rename can finish it."""
+    """Where `path` is written until it is complete: in the same folder, so that a rename can finish it."""
     return path.with_name(f".{path.name}{PARTIAL}")
 
 
@@ -45,7 +45,7 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 
 def commit(partial: Path, path: Path) -> None:
-    """Make a finished, closed `partial` durable and give it its name, atomically."""
+    """Flush the closed file `partial` to disk and rename it to `path`, which is atomic."""
     with naming_disk_errors(path):
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
@@ -54,7 +54,7 @@ def commit(partial: Path, path: Path) -> None:
 
 
 class Replacement:
-    """The right to write one file: an empty `partial`, locked, until it is committed or discarded."""
+    """The right to write one file: an empty, locked file `partial`, to be committed or discarded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,7 +66,7 @@ class Replacement:
             self._lock = _lock(self.partial, path)
 
     def commit(self) -> None:
-        """Make the partial file, complete and closed by now, durable under its name."""
+        """Flush the partial file, which must be closed, to disk, and give it its name."""
         try:
             commit(self.partial, self.path)
         except BaseException:
@@ -75,7 +75,7 @@ class Replacement:
         self._release()
 
     def discard(self) -> None:
-        """Remove the partial file, unless that has its name already; what was at `path` before stays."""
+        """Remove the partial file, unless it was committed; a file that was at `path` before stays."""
         if self.done:
             return
         self.partial.unlink(missing_ok=True)
@@ -90,7 +90,7 @@ class Replacement:
 def replace_on_close(path: Path) -> Iterator[Path]:
     """Give a partial file to write; on a clean exit it becomes `path`, on an error it is removed.
 
-    Ctrl-C is an error like any other; a kill −9 leaves the partial file to the next run.
+    Ctrl-C is an error like any other. After a kill −9 the next run takes the partial file over.
     """
     replacement = Replacement(path)
     try:
@@ -128,13 +128,13 @@ def sha256_file(path: Path) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes free on the disk that holds `folder`, or will hold it once it is made."""
+    """Free bytes on the disk of `folder`, which need not exist yet."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     return shutil.disk_usage(there).free
 
 
 def _lock(partial: Path, path: Path) -> int:
-    """Open an empty `partial` that no other run is writing; the descriptor holds the lock."""
+    """Open and empty `partial`, which no other run may be writing; the descriptor holds the lock."""
     while True:
         held = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
         if not try_lock(held):
@@ -142,7 +142,7 @@ def _lock(partial: Path, path: Path) -> int:
             raise UsageError(
                 f"{path}: another run is writing it", "wait until it ends, or name another output"
             )
-        # Its former owner may have renamed it between our two calls: then this is a finished file.
+        # Another run may have renamed it between the two calls: then it is finished, and must not be emptied.
         if is_at(held, partial):
             os.ftruncate(held, 0)
             return held
@@ -150,7 +150,7 @@ def _lock(partial: Path, path: Path) -> int:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Lock an open file, unless another holds it; True too where the disk knows no locks."""
+    """Lock an open file; False where another process holds the lock, True where the disk has no locks."""
     if fcntl is None:
         return True
     try:
@@ -164,7 +164,7 @@ def try_lock(descriptor: int) -> bool:
 
 
 def is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one called `path`."""
+    """Whether the open file is still the one at `path`."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
@@ -172,14 +172,14 @@ def is_at(descriptor: int, path: Path) -> bool:
 
 
 def _concerns(e: OSError, path: Path) -> bool:
-    """Whether `e` is about `path`, and not about some input that was read meanwhile."""
+    """Whether the error is about `path`, and not about another file that was read in the same block."""
     ours = {str(place) for place in (path, partial_path(path), path.parent)}
     named = {str(name) for name in (e.filename, e.filename2) if name is not None}
     return not named or bool(named & ours)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
+    """Flush `folder` to disk, so that a rename in it survives a power cut."""
     if os.name != "posix":  # elsewhere a folder cannot be opened
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -190,5 +190,5 @@ def _sync_folder(folder: Path) -> None:
 
 
 def asset(name: str) -> Path:
-    """Where a file that the package carries lies."""
+    """The path of a file that comes with the package."""
     return Path(str(resources.files("vidlatent.assets") / name))

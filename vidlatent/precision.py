@@ -1,4 +1,4 @@
-"""What "float32" means on a GPU: float32."""
+"""Keeps float32 arithmetic in float32 on GPUs, which otherwise use less precise formats."""
 
 import threading
 from collections.abc import Iterator
@@ -7,22 +7,22 @@ from contextlib import contextmanager
 import torch
 
 _lock = threading.Lock()
-_inside: list[object] = []  # one for each `with` that is open, in any thread
+_inside: list[object] = []  # one item for each `with` that is open, in any thread
 _before: list[object] = []  # the settings that the first of them found
 
 
 @contextmanager
 def true_float32() -> Iterator[None]:
-    """Convolutions and products of float32 in float32 on CUDA, not in TF32.
+    """Compute convolutions and products of float32 in float32 on CUDA, not in TF32, inside this `with`.
 
-    TF32 keeps 10 bits of the mantissa, and is what torch takes for convolutions unless told otherwise: off
-    by 1e-3 where the authors' numbers are to be met within 1e-5. The setting is the process's, so the last
-    `with` to end puts back what the first one found. Nothing changes for other dtypes and devices.
+    TF32 keeps 10 bits of the mantissa; torch uses it for convolutions by default. Its error is 1e-3, while
+    the authors' numbers must be met within 1e-5. The setting is the process's, so the last `with` to end
+    restores what the first one found. Other dtypes and devices are not affected.
     """
     with _lock:
         if not _inside:
             _before[:] = [getattr(owner, name) for owner, name, _ in _knobs()]
-            _turn([exact for _, _, exact in _knobs()])
+            _set([exact for _, _, exact in _knobs()])
         _inside.append(None)
     try:
         yield
@@ -30,10 +30,10 @@ def true_float32() -> Iterator[None]:
         with _lock:
             _inside.pop()
             if not _inside:
-                _turn(_before)
+                _set(_before)
 
 
-def _turn(values: list[object]) -> None:
+def _set(values: list[object]) -> None:
     for (owner, name, _), value in zip(_knobs(), values, strict=True):
         setattr(owner, name, value)
 

@@ -1,4 +1,4 @@
-"""Bounded read-ahead: a thread that stays a few items in front of whoever consumes them."""
+"""Bounded read-ahead: a thread that prepares a few items before they are asked for."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ _POLL_S = 0.1
 
 
 def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
-    """Yield `items` in order while a thread keeps at most `depth` waiting, and one in hand.
+    """Yield `items` in order while a thread makes the next ones: `depth` wait at most, and one is in work.
 
     An error in the source is raised here, after the items before it. Closing the generator stops
     the thread and closes the source.
@@ -19,7 +19,7 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
     stop = threading.Event()
     thread = threading.Thread(target=_fill, args=(items, queue, stop), name="vidlatent-prefetch", daemon=True)
     try:
-        thread.start()  # waits for the thread, so a signal may well be raised here
+        thread.start()  # waits until the thread runs, so a signal may be raised here
         while True:
             item, end = _get(queue, thread)
             if isinstance(end, StopIteration):
@@ -34,7 +34,7 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
 
 
 def _fill(items: Iterable[T], queue: Queue, stop: threading.Event) -> None:
-    if stop.is_set():  # the consumer was interrupted while it started this, and may be closing the source
+    if stop.is_set():  # the consumer was interrupted while it started this thread, and may close the source
         return
     end: BaseException = StopIteration()
     try:
@@ -45,7 +45,7 @@ def _fill(items: Iterable[T], queue: Queue, stop: threading.Event) -> None:
 
 
 def _pass_on(items: Iterable[T], queue: Queue, stop: threading.Event) -> None:
-    """Put every item, until the consumer has gone; close the source in the thread that read it."""
+    """Put every item until the consumer stops; close the source in the thread that has read it."""
     source = iter(items)
     try:
         for item in source:
@@ -57,7 +57,7 @@ def _pass_on(items: Iterable[T], queue: Queue, stop: threading.Event) -> None:
 
 
 def _put(queue: Queue, entry: tuple, stop: threading.Event) -> bool:
-    """Put, unless the consumer has gone."""
+    """Put an entry; False where the consumer has stopped."""
     while not stop.is_set():
         try:
             queue.put(entry, timeout=_POLL_S)
@@ -68,7 +68,7 @@ def _put(queue: Queue, entry: tuple, stop: threading.Event) -> bool:
 
 
 def _get(queue: Queue, thread: threading.Thread) -> tuple:
-    """Get, noticing signals in between."""
+    """Get an entry; waits in short steps, so that signals are handled in between."""
     while True:
         try:
             return queue.get(timeout=_POLL_S)

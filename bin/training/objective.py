@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidlatent.files import asset
-from vidlatent.metrics.lpips import ALEX, EPSILON, SCALE, SHIFT, VGG, Backbone, load_weights, taps
+from vidlatent.metrics.lpips import ALEX, EPSILON, SCALE, SHIFT, VGG, Backbone, load_weights, run_backbone
 from vidlatent.models.causal import TimeState
 from vidlatent.models.pocket_vae import PocketVAE
 
@@ -108,9 +108,9 @@ def frames_of(video: Tensor, at: Tensor) -> Tensor:
 def lpips(eye: Eye, x: Tensor, y: Tensor) -> Tensor:
     """Mean LPIPS of images [N, 3, H, W] in [-1, 1]."""
     with torch.no_grad():
-        wanted = [unit(tap) for tap in taps(eye.backbone, eye.weights, (y - eye.shift) / eye.scale)]
+        wanted = [unit(tap) for tap in run_backbone(eye.backbone, eye.weights, (y - eye.shift) / eye.scale)]
     total = x.new_zeros(())
-    seen = taps(eye.backbone, eye.weights, (x - eye.shift) / eye.scale)
+    seen = run_backbone(eye.backbone, eye.weights, (x - eye.shift) / eye.scale)
     for layer, (tap, want) in enumerate(zip(seen, wanted, strict=True)):
         off = (unit(tap) - want).square().mean(dim=(0, 2, 3))
         total = total + (off * eye.weights[f"lin{layer}"]).sum()

@@ -106,7 +106,7 @@ def test_what_ffmpeg_says_when_it_stops_reaches_the_user():
 
 def test_an_ffmpeg_without_the_filter_is_named():
     with pytest.raises(UsageError, match="has no filter libnothing"):
-        ffmpeg.scorer("libnothing")
+        ffmpeg.find_scorer("libnothing")
 
 
 def test_an_executable_that_does_not_run_is_named(tmp_path):

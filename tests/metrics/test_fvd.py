@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vidlatent.errors import BadInput, BadWeights
-from vidlatent.metrics.fvd import Fvd, Moments, frechet
+from vidlatent.metrics.fvd import Fvd, Moments, frechet_distance
 
 
 class Features(torch.nn.Module):
@@ -66,7 +66,7 @@ def test_the_distance_of_gaussians_has_its_closed_form():
     a, b = moments(corners * [1, 2]), moments(corners * [3, 1] + [5, 0])
     unit = np.sqrt(4 / 3)  # sample standard deviation of ±1, four times
     expected = 25 + ((1 - 3) ** 2 + (2 - 1) ** 2) * unit**2
-    assert frechet(a, b) == pytest.approx(expected)
+    assert frechet_distance(a, b) == pytest.approx(expected)
 
 
 def test_features_that_are_not_numbers_are_refused():

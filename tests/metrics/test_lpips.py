@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from vidlatent.errors import BadInput, BadWeights
-from vidlatent.metrics.lpips import ALEX, VGG, Lpips, load_weights, taps
+from vidlatent.metrics.lpips import ALEX, VGG, Lpips, load_weights, run_backbone
 
 OFFICIAL = {"p0": 0.7219, "p1": 0.1376}  # the authors' example images and numbers
 STORED = [0.2373049669951619, 0.2581656184784612, 0.2368564865470315]  # this graph, which gives OFFICIAL
@@ -70,7 +70,7 @@ def test_the_backbone_looks_after_the_same_layers_as_torchvision(backbone, netwo
     layers = network()
     weights = {f"features.{key}": value for key, value in layers.state_dict().items()}
     x = torch.randn(1, 3, 48, 40)
-    for end, seen in zip(ends, taps(backbone, weights, x), strict=True):
+    for end, seen in zip(ends, run_backbone(backbone, weights, x), strict=True):
         assert torch.equal(seen, layers[:end](x))
 
 

@@ -1,1 +1,1 @@
-"""One metric per file."""
+"""Metrics: one per file, and the table of all of them."""

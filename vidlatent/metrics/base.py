@@ -1,4 +1,4 @@
-"""What a metric is: pairs of frames in, one number per frame out, and words that say how it was made."""
+"""What a metric is: it takes pairs of frames and gives a number per frame, and says how it is computed."""
 
 import math
 from array import array
@@ -16,32 +16,32 @@ FULL_SCALE = {torch.uint8: 255, torch.uint16: 65535}
 
 
 class Metric(Protocol):
-    """The seam between numbers and those who need them. One object measures one pair of clips.
+    """What every metric offers to the jobs that measure. One object measures one pair of clips.
 
-    Frames are the house's `frames`: RGB [T, H, W, 3] as decoded, uint8, or uint16 where the source has more
-    than 8 bits, on any device. A metric keeps one number per frame and nothing else that grows.
+    Frames are RGB [T, H, W, 3] as decoded, uint8, or uint16 where the source has more than 8 bits, on any
+    device. A metric keeps one number per frame, and nothing else that grows with the clip.
     """
 
     name: str
     unit: str
     better: Better
-    protocol: str  # colour, depth, window, backbone, averaging: whatever changes the number
+    protocol: str  # colour, depth, window, backbone, averaging: everything that changes the number
 
     def update(self, reference: Tensor, distorted: Tensor) -> None:
         """Take the next frames of both clips, each [T, H, W, 3]; T may differ from call to call."""
         ...
 
     def per_frame(self) -> np.ndarray:
-        """Float64, one value per frame; a metric that looks back has its first at the second frame."""
+        """Float64, one value per frame; a metric of changes has its first value at the second frame."""
         ...
 
     def result(self) -> dict[str, float]:
-        """The clip in a few numbers; `mean` is the headline. Ends the measuring."""
+        """The clip in a few numbers, of which `mean` is the main one. No frames may follow."""
         ...
 
 
 class Series:
-    """A metric's values in the order of frames. NaN is refused, by the number of its frame."""
+    """A metric's values in the order of frames. A NaN is refused with the number of its frame."""
 
     def __init__(self, name: str, first: int = 0) -> None:
         self.name = name
@@ -65,8 +65,8 @@ class Series:
         """All values so far, float64."""
         return np.array(self._values, dtype=np.float64)
 
-    def checked(self) -> np.ndarray:
-        """All values, of which there must be one at least."""
+    def require_array(self) -> np.ndarray:
+        """All values so far, float64; raises BadInput where there are none."""
         if not len(self):
             least = "one frame" if self.first == 0 else f"{self.first + 1} frames"
             raise BadInput(f"{self.name}: needs {least} at least", "give a longer clip")

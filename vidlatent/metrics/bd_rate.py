@@ -2,8 +2,8 @@
 
 Both integrate the gap between two rate–quality curves over what they share, in log10 of the rate. `pchip`
 (monotone piecewise cubics, as in the JCT-VC and JVET spreadsheets) never overshoots and is the default;
-`cubic` is the single third-order polynomial of the original paper. A `test` of one point is the limit of a
-curve that shrinks to it: the gap at that point.
+`cubic` is the single third-order polynomial of the original paper. Where `test` is one point, the result is
+the gap at that point.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,22 +21,22 @@ _LEAST = {"pchip": 2, "cubic": 4}
 
 def bd_rate(anchor: Curve, test: Curve, method: Method = "pchip") -> float:
     """Mean change of rate at equal quality, in percent: -20 means `test` needs a fifth less than `anchor`."""
-    gap = _mean_gap(*(points[:, ::-1] for points in _pair(anchor, test, method)), method, "quality")
+    gap = _mean_gap(*(points[:, ::-1] for points in _pair_curves(anchor, test, method)), method, "quality")
     return (10**gap - 1) * 100
 
 
 def bd_quality(anchor: Curve, test: Curve, method: Method = "pchip") -> float:
     """Mean change of quality at equal rate, in the metric's unit (BD-PSNR where quality is PSNR)."""
-    return _mean_gap(*_pair(anchor, test, method), method, "rate")
+    return _mean_gap(*_pair_curves(anchor, test, method), method, "rate")
 
 
-def _pair(anchor: Curve, test: Curve, method: Method) -> tuple[np.ndarray, np.ndarray]:
+def _pair_curves(anchor: Curve, test: Curve, method: Method) -> tuple[np.ndarray, np.ndarray]:
     """Both curves as points; only the second may be a single one."""
-    return _points(anchor, method), _points(test, method, single=True)
+    return _to_points(anchor, method), _to_points(test, method, single=True)
 
 
-def _points(curve: Curve, method: Method, single: bool = False) -> np.ndarray:
-    """[n, 2] log10 rate and quality, rising in both; raises where a curve is none."""
+def _to_points(curve: Curve, method: Method, single: bool = False) -> np.ndarray:
+    """Points [n, 2] of log10 rate and quality, both increasing; raises where the curve is none."""
     points = np.array(sorted(curve), dtype=np.float64).reshape(-1, 2)
     if len(points) < _LEAST[method] and not (single and len(points) == 1):
         raise BadInput(
@@ -55,34 +55,34 @@ def _points(curve: Curve, method: Method, single: bool = False) -> np.ndarray:
 
 
 def _mean_gap(anchor: np.ndarray, test: np.ndarray, method: Method, axis: str) -> float:
-    """Mean of `test` less `anchor` ([n, 2]: abscissa, value) over the abscissas that both cover."""
+    """Mean of `test` minus `anchor` ([n, 2]: abscissa, value) over the abscissas that both cover."""
     low, high = max(anchor[0, 0], test[0, 0]), min(anchor[-1, 0], test[-1, 0])
     if low > high or (low == high and len(test) > 1):
         spans = [f"{curve[0, 0]:.4g} to {curve[-1, 0]:.4g}" for curve in (anchor, test)]
         raise BadInput(f"the curves share no {axis}: {spans[0]} and {spans[1]}", "measure rates that overlap")
     if len(test) == 1:
-        return float(test[0, 1] - _function(anchor, method)(test[:, 0])[0])
-    first, second = (_integral(curve, method, low, high) for curve in (anchor, test))
+        return float(test[0, 1] - _fit_curve(anchor, method)(test[:, 0])[0])
+    first, second = (_integrate(curve, method, low, high) for curve in (anchor, test))
     return float((second - first) / (high - low))
 
 
-def _integral(curve: np.ndarray, method: Method, low: float, high: float) -> float:
-    """Exact: every piece is a cubic, and Simpson's rule is exact for those."""
-    x, function = curve[:, 0], _function(curve, method)
+def _integrate(curve: np.ndarray, method: Method, low: float, high: float) -> float:
+    """The exact integral: every piece is a cubic, and Simpson's rule is exact for cubics."""
+    x, function = curve[:, 0], _fit_curve(curve, method)
     inner = x[(x > low) & (x < high)]
     knots = np.array([low, *inner, high])
     a, b = knots[:-1], knots[1:]
     return float(((b - a) / 6 * (function(a) + 4 * function((a + b) / 2) + function(b))).sum())
 
 
-def _function(curve: np.ndarray, method: Method) -> Function:
-    """The curve through the points, or (cubic) the third-order polynomial nearest to them."""
+def _fit_curve(curve: np.ndarray, method: Method) -> Function:
+    """The curve through the points, or with `cubic` the third-order polynomial nearest to them."""
     x, y = curve.T
-    return _pchip(x, y) if method == "pchip" else np.polynomial.Polynomial.fit(x, y, 3)
+    return _fit_pchip(x, y) if method == "pchip" else np.polynomial.Polynomial.fit(x, y, 3)
 
 
-def _pchip(x: np.ndarray, y: np.ndarray) -> Function:
-    """Monotone piecewise cubic Hermite interpolant (Fritsch and Carlson 1980) through rising x."""
+def _fit_pchip(x: np.ndarray, y: np.ndarray) -> Function:
+    """Monotone piecewise cubic Hermite interpolant (Fritsch and Carlson 1980); x increases."""
     step = np.diff(x)
     slope = np.diff(y) / step
     tangent = _tangents(step, slope)
@@ -103,10 +103,10 @@ def _tangents(step: np.ndarray, slope: np.ndarray) -> np.ndarray:
         return np.repeat(slope, 2)
     w1, w2 = 2 * step[1:] + step[:-1], step[1:] + 2 * step[:-1]
     inside = (w1 + w2) / (w1 / slope[:-1] + w2 / slope[1:])
-    return np.array([_end(step[:2], slope[:2]), *inside, _end(step[:-3:-1], slope[:-3:-1])])
+    return np.array([_end_tangent(step[:2], slope[:2]), *inside, _end_tangent(step[:-3:-1], slope[:-3:-1])])
 
 
-def _end(step: np.ndarray, slope: np.ndarray) -> float:
+def _end_tangent(step: np.ndarray, slope: np.ndarray) -> float:
     """Slope at an end from the two pieces next to it, nearest first; slopes are positive."""
     tangent = ((2 * step[0] + step[1]) * slope[0] - step[0] * slope[1]) / step.sum()
     return float(max(tangent, 0.0))

@@ -1,7 +1,7 @@
-"""Metrics that live in ffmpeg: both clips go down one pipe, and the filter's own log comes back.
+"""Metrics that are filters of ffmpeg: both clips go into one pipe, and the filter's log is read back.
 
-A pair of frames is one picture, the reference above the distorted one; the filter graph takes it apart
-again. So no frame can slip against another, nothing is encoded, and ffmpeg holds but a few frames.
+A pair of frames is sent as one picture, the reference above the distorted frame, and the filter graph splits
+it again. So the two clips cannot get out of step, nothing is encoded, and ffmpeg holds only a few frames.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ DEEP, SHALLOW = "yuv420p10le", "yuv420p"
 
 @dataclass(frozen=True)
 class Scorer:
-    """The ffmpeg binary that scores, and what it calls itself."""
+    """An ffmpeg binary that computes metrics: its path, its version and its filters."""
 
     executable: str
     version: str
@@ -38,14 +38,14 @@ class Scorer:
 
 @lru_cache(maxsize=1)
 def probe(executable: str) -> Scorer:
-    """Ask an ffmpeg for its version and its filters."""
-    listing = _ask(executable, "-filters").splitlines()
+    """Ask an ffmpeg for its version and its filters; the answer is kept."""
+    listing = _query(executable, "-filters").splitlines()
     names = frozenset(line.split()[1] for line in listing if "->" in line)
-    return Scorer(executable, _ask(executable, "-version").split()[2], names)
+    return Scorer(executable, _query(executable, "-version").split()[2], names)
 
 
-def scorer(needed: str) -> Scorer:
-    """The ffmpeg in use, which must have the filter `needed`."""
+def find_scorer(needed: str) -> Scorer:
+    """The ffmpeg in use; raises UsageError where it lacks the filter `needed`."""
     found = probe(imageio_ffmpeg.get_ffmpeg_exe())
     if needed not in found.filters:
         raise UsageError(
@@ -56,11 +56,11 @@ def scorer(needed: str) -> Scorer:
 
 
 class PairPipe:
-    """One run of ffmpeg that scores pairs of frames like `first` ([T, H, W, 3]) in size and depth.
+    """One run of ffmpeg that scores pairs of frames of the size and depth of `first`, [T, H, W, 3].
 
-    `graph` is the filter, fed `[ref][dist]` or `[dist][ref]` as it wants, in the format `yuv`; it writes
-    LOG where it runs.
-    Dropped half-way, it kills ffmpeg and removes its folder.
+    `graph` is the filter with its inputs, `[ref][dist]` or `[dist][ref]`, which come in the pixel format
+    `yuv`; it writes LOG in its working folder. Where the object is dropped before `finish`, ffmpeg is killed
+    and the folder removed.
     """
 
     def __init__(self, with_scorer: Scorer, graph: str, yuv: str, first: Tensor) -> None:
@@ -77,7 +77,7 @@ class PairPipe:
         self._abandon = weakref.finalize(self, _abandon, self._process, self._complaints, self._folder)
 
     def write(self, reference: Tensor, distorted: Tensor) -> None:
-        """Hand over the next pairs, each [T, H, W, 3]; waits while ffmpeg is behind."""
+        """Send the next pairs, each [T, H, W, 3]; waits while ffmpeg is still busy with earlier ones."""
         if tuple(reference.shape[1:3]) != self.size:
             raise BadInput(
                 f"frames changed size (height, width) from {self.size} to {tuple(reference.shape[1:3])}"
@@ -89,7 +89,7 @@ class PairPipe:
             raise BadInput(f"ffmpeg stopped scoring: {self._last_words()}") from e
 
     def finish(self) -> str:
-        """Close the pipe, wait for ffmpeg, and give the text of its log."""
+        """Close the pipe, wait for ffmpeg to end, and return the text of its log."""
         self._process.stdin.close()
         if self._process.wait() != 0:
             raise BadInput(f"ffmpeg could not score: {self._last_words()}")
@@ -124,12 +124,12 @@ def _command(executable: str, graph: str, yuv: str, first: Tensor) -> list[str]:
     ]
 
 
-def threads() -> int:
+def count_threads() -> int:
     """How many threads a filter may use."""
     return min(os.cpu_count() or 1, 16)
 
 
-def _ask(executable: str, what: str) -> str:
+def _query(executable: str, what: str) -> str:
     try:
         return subprocess.run(
             [executable, "-hide_banner", what], capture_output=True, text=True, check=True
@@ -145,7 +145,7 @@ def _abandon(process: subprocess.Popen, complaints: IO[bytes], folder: Path) -> 
         process.kill()
         process.wait()
     if process.stdin and not process.stdin.closed:
-        # bytes that ffmpeg never read are still buffered; they have nowhere to go
+        # Bytes that ffmpeg has not read are still buffered, and closing tries to send them.
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
     complaints.close()

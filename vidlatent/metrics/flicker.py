@@ -43,5 +43,5 @@ class Flicker:
 
     def result(self) -> dict[str, float]:
         """`mean` over the frames, and the `worst` of them."""
-        values = self._series.checked()
+        values = self._series.require_array()
         return {"mean": float(values.mean()), "worst": float(values.max())}

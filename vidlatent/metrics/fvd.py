@@ -1,7 +1,7 @@
-"""Fréchet video distance (Unterthiner et al. 2018), for those who bring an I3D network.
+"""Fréchet video distance (Unterthiner et al. 2018); the user must provide the I3D network.
 
-FVD compares two sets of clips, not two frames: its number depends on how many windows were seen, so it
-says how many.
+FVD compares two sets of clips, not two frames. Its value depends on the number of windows, so that number
+is part of the result.
 """
 
 from dataclasses import dataclass, field
@@ -46,13 +46,13 @@ class Fvd:
         """Take the next frames of one clip, [T, H, W, 3]."""
         check_pair(reference, distorted)
         for r, d in zip(reference, distorted, strict=True):
-            self._waiting.append(torch.stack([_small(r), _small(d)]))
+            self._waiting.append(torch.stack([_shrink(r), _shrink(d)]))
             if len(self._waiting) == WINDOW:
-                self._look(torch.stack(self._waiting, dim=2))
+                self._add_windows(torch.stack(self._waiting, dim=2))
                 self._waiting.clear()
 
     def end_clip(self) -> None:
-        """The next frames belong to another clip: no window may hold frames of both."""
+        """Call it between two clips, so that no window holds frames of both."""
         self._waiting.clear()
 
     def per_frame(self) -> np.ndarray:
@@ -60,19 +60,19 @@ class Fvd:
         return np.zeros(0)
 
     def result(self) -> dict[str, float]:
-        """The distance as `mean`, and the number of `windows` on each side that it rests on."""
+        """The distance as `mean`, and the number of `windows` of each side."""
         reference, distorted = self._sides
         if reference.count < 2:
             raise BadInput(
                 f"fvd: needs 2 windows of {WINDOW} frames at least, saw {reference.count}",
                 "give longer or more clips",
             )
-        return {"mean": frechet(reference, distorted), "windows": float(reference.count)}
+        return {"mean": frechet_distance(reference, distorted), "windows": float(reference.count)}
 
     @true_float32()
     @torch.inference_mode()
-    def _look(self, windows: Tensor) -> None:
-        """Windows [2, 3, 16, 224, 224] of both sides into their features' moments."""
+    def _add_windows(self, windows: Tensor) -> None:
+        """Add the features of windows [2, 3, 16, 224, 224], one of each side, to the moments."""
         self._network.to(windows.device)
         features = self._network(windows, rescale=False, resize=False, return_features=True)
         for side, feature in zip(self._sides, features.double().cpu().numpy(), strict=True):
@@ -81,14 +81,14 @@ class Fvd:
 
 @dataclass
 class Moments:
-    """Running count, sum and sum of outer products of feature vectors: bounded, however many there are."""
+    """Count, sum and sum of outer products of feature vectors; takes no more memory for more vectors."""
 
     count: int = 0
     total: np.ndarray = field(default_factory=lambda: np.zeros(0))
     outer: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def add(self, feature: np.ndarray) -> None:
-        """Count one more vector in; it must be finite."""
+        """Add one vector; raises BadInput unless it is finite."""
         if not np.isfinite(feature).all():
             raise BadInput(f"fvd: the network's features of window {self.count} are not numbers")
         if not self.count:
@@ -108,7 +108,7 @@ class Moments:
         return (self.outer - self.count * np.outer(self.mean, self.mean)) / (self.count - 1)
 
 
-def frechet(a: Moments, b: Moments) -> float:
+def frechet_distance(a: Moments, b: Moments) -> float:
     """|mean difference|² + tr(A + B - 2 (A½ B A½)½) of two Gaussians with these moments."""
     values, vectors = np.linalg.eigh(a.covariance)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
@@ -117,7 +117,7 @@ def frechet(a: Moments, b: Moments) -> float:
     return float(np.square(a.mean - b.mean).sum() + spread)
 
 
-def _small(frame: Tensor) -> Tensor:
+def _shrink(frame: Tensor) -> Tensor:
     """Frame [H, W, 3] → pixels [3, 224, 224] in [-1, 1]."""
     planes = unit_planes(frame[None])
     return F.interpolate(planes, size=(SIDE, SIDE), mode="bilinear", align_corners=False)[0] * 2 - 1

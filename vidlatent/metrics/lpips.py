@@ -1,7 +1,8 @@
-"""LPIPS v0.1 (Zhang et al. 2018): how far apart two images look to a network trained on photographs.
+"""LPIPS v0.1 (Zhang et al. 2018): distance of two images in the features of a network for photographs.
 
-The graph is ours; the weights are the authors': AlexNet comes with the package, VGG16 from a file of the
-user's. Key names are torchvision's `features.N.weight|bias`, and `lin0` … `lin4` for the learned heads.
+The network is written here, the weights are the authors'. Those for AlexNet come with the package, those for
+VGG16 from a file that the user names. Keys are torchvision's `features.N.weight|bias`, and `lin0` … `lin4`
+for the learned heads.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,41 +28,45 @@ _BATCH_PIXELS = 1 << 21  # pixels of both clips through the network at once: bou
 
 
 @dataclass(frozen=True)
-class Conv:
+class ConvLayer:
     """One convolution with its ReLU: number in torchvision's `features`, stride, padding, max-pool before."""
 
     index: int
     stride: int = 1
     padding: int = 1
     pool: int = 0
-    tap: bool = True  # whether LPIPS looks at what comes out
+    tap: bool = True  # whether LPIPS compares its output
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A convolutional network as a table, and the least side it can look at."""
+    """A convolutional network as a table of layers, and the smallest side of pictures it can take."""
 
     name: str
-    convs: tuple[Conv, ...]
+    convs: tuple[ConvLayer, ...]
     least: int
 
 
-ALEX = Backbone("alex", (Conv(0, 4, 2), Conv(3, 1, 2, pool=3), Conv(6, pool=3), Conv(8), Conv(10)), least=31)
+ALEX = Backbone(
+    "alex",
+    (ConvLayer(0, 4, 2), ConvLayer(3, 1, 2, pool=3), ConvLayer(6, pool=3), ConvLayer(8), ConvLayer(10)),
+    least=31,
+)
 VGG = Backbone(
     "vgg",
     (
-        *(Conv(0, tap=False), Conv(2)),
-        *(Conv(5, pool=2, tap=False), Conv(7)),
-        *(Conv(10, pool=2, tap=False), Conv(12, tap=False), Conv(14)),
-        *(Conv(17, pool=2, tap=False), Conv(19, tap=False), Conv(21)),
-        *(Conv(24, pool=2, tap=False), Conv(26, tap=False), Conv(28)),
+        *(ConvLayer(0, tap=False), ConvLayer(2)),
+        *(ConvLayer(5, pool=2, tap=False), ConvLayer(7)),
+        *(ConvLayer(10, pool=2, tap=False), ConvLayer(12, tap=False), ConvLayer(14)),
+        *(ConvLayer(17, pool=2, tap=False), ConvLayer(19, tap=False), ConvLayer(21)),
+        *(ConvLayer(24, pool=2, tap=False), ConvLayer(26, tap=False), ConvLayer(28)),
     ),
     least=16,
 )
 
 
 class Lpips:
-    """LPIPS distance of every frame: 0 for the same picture, about 1 for strangers.
+    """LPIPS distance of every frame: 0 for equal pictures, about 1 for unrelated ones.
 
     With `spatial` the distance is the mean of the full-size map, as some papers report it, instead of the
     mean of the means of the five layers.
@@ -102,7 +107,7 @@ class Lpips:
 
     def result(self) -> dict[str, float]:
         """`mean` over the frames, and the `worst` of them."""
-        values = self._series.checked()
+        values = self._series.require_array()
         return {"mean": float(values.mean()), "worst": float(values.max())}
 
     @true_float32()
@@ -114,7 +119,7 @@ class Lpips:
         pixels = unit_planes(torch.cat([reference, distorted])) * 2 - 1
         shift, scale = (pixels.new_tensor(v).view(3, 1, 1) for v in (SHIFT, SCALE))
         total = torch.zeros(len(reference), dtype=torch.float64, device=pixels.device)
-        for layer, x in enumerate(taps(self.backbone, self._weights, (pixels - shift) / scale)):
+        for layer, x in enumerate(run_backbone(self.backbone, self._weights, (pixels - shift) / scale)):
             unit = x / (x.square().sum(dim=1, keepdim=True).sqrt() + EPSILON)
             a, b = unit.chunk(2)
             seen = torch.einsum("tchw,c->thw", (a - b).square(), self._weights[f"lin{layer}"])
@@ -126,8 +131,8 @@ class Lpips:
         return total
 
 
-def taps(backbone: Backbone, weights: Mapping[str, Tensor], x: Tensor) -> Iterator[Tensor]:
-    """The activations [N, C, h, w] that LPIPS looks at, for scaled pixels [N, 3, H, W]."""
+def run_backbone(backbone: Backbone, weights: Mapping[str, Tensor], x: Tensor) -> Iterator[Tensor]:
+    """Scaled pixels [N, 3, H, W] → the activations [N, C, h, w] that LPIPS compares, layer by layer."""
     for conv in backbone.convs:
         if conv.pool:
             x = F.max_pool2d(x, conv.pool, 2)
@@ -138,8 +143,8 @@ def taps(backbone: Backbone, weights: Mapping[str, Tensor], x: Tensor) -> Iterat
 
 
 def load_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
-    """The tensors of `backbone`, float32, from an .npz or .safetensors file; nothing else may be in it."""
-    arrays = _read(path)
+    """Load the tensors of `backbone`, float32, from an .npz or .safetensors file with nothing else in it."""
+    arrays = _read_arrays(path)
     layers = [f"features.{conv.index}.{part}" for conv in backbone.convs for part in ("weight", "bias")]
     wanted = {*layers, *(f"lin{i}" for i in range(sum(conv.tap for conv in backbone.convs)))}
     if set(arrays) != wanted:
@@ -155,7 +160,7 @@ def load_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
     return {key: torch.from_numpy(value.astype(np.float32)) for key, value in arrays.items()}
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -12,9 +12,9 @@ from vidlatent.metrics.base import FULL_SCALE, Better, Series, check_pair
 class Psnr:
     """PSNR of every frame, and of the whole clip from its mean squared error.
 
-    `mean` averages the decibels of the frames that differ and is `ceiling` only where none does;
-    `identical` says how many do not. `pooled` is the PSNR of the mean squared error of all frames. Squared
-    differences are integers and their sums exact, so every device gives the same digits.
+    `mean` averages the decibels of the frames that differ, and is `ceiling` where no frame differs;
+    `identical` says how many frames do not differ. `pooled` is the PSNR of the mean squared error of all
+    frames. Squared differences are integers and their sums exact, so every device gives the same digits.
     """
 
     name = "psnr"
@@ -42,20 +42,20 @@ class Psnr:
 
     def per_frame(self) -> np.ndarray:
         """Decibels of every frame."""
-        return self._decibels(self._errors.array())
+        return self._to_decibels(self._errors.array())
 
     def result(self) -> dict[str, float]:
         """`mean`, `worst` and `pooled` in dB, and how many frames are `identical`."""
-        errors = self._errors.checked()
-        values = self._decibels(errors)
+        errors = self._errors.require_array()
+        values = self._to_decibels(errors)
         differ = values[np.isfinite(values)]
         return {
             "mean": float(differ.mean()) if len(differ) else self.ceiling,
             "worst": float(values.min()),
-            "pooled": float(self._decibels(errors.mean())),
+            "pooled": float(self._to_decibels(errors.mean())),
             "identical": float(np.count_nonzero(errors == 0)),
         }
 
-    def _decibels(self, error: np.ndarray) -> np.ndarray:
+    def _to_decibels(self, error: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):
             return np.minimum(-10 * np.log10(error), self.ceiling)

@@ -43,7 +43,7 @@ class Ssim:
 
     def result(self) -> dict[str, float]:
         """`mean` over the frames, and the `worst` of them."""
-        return summary(self._series)
+        return summarise(self._series)
 
 
 class MsSsim:
@@ -74,12 +74,12 @@ class MsSsim:
 
     def result(self) -> dict[str, float]:
         """`mean` over the frames, and the `worst` of them."""
-        return summary(self._series)
+        return summarise(self._series)
 
 
-def summary(series: Series) -> dict[str, float]:
-    """`mean` and the least (`worst`) of values of which more is better."""
-    values = series.checked()
+def summarise(series: Series) -> dict[str, float]:
+    """`mean` and the smallest value, `worst`, of a series of which more is better."""
+    values = series.require_array()
     return {"mean": float(values.mean()), "worst": float(values.min())}
 
 
@@ -95,7 +95,7 @@ def similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 @true_float32()
 def blur(planes: Tensor) -> Tensor:
-    """Planes [N, C, H, W] → [N, C, H-10, W-10]: each under the Gaussian window, where it fits."""
+    """Planes [N, C, H, W] → [N, C, H-10, W-10], blurred by the Gaussian window where it fits."""
     n, c, h, w = planes.shape
     window = gaussian().to(planes).expand(n * c, 1, -1)
     rows = F.conv2d(planes.reshape(1, n * c, h, w), window[..., None], groups=n * c)

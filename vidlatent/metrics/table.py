@@ -1,4 +1,4 @@
-"""Which metrics there are, what each needs, and how one is made. Imports torch only when one is."""
+"""Which metrics there are, what each needs, and how to make one. torch is imported only for making one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,88 +12,98 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Offer:
-    """One metric as a user meets it; `make` takes the file it needs, if it needs one."""
+class MetricOffer:
+    """One metric as it is offered to a user; `make` takes the file that it needs, if it needs one."""
 
     summary: str
     needs: str
     make: "Callable[[Path | None], Metric]"
-    file: str | None = None  # what the file is that the user must give
+    file: str | None = None  # what kind of file the user must give
 
 
-def _psnr(_: Path | None) -> "Metric":
+def _make_psnr(_: Path | None) -> "Metric":
     from vidlatent.metrics.psnr import Psnr
 
     return Psnr()
 
 
-def _ssim(_: Path | None) -> "Metric":
+def _make_ssim(_: Path | None) -> "Metric":
     from vidlatent.metrics.ssim import Ssim
 
     return Ssim()
 
 
-def _ms_ssim(_: Path | None) -> "Metric":
+def _make_ms_ssim(_: Path | None) -> "Metric":
     from vidlatent.metrics.ssim import MsSsim
 
     return MsSsim()
 
 
-def _lpips(weights: Path | None) -> "Metric":
+def _make_lpips(weights: Path | None) -> "Metric":
     from vidlatent.metrics.lpips import Lpips
 
     return Lpips(weights=weights)
 
 
-def _lpips_vgg(weights: Path | None) -> "Metric":
+def _make_lpips_vgg(weights: Path | None) -> "Metric":
     from vidlatent.metrics.lpips import VGG, Lpips
 
     return Lpips(VGG, weights)
 
 
-def _flicker(_: Path | None) -> "Metric":
+def _make_flicker(_: Path | None) -> "Metric":
     from vidlatent.metrics.flicker import Flicker
 
     return Flicker()
 
 
-def _vmaf(_: Path | None) -> "Metric":
+def _make_vmaf(_: Path | None) -> "Metric":
     from vidlatent.metrics.vmaf import Vmaf
 
     return Vmaf()
 
 
-def _xpsnr(_: Path | None) -> "Metric":
+def _make_xpsnr(_: Path | None) -> "Metric":
     from vidlatent.metrics.xpsnr import Xpsnr
 
     return Xpsnr()
 
 
-def _fvd(i3d: Path | None) -> "Metric":
+def _make_fvd(i3d: Path | None) -> "Metric":
     from vidlatent.metrics.fvd import Fvd
 
     return Fvd(i3d)
 
 
-METRICS: Mapping[str, Offer] = {
-    "psnr": Offer("signal to noise, dB, more is better", "nothing", _psnr),
-    "ssim": Offer("structural similarity, 1 is best", "nothing", _ssim),
-    "ms-ssim": Offer("the same at five scales, 1 is best", "sides of 176 pixels", _ms_ssim),
-    "lpips": Offer("perceptual distance (AlexNet), 0 is best", "nothing, its weights are bundled", _lpips),
-    "lpips-vgg": Offer("perceptual distance (VGG16), 0 is best", "a file", _lpips_vgg, "LPIPS VGG16 weights"),
-    "flicker": Offer("change between frames that the source has not, 0 is best", "two frames", _flicker),
-    "vmaf": Offer(
+METRICS: Mapping[str, MetricOffer] = {
+    "psnr": MetricOffer("signal to noise, dB, more is better", "nothing", _make_psnr),
+    "ssim": MetricOffer("structural similarity, 1 is best", "nothing", _make_ssim),
+    "ms-ssim": MetricOffer("the same at five scales, 1 is best", "sides of 176 pixels", _make_ms_ssim),
+    "lpips": MetricOffer(
+        "perceptual distance (AlexNet), 0 is best", "nothing, its weights are bundled", _make_lpips
+    ),
+    "lpips-vgg": MetricOffer(
+        "perceptual distance (VGG16), 0 is best", "a file", _make_lpips_vgg, "LPIPS VGG16 weights"
+    ),
+    "flicker": MetricOffer(
+        "change between frames that the source has not, 0 is best", "two frames", _make_flicker
+    ),
+    "vmaf": MetricOffer(
         "perceptual quality, 100 is best (97.4 where nothing moves)",
         "an ffmpeg with libvmaf (imageio-ffmpeg has one)",
-        _vmaf,
+        _make_vmaf,
     ),
-    "xpsnr": Offer("perceptually weighted PSNR, dB", "an ffmpeg with xpsnr (imageio-ffmpeg has one)", _xpsnr),
-    "fvd": Offer("distance of sets of clips, 0 is best", "a file, and 32 frames", _fvd, "I3D as TorchScript"),
+    "xpsnr": MetricOffer(
+        "perceptually weighted PSNR, dB", "an ffmpeg with xpsnr (imageio-ffmpeg has one)", _make_xpsnr
+    ),
+    "fvd": MetricOffer(
+        "distance of sets of clips, 0 is best", "a file, and 32 frames", _make_fvd, "I3D as TorchScript"
+    ),
 }
 
 
 def make_metrics(names: list[str], files: Mapping[str, Path] | None = None) -> "list[Metric]":
-    """Fresh metrics by name, in order; `files` gives those that need one their file."""
+    """Make new metrics by their names, in that order; `files` names the files of those that need one."""
     given = dict(files or {})
     for name in (*names, *given):
         if name not in METRICS:

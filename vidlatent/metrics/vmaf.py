@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vidlatent.errors import BadInput
 from vidlatent.metrics.base import Better, Series, check_pair
-from vidlatent.metrics.ffmpeg import DEEP, LOG, SHALLOW, PairPipe, scorer, threads
+from vidlatent.metrics.ffmpeg import DEEP, LOG, SHALLOW, PairPipe, count_threads, find_scorer
 
 MODEL = "vmaf_v0.6.1"
 
@@ -16,9 +16,10 @@ MODEL = "vmaf_v0.6.1"
 class Vmaf:
     """VMAF of every frame, 0 to 100, by the model for television at 1080p.
 
-    A frame without motion scores 97.4 at most, even beside itself: so the model was trained. The first
-    frame of a clip has none. The filter offers no way around it that leaves the other frames' numbers alone
-    (its `enable_transform` is the model for phones), and we report what libvmaf says.
+    A frame without motion scores 97.4 at most, even against itself: that is how the model was trained, and
+    the first frame of a clip has no motion. No option of the filter changes that without changing the other
+    frames' values (`enable_transform` is the model for phones), so the numbers of libvmaf are reported as
+    they are.
     """
 
     name = "vmaf"
@@ -26,7 +27,7 @@ class Vmaf:
     better: Better = "higher"
 
     def __init__(self) -> None:
-        self._scorer = scorer("libvmaf")
+        self._scorer = find_scorer("libvmaf")
         self._series = Series(self.name)
         self._pipe: PairPipe | None = None
         self._frames = 0
@@ -40,9 +41,8 @@ class Vmaf:
         """Take the next frames, [T, H, W, 3]."""
         check_pair(reference, distorted)
         if self._pipe is None:
-            graph = (
-                f"[dist][ref]libvmaf=model=version={MODEL}:log_fmt=json:log_path={LOG}:n_threads={threads()}"
-            )
+            log = f"log_fmt=json:log_path={LOG}"
+            graph = f"[dist][ref]libvmaf=model=version={MODEL}:{log}:n_threads={count_threads()}"
             yuv = SHALLOW if reference.dtype == torch.uint8 else DEEP
             self._pipe = PairPipe(self._scorer, graph, yuv, reference)
         self._pipe.write(reference, distorted)
@@ -56,7 +56,7 @@ class Vmaf:
     def result(self) -> dict[str, float]:
         """`mean` over the frames, `harmonic` mean of 1 + VMAF less 1 as libvmaf has it, and the `worst`."""
         self._finish()
-        values = self._series.checked()
+        values = self._series.require_array()
         harmonic = 1 / np.mean(1 / (values + 1)) - 1
         return {"mean": float(values.mean()), "harmonic": float(harmonic), "worst": float(values.min())}
 

@@ -7,15 +7,16 @@ from torch import Tensor
 
 from vidlatent.errors import BadInput
 from vidlatent.metrics.base import Better, Series, check_pair
-from vidlatent.metrics.ffmpeg import LOG, SHALLOW, PairPipe, scorer
+from vidlatent.metrics.ffmpeg import LOG, SHALLOW, PairPipe, find_scorer
 
 _FRAME = re.compile(r"n:\s*\d+\s+XPSNR y:\s*(\S+)\s+XPSNR u:\s*(\S+)\s+XPSNR v:\s*(\S+)")
 
 
 class Xpsnr:
-    """Perceptually weighted PSNR of every frame's luma; of the chroma planes, the mean.
+    """Perceptually weighted PSNR of the luma of every frame, and the mean of each chroma plane.
 
-    Deeper sources are measured in 8 bits too: at 10 the filter of FFmpeg 9.0.2 is some 16 dB off.
+    Sources of more than 8 bits are measured in 8 too: at 10 bits the filter of FFmpeg 9.0.2 is about 16 dB
+    off.
     """
 
     name = "xpsnr"
@@ -23,7 +24,7 @@ class Xpsnr:
     better: Better = "higher"
 
     def __init__(self) -> None:
-        self._scorer = scorer("xpsnr")
+        self._scorer = find_scorer("xpsnr")
         self._planes = [Series("xpsnr y"), Series("xpsnr u"), Series("xpsnr v")]
         self._pipe: PairPipe | None = None
         self._frames = 0
@@ -49,7 +50,7 @@ class Xpsnr:
     def result(self) -> dict[str, float]:
         """`mean` and `worst` of luma, and the means of `u` and `v`, in dB."""
         self._finish()
-        y, u, v = (_mean(plane.checked()) for plane in self._planes)
+        y, u, v = (_mean(plane.require_array()) for plane in self._planes)
         return {"mean": y, "worst": float(self.per_frame().min()), "u": u, "v": v}
 
     def _finish(self) -> None:
