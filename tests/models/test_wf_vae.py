@@ -2,11 +2,11 @@
 
 import csv
 import random
-from itertools import pairwise
 
 import pytest
 import torch
 from helpers import cases
+from helpers.streams import assert_same, chunked, streamed
 
 from vidlatent.errors import BadWeights
 from vidlatent.models.causal import TimeState, whole
@@ -15,10 +15,6 @@ from vidlatent.models.wf_vae import FAMILY, RELEASED
 from vidlatent.windows import TimeRule
 
 one_thread = cases.one_thread
-
-# Convolutions choose their kernel by the length of what they get, and kernels add in different
-# order. Measured: 3e-6 on pixels of about ±3, from 120 lengths in random chunks.
-STREAM_MAX_ABS = 2e-5
 
 TINY = {
     **RELEASED,
@@ -49,26 +45,6 @@ def tiny(request):
 def network(flags: dict) -> torch.nn.Module:
     torch.manual_seed(0)
     return FAMILY.build(FAMILY.spec_of({**TINY, **flags})).eval().requires_grad_(False)
-
-
-def chunked(total: int, first: int, then) -> list[tuple[int, int]]:
-    cuts = [0, min(first, total)]
-    while cuts[-1] < total:
-        cuts.append(min(cuts[-1] + then(), total))
-    return list(pairwise(cuts))
-
-
-def streamed(apply, x: torch.Tensor, chunks: list[tuple[int, int]]) -> torch.Tensor:
-    state, parts = TimeState(more=True), []
-    for i, (start, stop) in enumerate(chunks):
-        state.more = i + 1 < len(chunks)
-        parts += apply(x[:, :, start:stop], state)
-    return torch.cat(parts, dim=2)
-
-
-def assert_same(got: torch.Tensor, wanted: torch.Tensor) -> None:
-    assert got.shape == wanted.shape
-    assert wanted.numel() == 0 or (got - wanted).abs().max() <= STREAM_MAX_ABS
 
 
 def test_every_golden_run_in_one_call(case):
