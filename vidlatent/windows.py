@@ -140,6 +140,7 @@ class Tiling:
     the step below the side, however little is left (OD-VAE); without, the first tile that reaches
     the border is the last (CV-VAE). Frames whose sides are both within `whole` input units are not cut
     at all; where it is None, rules with slivers spare only clips of a single window that fit one tile.
+    `grain` output units in a row share one weight of the blend (Wan 2.2 blends pixels folded by two).
     """
 
     size: int
@@ -148,6 +149,7 @@ class Tiling:
     keep: int
     slivers: bool = False
     whole: int | None = None
+    grain: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.step <= self.size:

@@ -15,6 +15,12 @@ def test_fading_starts_entirely_with_the_neighbour():
     assert tile.flatten().tolist() == [8, 6, 4, 2]
 
 
+def test_fading_by_the_grain_gives_units_in_a_row_one_weight():
+    before, tile = torch.full((1, 1, 1, 1, 4), 8.0), torch.zeros(1, 1, 1, 1, 4)
+    fade(before, tile, 4, dim=-1, grain=2)
+    assert tile.flatten().tolist() == [8, 8, 4, 4]
+
+
 def test_fading_takes_no_more_than_either_tile_has():
     before, tile = torch.ones(1, 1, 1, 1, 2), torch.zeros(1, 1, 1, 1, 1)
     fade(before, tile, 4, dim=-1)

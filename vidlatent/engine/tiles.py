@@ -73,9 +73,9 @@ def blended(done: list[list[Tensor]], rows: Tiling, columns: Tiling) -> Tensor:
     for i, row in enumerate(done):
         for j, tile in enumerate(row):
             if i > 0:
-                fade(done[i - 1][j], tile, rows.blend, dim=-2)
+                fade(done[i - 1][j], tile, rows.blend, dim=-2, grain=rows.grain)
             if j > 0:
-                fade(row[j - 1], tile, columns.blend, dim=-1)
+                fade(row[j - 1], tile, columns.blend, dim=-1, grain=columns.grain)
         last_row = i + 1 == len(done)
         parts = [
             crop(crop(tile, rows, last_row, dim=-2), columns, j + 1 == len(row), dim=-1)
@@ -96,17 +96,19 @@ def crop(tile: Tensor, tiling: Tiling, last: bool, dim: int) -> Tensor:
 
 
 @torch.inference_mode()
-def fade(before: Tensor, tile: Tensor, blend: int, dim: int) -> None:
+def fade(before: Tensor, tile: Tensor, blend: int, dim: int, grain: int = 1) -> None:
     """Ramp from the last `blend` units of `before` into the first ones of `tile`, in place.
 
-    The weight of the tile at unit k is k / blend: its first unit is entirely its neighbour's.
+    The weight of the tile at unit k is k / blend: its first unit is entirely its neighbour's, and so are the
+    others of the first `grain` units, for so many together have one weight.
     """
     n = min(before.shape[dim], tile.shape[dim], blend)
     if n == 0:
         return
     shape = [1] * tile.dim()
     shape[dim] = n
-    weight = (torch.arange(n, device=tile.device, dtype=tile.dtype) / n).view(shape)
+    steps = torch.arange(n, device=tile.device) // grain * grain
+    weight = (steps.to(tile.dtype) / n).view(shape)
     head = tile.narrow(dim, 0, n)
     tail = before.narrow(dim, before.shape[dim] - n, n)
     head.copy_(tail * (1 - weight) + head * weight)

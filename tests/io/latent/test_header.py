@@ -13,9 +13,11 @@ PLAN = Plan(TimeRule(32, 1), TimeRule(15, 1))
 SOURCE = Source("clip.mp4", 17, 32, 16)
 
 tilings = st.none() | st.builds(
-    lambda size, cut, blend, slivers, whole: Tiling(size, max(1, size - cut), blend, size, slivers, whole),
+    lambda size, cut, blend, slivers, whole, grain: Tiling(
+        size, max(1, size - cut), blend, size, slivers, whole, min(grain, max(1, blend))
+    ),
     *(st.integers(1, 512), st.integers(0, 64), st.integers(0, 64), st.booleans()),
-    st.none() | st.integers(0, 512),
+    *(st.none() | st.integers(0, 512), st.integers(1, 4)),
 )
 strides = st.integers(0, 10_000)
 rules = (

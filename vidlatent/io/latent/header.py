@@ -266,3 +266,4 @@ def _check_tiling(tiling: Tiling, what: str) -> None:
     js.integer(tiling.keep, f"{what}.keep", 1, MAX_SIDE_PX)
     if tiling.whole is not None:
         js.integer(tiling.whole, f"{what}.whole", 0, MAX_SIDE_PX)
+    js.integer(tiling.grain, f"{what}.grain", 1, max(1, tiling.blend))
