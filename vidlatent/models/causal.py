@@ -60,15 +60,15 @@ class TimeState:
         x: Tensor,
         kernel: int,
         stride: int = 1,
-        lead: Lead = copies_of_the_first,
+        lead: Lead | None = copies_of_the_first,
     ) -> Tensor:
         """`x` [B, C, T, H, W] with the frames in front that a causal kernel still needs.
 
-        At the start of a clip `lead` makes kernel-1 of them; later, they are what the layer has seen but
-        not yet stepped over.
+        At the start of a clip `lead` makes kernel-1 of them, or none if it is None; later, they are what the
+        layer has seen but not yet stepped over.
         """
         past = self.recall(layer)
-        front = kernel - 1 if past is None else past.shape[2]
+        front = past.shape[2] if past is not None else kernel - 1 if lead else 0
         known = room_for(x, front)
         if front and past is None:
             lead(known, front)

@@ -46,7 +46,7 @@ def repeat_first(x: Tensor, front: int) -> Tensor:
 class Around:
     """What a convolution sees where a clip has nothing: before it, and around each of its frames."""
 
-    lead: Lead = copies_of_the_first
+    lead: Lead | None = copies_of_the_first  # None: nothing, and a strided kernel begins with the first frame
     edge: bool = False  # copies of the outermost pixels instead of zeros
 
 
