@@ -28,7 +28,7 @@ __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> object:
-    """Public names come from where they live when they are first asked for: importing costs nothing."""
+    """Import a public name when it is first used, so that `import vidlatent` itself costs nothing."""
     if name == "__version__":
         return import_module("vidlatent.io.latent.header").our_version()
     if name not in _HOMES:

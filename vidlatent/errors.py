@@ -1,4 +1,4 @@
-"""What can go wrong, in words a user can act on: one line of fact, one line of advice, one exit code."""
+"""The errors that users see: what failed, in one line, what to do next, in one line, and an exit code."""
 
 import re
 from collections.abc import Callable
@@ -10,10 +10,10 @@ _PARAMETER = re.compile(f"{_OPEN}([a-z_]+){_CLOSE}")
 
 
 def parameter(name: str) -> str:
-    """The name of a parameter, for the words of an error.
+    """Mark the name of a parameter in the text of an error.
 
     A caller in Python reads `max_memory`, a user of the command line reads `--max-memory`: the code that
-    raises knows what is wrong, and only the edge knows how it was said.
+    raises knows what is wrong, and only the command line knows which flag the user gave.
     """
     return f"{_OPEN}{name}{_CLOSE}"
 
@@ -24,7 +24,7 @@ def flag(name: str) -> str:
 
 
 class VidlatentError(Exception):
-    """Base of every error that is the user's to see: what failed, and optionally what to do next."""
+    """Base of every error that is shown to the user: what failed, and optionally what to do next."""
 
     exit_code = 1
 
@@ -56,7 +56,7 @@ class VidlatentError(Exception):
 
 
 class UsageError(VidlatentError):
-    """A parameter, a name or a combination of them that cannot be meant."""
+    """A parameter, a name, or a combination of them that makes no sense."""
 
     exit_code = 2
 
@@ -72,7 +72,7 @@ class BadVideo(BadInput):
 
 
 class BadLatentFile(BadInput):
-    """A `.latent` file that is torn, foreign, from another version, or whose header lies."""
+    """A `.latent` file that is cut off, of another format or version, or whose header is false."""
 
 
 class BadWeights(VidlatentError):

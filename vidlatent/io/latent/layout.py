@@ -50,7 +50,7 @@ class TensorEntry:
 
 
 @dataclass(frozen=True)
-class Layout:
+class FileLayout:
     """A parsed header: `metadata`, and `tensors` in the order of their bytes, from `data_start` on."""
 
     metadata: Mapping[str, str]
@@ -86,7 +86,7 @@ def write_header(file: BinaryIO, packed: bytes, room: int) -> None:
     file.write(LENGTH.pack(room) + packed.ljust(room))
 
 
-def read_layout(file: BinaryIO, size: int) -> Layout:
+def read_layout(file: BinaryIO, size: int) -> FileLayout:
     """Read the header of a file of `size` bytes; raises unless it describes exactly the bytes after it."""
     length = _read_length(file.read(LENGTH.size), size)
     raw = file.read(length)
@@ -102,7 +102,7 @@ def read_layout(file: BinaryIO, size: int) -> Layout:
     tensors = {name: _parse_entry(name, value) for name, value in header.items()}
     tensors = dict(sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop)))
     _check_gapless(tensors)
-    layout = Layout(metadata, tensors, LENGTH.size + length)
+    layout = FileLayout(metadata, tensors, LENGTH.size + length)
     _check_complete(layout, size - layout.data_start)
     return layout
 
@@ -158,7 +158,7 @@ def _check_gapless(tensors: Mapping[str, TensorEntry]) -> None:
         end = entry.stop
 
 
-def _check_complete(layout: Layout, found: int) -> None:
+def _check_complete(layout: FileLayout, found: int) -> None:
     if found == layout.data_bytes:
         return
     if found > layout.data_bytes:

@@ -21,7 +21,7 @@ from vidlatent.io.latent import strict_json as js
 from vidlatent.io.latent.checks import CONTAINER_KEYS, FORMAT, FORMAT_MAJOR, check_clock, check_tensors
 from vidlatent.io.latent.digests import BLOCK_RANGE, DIGEST_BYTES, BlockDigests, root_checksum
 from vidlatent.io.latent.header import LatentHeader
-from vidlatent.io.latent.layout import Layout, read_layout
+from vidlatent.io.latent.layout import FileLayout, read_layout
 from vidlatent.io.latent.nested import RequiresMore
 from vidlatent.io.latent.tensors import TORCH_DTYPES, bytes_of, first_not_finite
 
@@ -206,7 +206,7 @@ def _naming_file(path: Path) -> Iterator[None]:
         raise BadLatentFile(f"{path}: cannot be read ({e.strerror})", "name a .latent file") from e
 
 
-def _read_own_layout(file: BinaryIO, path: Path) -> Layout:
+def _read_own_layout(file: BinaryIO, path: Path) -> FileLayout:
     """Read the layout of a file, which must be of our format and major version."""
     file.seek(0, 2)
     size = file.tell()
