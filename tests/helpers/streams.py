@@ -20,9 +20,9 @@ def chunked(total: int, first: int, then: Callable[[], int]) -> list[tuple[int, 
     return list(pairwise(cuts))
 
 
-def streamed(apply, x: torch.Tensor, chunks: list[tuple[int, int]]) -> torch.Tensor:
-    """What `apply`, an encode or decode, gives of `x` in these chunks."""
-    state, parts = TimeState(more=True), []
+def streamed(apply, x: torch.Tensor, chunks: list[tuple[int, int]], past: int = 0) -> torch.Tensor:
+    """What `apply`, an encode or decode, gives of `x` in these chunks, looking so far into the past."""
+    state, parts = TimeState(more=True, past=past), []
     for i, (start, stop) in enumerate(chunks):
         state.more = i + 1 < len(chunks)
         parts += apply(x[:, :, start:stop], state)

@@ -32,6 +32,20 @@ def as_clip(frames: Tensor, batch: int) -> Tensor:
     return frames.unflatten(0, (batch, -1)).transpose(1, 2)
 
 
+def fold_cubes(x: Tensor, frames: int, side: int) -> Tensor:
+    """[B, C, T, H, W] → [B·T/frames, frames·side·side·C, H/side, W/side], channels-last; C varies fastest."""
+    x = x.unflatten(4, (-1, side)).unflatten(3, (-1, side)).unflatten(2, (-1, frames))
+    x = x.permute(0, 2, 4, 6, 3, 5, 7, 1)  # B t h w, frames side side C
+    return x.flatten(4).flatten(0, 1).movedim(-1, 1)
+
+
+def unfold_cubes(x: Tensor, batch: int, frames: int, side: int) -> Tensor:
+    """[B·t, frames·side·side·C, h, w] → [B, C, t·frames, h·side, w·side], channels-last."""
+    x = x.movedim(1, -1).unflatten(0, (batch, -1)).unflatten(-1, (frames, side, side, -1))
+    x = x.permute(0, 1, 4, 2, 5, 3, 6, 7)  # B, t frames, h side, w side, C
+    return x.flatten(5, 6).flatten(3, 4).flatten(1, 2).movedim(-1, 1)
+
+
 def repeat_first(x: Tensor, front: int) -> Tensor:
     """`x` with `front` copies of its first frame before it: what a causal convolution sees at the start."""
     if not front:

@@ -21,6 +21,7 @@ from vidlatent.grid import Grid
 from vidlatent.models.arithmetic import quickest
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState, in_parts, joined
+from vidlatent.models.layers import fold_cubes, unfold_cubes
 from vidlatent.windows import Plan, TimeRule, even_tiles
 
 GRID = Grid(time=4, space=8)
@@ -215,20 +216,6 @@ class PocketVAE(nn.Module):
     def decode(self, latents: Tensor, state: TimeState) -> Iterator[Tensor]:
         """[B, C, t, h, w] → [B, 3, T, H, W], not clamped."""
         yield self.decoder(latents, state)
-
-
-def fold_cubes(x: Tensor, frames: int, side: int) -> Tensor:
-    """[B, C, T, H, W] → [B·T/frames, frames·side·side·C, H/side, W/side], channels-last; C varies fastest."""
-    x = x.unflatten(4, (-1, side)).unflatten(3, (-1, side)).unflatten(2, (-1, frames))
-    x = x.permute(0, 2, 4, 6, 3, 5, 7, 1)  # B t h w, frames side side C
-    return x.flatten(4).flatten(0, 1).movedim(-1, 1)
-
-
-def unfold_cubes(x: Tensor, batch: int, frames: int, side: int) -> Tensor:
-    """[B·t, frames·side·side·C, h, w] → [B, C, t·frames, h·side, w·side], channels-last."""
-    x = x.movedim(1, -1).unflatten(0, (batch, -1)).unflatten(-1, (frames, side, side, -1))
-    x = x.permute(0, 1, 4, 2, 5, 3, 6, 7)  # B, t frames, h side, w side, C
-    return x.flatten(5, 6).flatten(3, 4).flatten(1, 2).movedim(-1, 1)
 
 
 def fold_time(x: Tensor) -> Tensor:

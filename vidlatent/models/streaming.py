@@ -102,6 +102,8 @@ class PastAttention(nn.Module):
 
     def forward(self, x: Tensor, state: TimeState) -> Tensor:
         """[B, C, T, H, W] → the same, in the place of `x`."""
+        if not x.shape[2]:
+            return x
         tokens = self.norm(x).permute(0, 2, 3, 4, 1).flatten(2, 3)  # [B, T, H·W, C]
         seen = state.growing(self)
         for frame, target in zip(tokens.unbind(1), x.permute(0, 2, 3, 4, 1).unbind(1), strict=True):
@@ -218,9 +220,9 @@ def write_and_convolve(
 
 def nothing(conv: CausalConv3d | FrameConv2d, x: Tensor, zoom: int = 1) -> Tensor:
     """What `conv` makes of no frames, their sides times `zoom` before: [B, C', 0, H', W']."""
-    plain = conv.conv if isinstance(conv, CausalConv3d) else conv
+    plain, border = (conv.conv, conv.border) if isinstance(conv, CausalConv3d) else (conv, 0)
     geometry = zip(x.shape[3:], plain.kernel_size[-2:], plain.stride[-2:], plain.padding[-2:], strict=True)
-    sides = [(side * zoom + 2 * pad - kernel) // stride + 1 for side, kernel, stride, pad in geometry]
+    sides = [(side * zoom + 2 * (pad + border) - kernel) // step + 1 for side, kernel, step, pad in geometry]
     return x.new_empty(len(x), plain.out_channels, 0, *sides)
 
 
