@@ -57,7 +57,7 @@ def whereabouts(spec: ModelSpec) -> str:
     if spec.weightless:
         return "none needed"
     if spec.hub is None:
-        return "give a file"
+        return "here" if registry.local_file(spec.name) else "give a file"
     return "here" if hub.here(spec.hub) else "to pull"
 
 

@@ -45,6 +45,28 @@ class TileColumns:
 
 
 @dataclass(frozen=True)
+class StandIn:
+    """Whose latents a tiny model reads and writes: it stands in for these models where a preview is enough.
+
+    It takes latents as a diffusion model is fed them, (z - shift) · scale, or `raw`: as they are stored.
+    """
+
+    models: tuple[str, ...]
+    raw: bool = False
+
+
+@dataclass(frozen=True)
+class Colours:
+    """The colour of a latent position, as a sum over its channels: a picture of latents without a network.
+
+    `weights` holds red, green and blue for each channel of raw latents, -1 to 1 as pixels are.
+    """
+
+    weights: tuple[tuple[float, float, float], ...]
+    bias: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """The facts of one model: what the engine, the container and a diffusion model must know.
 
@@ -69,6 +91,8 @@ class ModelSpec:
     windows: WindowRule | None = None  # None: windows of any length share what those of `plan` do
     grows: int = 0  # values that state adds per position and frame of latents, as far as `past` allows
     weightless: bool = False  # nothing to load
+    stands_in: StandIn | None = None  # None: its latents are its own
+    colours: Colours | None = None  # None: nobody fitted them
 
     @property
     def exact(self) -> bool:

@@ -28,12 +28,19 @@ class Recognised:
     specs: tuple[ModelSpec, ...]
 
     def one(self, path: Path) -> ModelSpec:
-        """The model; raises UsageError where several differ in what their latents mean."""
-        meanings = {(spec.scale, spec.shift) for spec in self.specs}
+        """The model; raises UsageError where several differ in what their latents mean.
+
+        Unless the name of the file tells, as for those tiny models that have nothing else to be told by.
+        """
+        told = [spec for spec in self.specs if spec.name in path.name]
+        if len(told) == 1:
+            return told[0]
+        meanings = {(spec.scale, spec.shift, spec.stands_in) for spec in self.specs}
         if len(meanings) > 1:
             names = " and ".join(spec.name for spec in self.specs)
+            differ = "those of different models" if self.specs[0].stands_in else "scaled differently"
             raise UsageError(
-                f"{path}: fits {names}, whose latents are scaled differently",
+                f"{path}: fits {names}, whose latents are {differ}",
                 f"say which it is with {parameter('model')}, for instance {self.specs[0].name}",
             )
         return self.specs[0]

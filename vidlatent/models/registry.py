@@ -1,6 +1,7 @@
 """Which models there are, and where a name, a folder or a file leads to."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -17,10 +18,12 @@ from vidlatent.models.weights import shapes_in
 
 FAMILY_MODULES = (
     *("pocket_vae", "od_vae", "cv_vae", "wf_vae", "image_vae"),
-    *("wan_vae", "hunyuan_vae", "hunyuan15_vae", "cogvideox_vae", "toy_vae"),
+    *("wan_vae", "hunyuan_vae", "hunyuan15_vae", "cogvideox_vae", "tae_vae", "toy_vae"),
 )
 BUNDLED = ("pocket",)  # models that come with the package, each a folder of its assets
 DEFAULT = "pocket"
+WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth")
+WEIGHTS_VARIABLE = "VIDLATENT_WEIGHTS"  # folders of weight files that have the names of models
 USUAL_NAMES = ("diffusion_pytorch_model.safetensors", "model.safetensors", "weights.safetensors")
 
 
@@ -94,14 +97,16 @@ def resolve_weights(
     """`resolve`, where other weights may stand in for those of `model`.
 
     Without a model they are what they are. Weights without a config of their own must be those of the
-    model that is named.
+    model that is named; in a folder of many they are found by its name.
     """
     if weights is None:
         return resolve(DEFAULT if model is None else model, config)
     path = Path(weights).expanduser()
-    if model not in names() or path.is_dir() or not path.is_file() or config or config_beside(path):
-        return resolve(path, config)
-    return Resolved(_demanded(find(str(model)), path), path)
+    if model in names() and not (config or config_beside(path)):
+        file = path if path.is_file() else file_named(str(model), path)
+        if file:
+            return Resolved(_demanded(find(str(model)), file), file)
+    return resolve(path, config)
 
 
 def recognised(path: Path) -> Recognised | None:
@@ -154,14 +159,29 @@ def read_config(path: Path) -> dict[str, object]:
 
 
 def config_beside(weights: Path) -> Path | None:
-    """The config.json in the folder of a weight file, if there is one."""
-    config = weights.with_name("config.json")
+    """The config.json in the folder of a weight file, or in a folder itself, if there is one."""
+    config = (weights if weights.is_dir() else weights.parent) / "config.json"
     return config if config.is_file() else None
+
+
+def file_named(name: str, folder: Path) -> Path | None:
+    """The weight file that has a model's name, in a folder of many or in its folder `safetensors`."""
+    places = [
+        place / f"{name}{suffix}" for place in (folder, folder / "safetensors") for suffix in WEIGHT_SUFFIXES
+    ]
+    return next((path for path in places if path.is_file()), None)
+
+
+def local_file(name: str) -> Path | None:
+    """The weight file that has a model's name, in the folders that VIDLATENT_WEIGHTS lists as PATH does."""
+    folders = os.environ.get(WEIGHTS_VARIABLE, "").split(os.pathsep)
+    found = (file_named(name, Path(folder).expanduser()) for folder in folders if folder)
+    return next(filter(None, found), None)
 
 
 def weights_in(folder: Path) -> Path:
     """The weight file of a folder; raises BadWeights where there is none, or no telling which."""
-    found = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".ckpt", ".pt", ".pth"))
+    found = sorted(p for p in folder.iterdir() if p.suffix in WEIGHT_SUFFIXES)
     usual = [p for p in found if p.name in USUAL_NAMES]
     if len(found) == 1 or len(usual) == 1:
         return (usual or found)[0]
@@ -187,9 +207,16 @@ def _named(spec: ModelSpec, config: Path | None) -> Resolved:
         return Resolved(spec, None)
     if spec.name in BUNDLED:
         return resolve(asset(spec.name))
-    if spec.hub is None:
-        raise UsageError(f"{spec.name}: its weights cannot be fetched", "give a folder or file of weights")
-    return _fetched(spec, spec.hub)
+    if spec.hub is not None:
+        return _fetched(spec, spec.hub)
+    file = local_file(spec.name)
+    if file is None:
+        raise UsageError(
+            f"{spec.name}: its weights cannot be fetched",
+            f"give a folder or file of weights by {parameter('weights')}, "
+            f"or put {spec.name}.safetensors into a folder that the variable {WEIGHTS_VARIABLE} names",
+        )
+    return Resolved(_demanded(spec, file), file)
 
 
 def _fetched(spec: ModelSpec, where: Hub) -> Resolved:
