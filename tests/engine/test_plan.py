@@ -1,76 +1,72 @@
-"""From what a user asks to a plan, or an error that names what would fit."""
+"""Plans as users ask for them: by name, by windows, by how far growing memory may look back."""
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
-from vidlatent.engine.plan import plan_for
+from vidlatent.engine.plan import PlanWishes, plan_for, shortened
 from vidlatent.errors import UsageError
-from vidlatent.grid import Grid
 from vidlatent.models import registry
-from vidlatent.models.base import TileColumns
-from vidlatent.windows import Plan, Tiling, TimeRule, even_tiles
+from vidlatent.windows import TimeRule, even_tiles
 
-TOY = registry.find("toy")
-BATCHED = replace(
-    TOY,
-    name="batched",
-    grid=Grid(4, 8, pairs=True),
-    plan=Plan(TimeRule(8, batches=True), TimeRule(2, batches=True)),
-    tiles=partial(even_tiles, space=8),
-    tile_overlap=1 / 6,
-    tile_columns=TileColumns(1.5, 1 / 5),
-)
+HUNYUAN = registry.find("hunyuan-video")
+HUNYUAN15 = registry.find("hunyuan-video-1.5")
+POCKET = registry.find("pocket")
 
 
-def test_batches_stay_batches_however_long():
-    plan = plan_for(BATCHED, window=17, latent_window=5)
-    assert plan.encode_time == TimeRule(16, batches=True)
-    assert plan.decode_time == TimeRule(4, batches=True)
-    undivided = plan_for(BATCHED, window=0, latent_window=0)
-    assert undivided.encode_time == undivided.decode_time == TimeRule(0, batches=True)
+def test_a_plan_is_chosen_by_its_name_and_may_then_be_changed():
+    authors = plan_for(HUNYUAN, PlanWishes(name="authors"))
+    assert authors == HUNYUAN.plans["authors"] != HUNYUAN.plan
+    whole_frames = plan_for(HUNYUAN, PlanWishes(name="authors", tile=0))
+    assert whole_frames.decode_time == authors.decode_time and whole_frames.decode_tiles is None
+
+
+def test_a_name_that_no_plan_has_is_an_error_that_lists_the_names():
+    with pytest.raises(UsageError, match=r"name paper: hunyuan-video.*\n.*diffusers, authors, undivided"):
+        plan_for(HUNYUAN, PlanWishes(name="paper"))
+    with pytest.raises(UsageError, match=r"name paper: pocket.*\n.*none of its plans has a name"):
+        plan_for(POCKET, PlanWishes(name="paper"))
+
+
+def test_windows_by_the_models_own_rule_are_those_of_its_plans():
+    asked = plan_for(HUNYUAN, PlanWishes(window=65, latent_window=17))
+    authors = HUNYUAN.plans["authors"]
+    assert (asked.encode_time, asked.decode_time) == (authors.encode_time, authors.decode_time)
+    assert plan_for(HUNYUAN, PlanWishes(window=17, latent_window=5)) == HUNYUAN.plan
+    assert plan_for(HUNYUAN, PlanWishes(window=33)).encode_time == TimeRule(24, 9, blend=2)
+
+
+def test_without_windows_the_plan_is_the_undivided_one():
+    assert plan_for(HUNYUAN, PlanWishes(window=0, latent_window=0)) == HUNYUAN.plans["undivided"]
 
 
 @pytest.mark.parametrize(
-    ("wish", "told"),
-    [
-        ({"window": 13}, r"batched takes windows of 1 \+ 8·k frames, for instance 9 or 17"),
-        ({"window": 5}, r"batched takes windows of 1 \+ 8·k frames, for instance 9 or 17"),
-        ({"latent_window": 4}, r"batched takes 1 \+ 2·k latents"),
-        ({"latent_window": 2}, r"batched takes 1 \+ 2·k latents"),
-    ],
+    ("wish", "said"), [({"window": 21}, "window 21: .*"), ({"latent_window": 6}, "latent_window 6: .*")]
 )
-def test_batches_hold_pairs_of_latents(wish, told):
-    with pytest.raises(UsageError, match=told):
-        plan_for(BATCHED, **wish)
+def test_windows_that_the_models_rule_does_not_know_are_refused_in_words(wish, said):
+    with pytest.raises(UsageError, match=said + r"share a quarter.*\n.*for instance 17 or 33"):
+        plan_for(HUNYUAN, PlanWishes(**wish))
 
 
-def test_an_undivided_plan_blends_nothing():
-    blended = replace(TOY, plan=Plan(TimeRule(12, 5), TimeRule(3, 2, blend=4)))
-    assert plan_for(blended, window=0, latent_window=0) == Plan(TimeRule(0, 5), TimeRule(0, 2))
-    assert plan_for(blended, latent_window=8).decode_time == TimeRule(6, 2, blend=4)
+def test_the_past_is_limited_both_ways_and_kept_where_chunks_are_shortened():
+    plan = plan_for(HUNYUAN15, PlanWishes(past=8))
+    assert plan.encode_time == TimeRule(16, past=8) and plan.decode_time == TimeRule(4, past=8)
+    assert plan.encode_time.exact
+    large = shortened(plan, HUNYUAN15, 1080, 1920)
+    assert large.encode_time == TimeRule(4, past=8) and large.decode_time == TimeRule(1, past=8)
 
 
-def test_tiles_may_be_wider_than_high():
-    plan = plan_for(BATCHED, tile=240)
-    assert plan.tiles_to_encode == (Tiling(240, 200, 5, 25), Tiling(360, 288, 9, 36))
-    assert plan.tiles_to_decode == (Tiling(30, 25, 40, 200), Tiling(45, 36, 72, 288))
+def test_a_limit_of_the_past_where_nothing_grows_is_an_error():
+    with pytest.raises(UsageError, match="past 8: hunyuan-video remembers as much of a long clip"):
+        plan_for(HUNYUAN, PlanWishes(past=8))
+    with pytest.raises(UsageError, match="past -1"):
+        plan_for(HUNYUAN15, PlanWishes(past=-1))
 
 
-def test_a_wish_for_an_overlap_holds_for_rows_and_columns():
-    rows, columns = plan_for(BATCHED, tile=160, overlap=0.25).tiles_to_encode
-    assert (rows.size, rows.blend, columns.size, columns.blend) == (160, 5, 240, 8)
-
-
-def test_the_width_of_a_tile_is_rounded_down_to_whole_latents():
-    assert plan_for(BATCHED, tile=72).encode_columns.size == 104
-
-
-def test_no_tiles_at_all_where_none_are_wished():
-    default = plan_for(BATCHED, tile=240)
-    tiled = replace(BATCHED, plan=default)
-    assert plan_for(tiled).tiles_to_encode == default.tiles_to_encode
-    whole = plan_for(tiled, tile=0)
-    assert whole.tiles_to_encode is None and whole.tiles_to_decode is None
-    assert whole.encode_columns is None and whole.decode_columns is None
+def test_wishes_change_the_plan_of_a_file_where_they_say_something():
+    rows = even_tiles(64, 0.5, 16, slivers=True)
+    own = replace(plan_for(HUNYUAN15, PlanWishes(past=8)), encode_tiles=rows[0], decode_tiles=rows[1])
+    assert plan_for(HUNYUAN15, PlanWishes(), own) == own
+    assert plan_for(HUNYUAN15, PlanWishes(past=2), own).decode_time.past == 2
+    assert plan_for(HUNYUAN15, PlanWishes(tile=0), own).decode_time.past == 8
+    assert plan_for(HUNYUAN15, PlanWishes(overlap=0.25), own).decode_tiles.size == 4, "tiles of the file"

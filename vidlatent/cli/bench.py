@@ -13,7 +13,7 @@ from vidlatent.cli.console import start_progress
 from vidlatent.cli.sections import Flags
 
 if TYPE_CHECKING:
-    from vidlatent.jobs.measure.bench_options import BenchOptions
+    from vidlatent.jobs.measure.bench_options import BenchOptions, PlanWishes
     from vidlatent.jobs.measure.roundtrip import Subject
 
 EXAMPLE = "Example: vidlatent bench clip.mp4 --codec x264,svtav1 --report bench.html"
@@ -74,6 +74,14 @@ class CutFlags(Flags):
     window: o.WindowOption = None
     latent_window: o.LatentWindowOption = None
     tile: o.TileOption = None
+    name: o.PlanOption = None
+    past: o.PastOption = None
+
+    def wishes(self) -> "PlanWishes":
+        """Make the wishes that every model's plan follows."""
+        from vidlatent.jobs.measure.bench_options import PlanWishes
+
+        return PlanWishes(self.window, self.latent_window, self.tile, None, self.name, self.past)
 
 
 class ModelFlags(Flags):
@@ -95,7 +103,7 @@ class ModelFlags(Flags):
         """Load every model, once for each dtype in which its latents are kept."""
         from vidlatent.jobs.measure.bench_options import Loading, load_subjects
 
-        how = Loading(self.device, self.dtype, cut.window, cut.latent_window, cut.tile)
+        how = Loading(self.device, self.dtype, cut.wishes())
         return load_subjects(self.model or [], words.parse_names(self.latent_dtype), how)
 
 

@@ -52,10 +52,12 @@ class CutFlags(Flags):
     window: o.WindowOption = None
     tile: o.TileOption = None
     overlap: o.OverlapOption = None
+    name: o.PlanOption = None
+    past: o.PastOption = None
 
     def plan(self, model: "Model") -> "Plan":
         """Make the plan by which the model cuts clips; nothing is decoded, so latents are cut as it likes."""
-        return model.plan(self.window, None, self.tile, self.overlap)
+        return model.plan(self.window, None, self.tile, self.overlap, self.name, self.past)
 
 
 class RunFlags(o.ModelFlags):

@@ -30,12 +30,14 @@ class CutFlags(Flags):
     latent_window: o.LatentWindowOption = None
     tile: o.TileOption = None
     overlap: o.OverlapOption = None
+    name: o.PlanOption = None
+    past: o.PastOption = None
 
     def wishes(self) -> "PlanWishes":
         """Make the wishes that the decode job follows."""
         from vidlatent.jobs.decode import PlanWishes
 
-        return PlanWishes(self.latent_window, self.tile, self.overlap)
+        return PlanWishes(None, self.latent_window, self.tile, self.overlap, self.name, self.past)
 
 
 class RunFlags(o.ModelFlags):

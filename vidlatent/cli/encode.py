@@ -50,10 +50,12 @@ class CutFlags(Flags):
     latent_window: o.LatentWindowOption = None
     tile: o.TileOption = None
     overlap: o.OverlapOption = None
+    name: o.PlanOption = None
+    past: o.PastOption = None
 
     def plan(self, model: "Model") -> "Plan":
         """Make the plan by which the model cuts clips; decode finds the latent window in the file."""
-        return model.plan(self.window, self.latent_window, self.tile, self.overlap)
+        return model.plan(self.window, self.latent_window, self.tile, self.overlap, self.name, self.past)
 
 
 class RunFlags(o.ModelFlags):

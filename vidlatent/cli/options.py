@@ -37,6 +37,13 @@ LatentWindowOption = Annotated[
     int | None,
     typer.Option("--latent-window", help="Latent frames decoded at once; 0: all.  [default: the model's]"),
 ]
+PlanOption = Annotated[
+    str | None, typer.Option("--plan", help="One of the model's plans by its name; see models show.")
+]
+PastOption = Annotated[
+    int | None,
+    typer.Option("--past", help="Latents to look back, where memory grows; 0: all.  [default: the model's]"),
+]
 TileOption = Annotated[
     int | None, typer.Option("--tile", help="Side of spatial tiles in pixels; 0: whole frames.")
 ]

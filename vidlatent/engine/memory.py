@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vidlatent.engine.model import Model
-from vidlatent.engine.plan import plan_for, shortened
+from vidlatent.engine.plan import PlanWishes, plan_for, shortened
 from vidlatent.engine.runtime import peak_host_bytes
 from vidlatent.errors import OutOfResources, UsageError
 from vidlatent.models.causal import TimeState, whole
@@ -146,7 +146,7 @@ def smaller_plans(model: Model, plan: Plan, side: int) -> list[tuple[Plan, str]]
     largest = plan.encode_tiles.size if plan.encode_tiles else side
     for tile in tile_sizes(largest - 1):
         try:
-            tiled = plan_for(spec, tile=tile)
+            tiled = plan_for(spec, PlanWishes(tile=tile))
         except UsageError:  # not every size suits every rule
             continue
         plans.append((plan.tiled_as(tiled), f"tiles of {tile} px"))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidlatent.allocator import suit_pictures
 from vidlatent.engine import pixels
-from vidlatent.engine.plan import plan_for, shortened
+from vidlatent.engine.plan import PlanWishes, plan_for, shortened
 from vidlatent.engine.runtime import Runtime
 from vidlatent.engine.stream import stream
 from vidlatent.errors import BadInput
@@ -38,9 +38,11 @@ class Model:
         latent_window: int | None = None,
         tile: int | None = None,
         overlap: float | None = None,
+        name: str | None = None,
+        past: int | None = None,
     ) -> Plan:
-        """How to cut clips: frames, latent frames, pixels, fraction; None: the model's own, 0: undivided."""
-        return plan_for(self.spec, window, latent_window, tile, overlap)
+        """Make a plan of how to cut clips; what each wish means, `PlanWishes` says. None: the model's own."""
+        return plan_for(self.spec, PlanWishes(window, latent_window, tile, overlap, name, past))
 
     def encode(self, video: Tensor, plan: Plan | None = None) -> Posterior:
         """Video [B, 3, T, H, W] in [-1, 1] → posterior over latents [B, C, t, h, w], on the video's device.

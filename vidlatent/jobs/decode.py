@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
@@ -15,8 +15,10 @@ from vidlatent.engine import pixels
 from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import Fit, settle
 from vidlatent.engine.model import Model
+from vidlatent.engine.plan import PlanWishes, plan_for
 from vidlatent.errors import UsageError, parameter
 from vidlatent.files import refuse_existing
+from vidlatent.grid import Grid
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.read.source import Picture
 from vidlatent.io.write.sink import STDOUT, SinkOptions, is_folder, open_sink
@@ -27,15 +29,6 @@ from vidlatent.windows import Plan, TimeRule
 
 READ_LATENTS, READ_BYTES = 16, 8 << 20  # latent frames read from the file at once, where they are no larger
 WRITE_AHEAD_FRAMES, WRITE_AHEAD_BYTES = 16, 32 << 20  # decoded frames that may wait for the codec
-
-
-@dataclass(frozen=True)
-class PlanWishes:
-    """How to cut, where not as the file says: latent frames, pixels, fraction of a tile."""
-
-    latent_window: int | None = None
-    tile: int | None = None
-    overlap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,12 +50,13 @@ class ModelChoice:
 class DecodeOptions:
     """`start` and `end` are seconds on the source's clock: frames with start <= pts < end are written.
 
-    `max_memory` is in bytes; None lets a model that is not exact use what the machine has free.
+    `plan` is how to cut, where not as the file says. `max_memory` is in bytes; None lets a model that is not
+    exact use what the machine has free.
     """
 
     start: Fraction | None = None
     end: Fraction | None = None
-    plan: PlanWishes = PlanWishes()
+    plan: PlanWishes = field(default_factory=PlanWishes)
     max_memory: int | None = None
     sink: SinkOptions = field(default_factory=SinkOptions)
     audio: bool = True
@@ -149,12 +143,7 @@ def decode(
 
 def settle_plan(source: LatentReader, model: Model, options: DecodeOptions) -> Fit:
     """The file's own way of cutting, but for what is wished otherwise or memory demands."""
-    own, wishes = source.header.plan, options.plan
-    plan = model.plan(None, wishes.latent_window, wishes.tile, wishes.overlap)
-    if wishes.latent_window is None:
-        plan = replace(plan, decode_time=own.decode_time)
-    if wishes.tile is None and wishes.overlap is None:
-        plan = plan.tiled_as(own)
+    plan = plan_for(model.spec, options.plan, source.header.plan)
     size = source.header.source
     return settle(model, plan, (size.height, size.width), options.max_memory, encode=False)
 
@@ -164,7 +153,7 @@ def decoded_frames(
 ) -> Iterator[np.ndarray]:
     """Frames [first, last) = `span` of the clip, [H, W, 3] uint8 or uint16 as the source was, one by one."""
     header, (first, last) = source.header, span
-    begin = first_latent(plan.decode_time, model, first)
+    begin = first_latent(plan.decode_time, model.spec.grid, first, source.frames)
     n = model.spec.grid.frames(begin + 1) - 1  # the clip's number of the first frame that comes
     size = (header.source.height, header.source.width)
     dtype = np.uint16 if header.picture["bit_depth"] > 8 else np.uint8
@@ -197,16 +186,18 @@ def read_latents(source: LatentReader, begin: int) -> Iterator[Tensor]:
         yield from source.read(start, min(start + count, source.frames)).split(1)
 
 
-def first_latent(rule: TimeRule, model: Model, frame: int) -> int:
-    """The latent frame from which decoding must start so that `frame` comes out as in the whole clip.
+def first_latent(rule: TimeRule, grid: Grid, frame: int, latents: int) -> int:
+    """The latent frame, of so many, to decode from so that `frame` comes out as in the whole clip.
 
-    Windows are independent, so it is the start of the frame's window; what carries state must come from the
-    beginning, and so must an undivided clip.
+    Windows are independent, so it is the start of the frame's window, or of the one that is blended into it;
+    what carries state must come from the beginning, and so must an undivided clip.
     """
     if rule.carries or not rule.stride:
         return 0
-    latent = model.spec.grid.latents(frame + 1) - 1
+    latent = grid.latents(frame + 1) - 1
     window = max(0, (latent - rule.overlap) // rule.stride)
+    while rule.blend and window and latents - window * rule.stride < rule.longest:
+        window -= 1  # a clip that begins here would be too short to be cut at all
     return window * rule.stride
 
 

@@ -67,7 +67,8 @@ def shown(name: str) -> dict[str, Any]:
     with torch.device("meta"):
         network = registry.family(spec.family).build(spec)
     facts = asdict(spec)
-    facts.pop("tiles")
+    for rule in ("tiles", "windows"):
+        facts.pop(rule)
     return {
         **facts,
         "time_rule": time_rule(spec),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vidlatent.engine.load import load_model
+from vidlatent.engine.plan import PlanWishes, plan_for
 from vidlatent.errors import UsageError, parameter
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.measure.codecs import CODECS
@@ -66,13 +67,11 @@ class BenchOptions:
 
 @dataclass(frozen=True)
 class Loading:
-    """How models are to run: the words of --device, --dtype, --window, --latent-window and --tile."""
+    """How models are to run: the words of --device and --dtype, and how they are to cut clips."""
 
     device: str | None = None
     dtype: str | None = None
-    window: int | None = None
-    latent_window: int | None = None
-    tile: int | None = None
+    cut: PlanWishes = field(default_factory=PlanWishes)
 
 
 def load_subjects(names: Sequence[str], stores: Iterable[str], how: Loading | None = None) -> list[Subject]:
@@ -84,7 +83,7 @@ def load_subjects(names: Sequence[str], stores: Iterable[str], how: Loading | No
     subjects = []
     for name in names or [registry.DEFAULT]:
         model = load_model(name, how.device, how.dtype)
-        plan = model.plan(how.window, how.latent_window, how.tile)
+        plan = plan_for(model.spec, how.cut)
         for store in kept or [model.runtime.dtype_name]:
             label = f"{model.spec.name} {store}" if kept else model.spec.name
             subjects.append(Subject(label, model, store, plan))

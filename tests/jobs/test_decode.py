@@ -1,0 +1,47 @@
+"""Decoding from the middle of a clip must give what decoding all of it gives."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vidlatent.grid import Grid
+from vidlatent.jobs.decode import first_latent
+from vidlatent.windows import TimeRule
+
+GRID = Grid(time=4, space=8)
+RULES = [TimeRule(15, 1), TimeRule(3, 2, blend=4), TimeRule(12, 5, blend=16)]
+
+
+def makers(rule: TimeRule, total: int, begin: int) -> dict[int, tuple]:
+    """For each frame, by its number in the clip, the windows that it is made of and their weights."""
+    made, waiting = {}, []
+    for window in rule.windows(GRID.frames, total - begin):
+        span = (begin + window.start, begin + window.stop)
+        first = GRID.time * span[0] + window.drop
+        frames = [
+            (n, ((span, 1),)) for n in range(first, GRID.time * span[0] + GRID.frames(span[1] - span[0]))
+        ]
+        shared = min(len(waiting), len(frames), rule.blend)
+        for k in range(shared):
+            (before, its), (n, own) = waiting[k - shared], frames[k]
+            assert before == n
+            frames[k] = (n, (*its, (*own, k, shared)) if k else its)
+        keep = len(frames) if window.keep is None else window.keep
+        made.update(frames[:keep])
+        waiting = frames[keep:]
+    return {**made, **dict(waiting)}
+
+
+@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("rule", RULES)
+@given(total=st.integers(1, 90), at=st.floats(0, 1))
+def test_a_frame_from_the_middle_is_made_of_the_same_windows(rule, total, at):
+    frame = int(at * (GRID.frames(total) - 1))
+    begin = first_latent(rule, GRID, frame, total)
+    whole, part = makers(rule, total, 0), makers(rule, total, begin)
+    assert list(whole) == list(range(GRID.frames(total)))
+    assert [part[n] for n in range(frame, GRID.frames(total))] == [whole[n] for n in range(frame, len(whole))]
+
+
+def test_what_carries_state_or_is_undivided_starts_at_the_beginning():
+    assert first_latent(TimeRule(4), GRID, 100, 40) == first_latent(TimeRule(0, 2), GRID, 100, 40) == 0
