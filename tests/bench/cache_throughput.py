@@ -20,8 +20,9 @@ import torch
 from vidlatent.engine.load import load_model
 from vidlatent.engine.model import Model
 from vidlatent.io.read.source import ReadOptions, open_video
+from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.recipe import Recipe
-from vidlatent.jobs.cache.run import RunOptions, default_workers, run
+from vidlatent.jobs.cache.run import count_workers, run
 from vidlatent.jobs.measure.machine import machine
 from vidlatent.jobs.reading.messages import Read
 from vidlatent.jobs.reading.readers import Readers
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=33)
     parser.add_argument("--size", default="848x480")
     parser.add_argument("--model", default="pocket")
-    parser.add_argument("--workers", type=int, default=default_workers(RunOptions()))
+    parser.add_argument("--workers", type=int, default=count_workers(RunOptions()))
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     width, height = map(int, args.size.split("x"))

@@ -86,7 +86,7 @@ def test_gc_removes_nothing_unasked_and_only_what_nobody_knows(vidlatent, videos
     root = tmp_path / "cache"
     vidlatent("cache", videos, "-o", root, *TOY)
     kept = clips.objects(root)
-    orphan = Store(root).entry("f" * 64)
+    orphan = Store(root).entry_path("f" * 64)
     orphan.parent.mkdir(exist_ok=True)
     orphan.write_bytes(b"x" * 10)
     partial = orphan.with_name(".abc.latent.partial")
@@ -105,7 +105,7 @@ def test_gc_removes_nothing_unasked_and_only_what_nobody_knows(vidlatent, videos
 def test_gc_leaves_alone_what_another_process_is_making(vidlatent, videos, tmp_path):
     root = tmp_path / "cache"
     vidlatent("cache", videos, "-o", root, *TOY)
-    partial = Store(root).entry("a" * 64).with_name(f".{'a' * 64}.latent.partial")
+    partial = Store(root).entry_path("a" * 64).with_name(f".{'a' * 64}.latent.partial")
     partial.parent.mkdir(exist_ok=True)
     partial.write_bytes(b"x")
     with Claim.take(root / "claims" / ("a" * 64)):

@@ -8,7 +8,8 @@ import pytest
 from helpers import cache_clips as clips
 
 from vidlatent.engine.load import load_model
-from vidlatent.jobs.cache.run import RunOptions, run
+from vidlatent.jobs.cache.options import RunOptions
+from vidlatent.jobs.cache.run import run
 
 CLIPS = 1000
 WARM = 200  # clips until pools, caches and allocators are full

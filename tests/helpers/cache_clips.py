@@ -9,9 +9,11 @@ import numpy as np
 from vidlatent.engine.load import load_model
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.cache.manifest import Manifest
+from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.recipe import Recipe
-from vidlatent.jobs.cache.run import RunOptions, Tally, run
+from vidlatent.jobs.cache.run import run
 from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.tally import Tally
 
 SIDE = 32
 ONE = RunOptions(workers=1)

@@ -41,9 +41,9 @@ Root = Annotated[Path, typer.Argument(help="Folder of the cache.")]
 @app.command(epilog="Example: vidlatent cache status cache/ --json")
 def status(root: Root, as_json: o.JsonOption = False) -> int:
     """Show what a cache holds, and what failed."""
-    from vidlatent.jobs.cache.status import status as status_of
+    from vidlatent.jobs.cache.status import describe_cache
 
-    facts = status_of(root)
+    facts = describe_cache(root)
     failures = [] if as_json else facts.pop("failures")  # JSON has them among the facts
     show_facts(facts, as_json)
     for failure in failures:
@@ -65,11 +65,11 @@ class ReplayFlags(Flags):
 
     def replays(self, root: Path) -> "list[Replay]":
         """Decode that many entries of the cache at `root`, and say how well each compares with its source."""
-        from vidlatent.jobs.cache.verify import replays
+        from vidlatent.jobs.cache.verify import replay_sample
         from vidlatent.jobs.decode import ModelChoice
 
         choice = ModelChoice(device=self.device, weights=self.weights, config=self.config)
-        return list(replays(root, self.decode, self.seed, choice))
+        return list(replay_sample(root, self.decode, self.seed, choice))
 
 
 @app.command(epilog="Example: vidlatent cache verify cache/ --decode 8")
@@ -145,9 +145,9 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
     """List what is of no more use in a cache, ask, and remove it."""
-    from vidlatent.jobs.cache.gc import garbage, remove
+    from vidlatent.jobs.cache.gc import find_garbage, remove_garbage
 
-    items = garbage(root, superseded)
+    items = find_garbage(root, superseded)
     for item in items:
         say(f"{item.path}: {item.why}, {item.bytes / 1e6:.2f} MB")
     if not items:
@@ -155,5 +155,5 @@ def gc(
         return 0
     if not yes:
         typer.confirm(f"Remove {len(items)} files?", default=False, abort=True, err=True)
-    say(f"{remove(root, items, superseded) / 1e6:.2f} MB freed")
+    say(f"{remove_garbage(root, items, superseded) / 1e6:.2f} MB freed")
     return 0

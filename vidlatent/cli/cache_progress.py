@@ -38,14 +38,16 @@ class ClipLines:
 def describe(tally: "Tally") -> str:
     """Say in one line how far a run is."""
     took = max(time.perf_counter() - tally.began, 1e-9)
-    parts = [f"{tally.settled} of {tally.clips} clips"]
+    parts = [f"{tally.accounted_for} of {tally.clips} clips"]
     if tally.failed:
         parts.append(f"{tally.failed} failed")
     if tally.done:
         parts += [f"{tally.done / took:.2f} clips/s", f"{tally.frames / took:.1f} frames/s"]
         model, readers = spell_share(tally.starved_s, tally), spell_share(tally.full_s, tally)
         parts.append(f"model waits {model}, readers wait {readers}")
-        parts.append(f"{spell_duration((tally.clips - tally.settled) * took / tally.settled)} left")
+        parts.append(
+            f"{spell_duration((tally.clips - tally.accounted_for) * took / tally.accounted_for)} left"
+        )
     return ", ".join(parts)
 
 

@@ -16,7 +16,7 @@ from vidlatent.cli.sections import Flags
 from vidlatent.errors import TERMINATED, UsageError
 
 if TYPE_CHECKING:
-    from vidlatent.jobs.cache.run import RunOptions
+    from vidlatent.jobs.cache.options import RunOptions
     from vidlatent.jobs.cache.shards import Sharding
     from vidlatent.jobs.cache.tally import Tally
     from vidlatent.jobs.encode import Model
@@ -89,9 +89,9 @@ class RunFlags(o.ModelFlags):
 
     def load(self) -> "Model":
         """Load the model; without --device onto the GPU that torchrun or SLURM gave this process."""
-        from vidlatent.jobs.cache.plan import device_from
+        from vidlatent.jobs.cache.plan import choose_device
 
-        return self.choice().load(device=device_from())
+        return self.choice().load(device=choose_device())
 
     def runner(self, model: "Model") -> Callable[..., "Tally"]:
         """Return the function that does the work: with this model here, or with models on a Ray cluster."""
@@ -126,13 +126,13 @@ class TaskFlags(Flags):
 
     def options(self, run: RunFlags, shards: "Sharding | None") -> "RunOptions":
         """Make the options of the run: those that change no entry."""
-        from vidlatent.jobs.cache.plan import shard_from
-        from vidlatent.jobs.cache.run import RunOptions
+        from vidlatent.jobs.cache.options import RunOptions
+        from vidlatent.jobs.cache.plan import choose_part
 
         return RunOptions(
             workers=run.workers,
             max_memory=words.parse_bytes(run.max_memory, "--max-memory"),
-            shard=shard_from(self.shard),
+            shard=choose_part(self.shard),
             retry_failed=self.retry_failed,
             rehash=self.rehash,
             threads=run.threads,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vidlatent.engine.load import load_model
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.cache import key as keys
-from vidlatent.jobs.cache.key import ModelIdentity, entry_key, read_facts, read_options
+from vidlatent.jobs.cache.key import ModelIdentity, describe_read, make_entry_key, parse_read
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.windows import TimeRule, even_tiles
 
@@ -68,7 +68,7 @@ def meant(recipe: Recipe) -> Recipe:
 @settings(deadline=None)
 @given(recipes, recipes)
 def test_two_recipes_share_a_key_exactly_where_they_mean_the_same(one, other):
-    same = entry_key(SOURCE, one, TOY) == entry_key(SOURCE, other, TOY)
+    same = make_entry_key(SOURCE, one, TOY) == make_entry_key(SOURCE, other, TOY)
     assert same == (meant(one) == meant(other))
 
 
@@ -80,20 +80,20 @@ def test_threads_order_of_buckets_and_idle_seeds_do_not_matter(recipe, threads):
     )
     if recipe.posterior != "sample":
         shuffled = replace(shuffled, seed=recipe.seed + 1)
-    assert entry_key(SOURCE, shuffled, TOY) == entry_key(SOURCE, recipe, TOY)
+    assert make_entry_key(SOURCE, shuffled, TOY) == make_entry_key(SOURCE, recipe, TOY)
 
 
 @settings(deadline=None)
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
 def test_other_bytes_give_another_key(one, other):
-    first, second = (entry_key(sha.hex(), PLAIN, TOY) for sha in (one, other))
+    first, second = (make_entry_key(sha.hex(), PLAIN, TOY) for sha in (one, other))
     assert (first == second) == (one == other)
 
 
 @settings(deadline=None)
 @given(reads)
 def test_what_is_kept_of_a_read_gives_the_same_read_again(read):
-    again = read_options(read_facts(read))
+    again = parse_read(describe_read(read))
     assert again == (read if read.size else replace(read, fit="stretch"))
 
 
@@ -101,7 +101,7 @@ def test_what_is_kept_of_a_read_gives_the_same_read_again(read):
 def test_every_option_counts_alone(field):
     value = {"fps": Fraction(24), "start": Fraction(1), "frames": 17, "size": (64, 64)}[field]
     changed = replace(PLAIN, read=replace(PLAIN.read, **{field: value}))
-    assert entry_key(SOURCE, changed, TOY) != entry_key(SOURCE, PLAIN, TOY)
+    assert make_entry_key(SOURCE, changed, TOY) != make_entry_key(SOURCE, PLAIN, TOY)
 
 
 @pytest.mark.parametrize(
@@ -117,18 +117,18 @@ def test_every_option_counts_alone(field):
     ],
 )
 def test_another_model_gives_another_key(fact, value):
-    assert entry_key(SOURCE, PLAIN, ModelIdentity({**TOY.facts, fact: value})) != entry_key(
+    assert make_entry_key(SOURCE, PLAIN, ModelIdentity({**TOY.facts, fact: value})) != make_entry_key(
         SOURCE, PLAIN, TOY
     )
 
 
 def test_code_that_gives_other_latents_gives_other_keys(monkeypatch):
-    before = entry_key(SOURCE, PLAIN, TOY)
+    before = make_entry_key(SOURCE, PLAIN, TOY)
     monkeypatch.setattr(keys, "CODE_VERSION", keys.CODE_VERSION + 1)
-    assert entry_key(SOURCE, PLAIN, TOY) != before
+    assert make_entry_key(SOURCE, PLAIN, TOY) != before
 
 
 def test_a_key_stays_what_it_was():
     """Every cache in the world hangs on this: if it fails, all keys changed. Do not."""
     identity = ModelIdentity({"name": "toy", "weights_sha256": ""})
-    assert entry_key(SOURCE, PLAIN, identity) == PINNED
+    assert make_entry_key(SOURCE, PLAIN, identity) == PINNED

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidlatent.jobs.cache.journal import Journal, records, torn
-from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, Manifest, Row
+from vidlatent.jobs.cache.journal import JournalWriter, count_torn_lines, read_records
+from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, Manifest, ManifestRow
 from vidlatent.jobs.cache.store import Store
 
 rows_of_anything = st.builds(
-    Row,
+    ManifestRow,
     source=st.text(min_size=1),
     status=st.sampled_from([DONE, FAILED]),
     key=st.text("0123456789abcdef", max_size=64),
@@ -26,14 +26,14 @@ rows_of_anything = st.builds(
 @settings(deadline=None)
 @given(rows_of_anything)
 def test_a_row_survives_its_line(row):
-    assert Row.parse(json.loads(json.dumps(asdict(row)))) == row
+    assert ManifestRow.parse(json.loads(json.dumps(asdict(row)))) == row
 
 
 def test_file_names_that_are_no_text_survive(tmp_path):
     name = b"/clips/\xff\xfe.mp4".decode("utf-8", "surrogateescape")
-    journal = Journal(tmp_path)
+    journal = JournalWriter(tmp_path)
     journal.append({"source": name})
-    assert [record["source"] for record in records(tmp_path)] == [name]
+    assert [record["source"] for record in read_records(tmp_path)] == [name]
 
 
 @settings(deadline=None)
@@ -42,33 +42,33 @@ def test_torn_lines_are_left_out_and_counted(tmp_path_factory, data, cut):
     folder = tmp_path_factory.mktemp("journal")
     line = json.dumps({"n": 1, "text": "x" * 30}).encode()
     (folder / "a.jsonl").write_bytes(line + b"\n" + line[:-cut])
-    Journal(folder).append({"n": 2})
-    assert sorted(record["n"] for record in records(folder)) == [1, 2]
-    assert torn(folder) == 1
+    JournalWriter(folder).append({"n": 2})
+    assert sorted(record["n"] for record in read_records(folder)) == [1, 2]
+    assert count_torn_lines(folder) == 1
 
 
 def test_rows_of_several_writers_are_one_manifest(tmp_path):
     store = Store.create(tmp_path / "cache")
     first, second = Manifest(store), Manifest(store)
-    first.add(Row("a", FAILED, key="1", error="boom"))
-    second.add(Row("b", DONE, key="2"))
+    first.add(ManifestRow("a", FAILED, key="1", error="boom"))
+    second.add(ManifestRow("b", DONE, key="2"))
     assert [(row.source, row.status) for row in Manifest(store).rows()] == [("a", FAILED), ("b", DONE)]
 
 
 def test_a_later_attempt_counts_whatever_the_clocks_say(tmp_path, monkeypatch):
     store = Store.create(tmp_path / "cache")
     monkeypatch.setattr("vidlatent.jobs.cache.manifest.time.time", lambda: 2e9)
-    Manifest(store).add(Row("a", FAILED, key="1", error="boom"))
+    Manifest(store).add(ManifestRow("a", FAILED, key="1", error="boom"))
     monkeypatch.setattr("vidlatent.jobs.cache.manifest.time.time", lambda: 1e9)
-    Manifest(store).add(Row("a", DONE, key="1"))
+    Manifest(store).add(ManifestRow("a", DONE, key="1"))
     merged = Manifest(store)
-    assert merged.of_key("1").status == DONE and [row.status for row in merged.rows()] == [DONE]
-    Manifest(store).add(Row("a", DAMAGED, key="1", error="bit rot"))
-    assert Manifest(store).of_key("1").status == DAMAGED
+    assert merged.find("1").status == DONE and [row.status for row in merged.rows()] == [DONE]
+    Manifest(store).add(ManifestRow("a", DAMAGED, key="1", error="bit rot"))
+    assert Manifest(store).find("1").status == DAMAGED
 
 
 def test_what_is_known_is_not_written_again(tmp_path):
     store = Store.create(tmp_path / "cache")
     for _ in range(3):
-        Manifest(store).add(Row("a", DONE, key="1", bytes=7))
-    assert len(list(records(store.manifest))) == 1
+        Manifest(store).add(ManifestRow("a", DONE, key="1", bytes=7))
+    assert len(list(read_records(store.manifest))) == 1

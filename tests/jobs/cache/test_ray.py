@@ -12,8 +12,8 @@ from helpers import cache_clips as clips
 pytest.importorskip("ray.data", reason="needs the extra: pip install 'vidlatent[ray]'")
 
 from vidlatent.jobs.cache.manifest import open_manifest
+from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.ray_engine import RayOptions, run_on_ray
-from vidlatent.jobs.cache.run import RunOptions
 from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.decode import ModelChoice
 

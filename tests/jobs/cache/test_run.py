@@ -1,4 +1,4 @@
-"""A whole run: every file accounted for, nothing made twice, nothing left behind."""
+"""A whole run: every file accounted_for for, nothing made twice, nothing left behind."""
 
 import os
 import signal
@@ -18,8 +18,9 @@ from vidlatent.engine.load import load_model
 from vidlatent.errors import OutOfResources, UsageError
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.cache.claims import Claim
-from vidlatent.jobs.cache.plan import Shard
-from vidlatent.jobs.cache.run import RunOptions, run
+from vidlatent.jobs.cache.options import RunOptions
+from vidlatent.jobs.cache.plan import Part
+from vidlatent.jobs.cache.run import run
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.encode import EncodeOptions, encode
 from vidlatent.jobs.reading.process import Worker
@@ -66,7 +67,7 @@ def test_an_entry_holds_what_encode_makes_of_the_clip(tmp_path):
     encode(source, tmp_path / "x.latent", model, EncodeOptions(clips.recipe(frames=10).read, model.spec.plan))
     (row,) = clips.rows(tmp_path / "cache")
     with (
-        open_latent(Store(tmp_path / "cache").entry(row.key)) as entry,
+        open_latent(Store(tmp_path / "cache").entry_path(row.key)) as entry,
         open_latent(tmp_path / "x.latent") as own,
     ):
         assert torch.equal(entry.read(0, entry.frames), own.read(0, own.frames))
@@ -165,7 +166,7 @@ def test_an_entry_published_just_before_a_crash_is_taken_over(tmp_path):
 def test_three_shards_together_are_one_run(tmp_path, mixed):
     clips.cache(mixed, tmp_path / "whole")
     for index in range(3):
-        clips.cache(mixed, tmp_path / "parts", RunOptions(workers=1, shard=Shard(index, 3)))
+        clips.cache(mixed, tmp_path / "parts", RunOptions(workers=1, shard=Part(index, 3)))
     assert clips.objects(tmp_path / "parts") == clips.objects(tmp_path / "whole")
     assert clips.truth(tmp_path / "parts") == clips.truth(tmp_path / "whole")
 
@@ -198,7 +199,7 @@ def test_a_long_video_becomes_clips_that_join_to_the_whole(tmp_path):
 
 
 def _latents(root: Path, row) -> torch.Tensor:
-    with open_latent(Store(root).entry(row.key)) as entry:
+    with open_latent(Store(root).entry_path(row.key)) as entry:
         return entry.read(0, entry.frames).transpose(0, 1)[None]
 
 

@@ -31,7 +31,7 @@ def test_a_folder_gives_every_file_but_hidden_ones_and_the_cache(tmp_path):
 
 def test_names_that_are_no_videos_are_known_by_their_ending(tmp_path):
     touch(tmp_path / "a.mp4", tmp_path / "a.txt", tmp_path / "a.JSON", tmp_path / "noending")
-    sidecars = [Path(clip.name).name for clip in scan([str(tmp_path)], NOWHERE) if clip.sidecar]
+    sidecars = [Path(clip.name).name for clip in scan([str(tmp_path)], NOWHERE) if clip.is_sidecar]
     assert sidecars == ["a.JSON", "a.txt"]
 
 

@@ -14,15 +14,17 @@ from safetensors import safe_open
 from vidlatent.cli import app
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.jobs.cache.claims import Claim
-from vidlatent.jobs.cache.gc import garbage, remove
+from vidlatent.jobs.cache.gc import find_garbage, remove_garbage
 from vidlatent.jobs.cache.manifest import Manifest, open_manifest
+from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.packer import PACK, Packer, pack_all
-from vidlatent.jobs.cache.plan import Shard
-from vidlatent.jobs.cache.run import RunOptions
-from vidlatent.jobs.cache.shards import Sharding, safetensors_members, tar_members
-from vidlatent.jobs.cache.status import status
+from vidlatent.jobs.cache.plan import Part
+from vidlatent.jobs.cache.shard_safetensors import list_safetensors
+from vidlatent.jobs.cache.shard_tar import list_tar
+from vidlatent.jobs.cache.shards import Sharding
+from vidlatent.jobs.cache.status import describe_cache
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.cache.verify import replays, verify
+from vidlatent.jobs.cache.verify import replay_sample, verify
 from vidlatent.jobs.decode import ModelChoice
 from vidlatent.jobs.exchange.export import export
 from vidlatent.jobs.readback.dataset import LatentDataset, LatentStream
@@ -74,7 +76,7 @@ def entries(root: Path) -> dict[str, str]:
 
 def members(root: Path) -> list[str]:
     """The keys in all shards, as the shards themselves say."""
-    read = {".tar": tar_members, ".safetensors": safetensors_members}
+    read = {".tar": list_tar, ".safetensors": list_safetensors}
     return sorted(k for p in Store(root).shards.iterdir() if p.suffix in read for k in read[p.suffix](p))
 
 
@@ -118,7 +120,7 @@ def test_stock_safetensors_reads_shards(safetensors):
         with safe_open(path, "pt") as file:
             for name in index["weight_map"]:
                 key = name.partition(".")[0]
-                with manifest.place(manifest.of_key(key)).open() as latents:
+                with manifest.place(manifest.find(key)).open() as latents:
                     assert torch.equal(file.get_tensor(name), latents.read(0, latents.frames))
                 assert index["clips"][key]["shape"] == list(latents.shape)
                 seen += 1
@@ -150,9 +152,9 @@ def test_training_reads_from_shards_what_it_reads_from_files(packed, videos):
 
 def test_verify_decode_status_and_export_follow_the_manifest_into_shards(packed, videos, tmp_path):
     assert list(verify(packed)) == [None] * CLIPS
-    sampled = list(replays(packed, 3, choice=ModelChoice(device="cpu")))
+    sampled = list(replay_sample(packed, 3, choice=ModelChoice(device="cpu")))
     assert len(sampled) == 3 and all(replay.identical for replay in sampled)
-    facts = status(packed)
+    facts = describe_cache(packed)
     assert facts["missing"] == 0 and facts["shards"] == len(
         {*packed.glob("shards/shard-*")} - sidecars(packed)
     )
@@ -197,8 +199,8 @@ def test_a_shard_that_is_gone_is_made_again_the_same(videos, tmp_path, tar, whic
 
 
 STEPS = {
-    "while the shard is written": "vidlatent.jobs.cache.shards.tar_members",
-    "before the shard is in the manifest": "vidlatent.jobs.cache.manifest.Manifest.pack",
+    "while the shard is written": "vidlatent.jobs.cache.shard_tar.list_tar",
+    "before the shard is in the manifest": "vidlatent.jobs.cache.manifest.Manifest.add_packed",
     "before the files go": "vidlatent.jobs.cache.packer.Packer._remove",
 }
 
@@ -223,7 +225,7 @@ def test_a_kill_at_any_step_of_packing_loses_and_doubles_nothing(videos, tmp_pat
         p.name: p.read_bytes() for p in tar.glob("shards/*")
     }
     assert entries(root) == entries(tar) and members(root) == members(tar)
-    assert not list(root.glob("objects/*/*")) and not garbage(root)
+    assert not list(root.glob("objects/*/*")) and not find_garbage(root)
 
 
 def test_entries_of_earlier_runs_are_packed_when_they_are_met(videos, tmp_path):
@@ -236,7 +238,7 @@ def test_entries_of_earlier_runs_are_packed_when_they_are_met(videos, tmp_path):
 def test_parts_of_a_run_make_shards_of_their_own(videos, tmp_path):
     root = tmp_path / "cache"
     for index in range(3):
-        clips.cache(videos, root, packing("tar", 1 << 30, shard=Shard(index, 3)))
+        clips.cache(videos, root, packing("tar", 1 << 30, shard=Part(index, 3)))
     assert len(list(root.glob("shards/*.tar"))) == 3
     assert entries(root) == entries(videos.parent / "loose") and members(root) == sorted(entries(root))
 
@@ -274,7 +276,7 @@ def test_an_entry_that_changed_on_disk_is_not_packed_but_made_again(videos, tmp_
     data[-1] ^= 1
     victim.write_bytes(data)
     pack_all(Store(root), Sharding("tar"))
-    assert victim.stem not in members(root) and open_manifest(root).of_key(victim.stem).status == "damaged"
+    assert victim.stem not in members(root) and open_manifest(root).find(victim.stem).status == "damaged"
     assert clips.cache(videos, root, packing("tar")).done == 1
     assert entries(root) == before
 
@@ -285,12 +287,12 @@ def test_gc_removes_shards_that_nobody_knows_and_no_others(packed):
     for name in ("shard-0123456789abcdef.tar", ".shard-0123456789abcdef.tar.partial"):
         (shards / name).write_bytes(b"x")
     (shards / "notes.txt").write_text("mine")
-    items = garbage(packed)
+    items = find_garbage(packed)
     assert {item.path.name for item in items} == {
         "shard-0123456789abcdef.tar",
         ".shard-0123456789abcdef.tar.partial",
     }
-    remove(packed, items)
+    remove_garbage(packed, items)
     (shards / "notes.txt").unlink()
     assert {p: p.read_bytes() for p in packed.glob("shards/*")} == kept
 
@@ -302,11 +304,11 @@ def test_gc_finds_what_a_kill_left_in_a_file_and_in_a_shard(videos, tmp_path, mo
         patch.setattr(Packer, "_remove", lambda *_: None)  # a kill before the files go
         pack_all(Store(root), Sharding("tar", SHARD_BYTES))
     before, files = entries(root), set(root.glob("objects/*/*"))
-    items = garbage(root, superseded=True)
+    items = find_garbage(root, superseded=True)
     assert files and {item.path for item in items} == files
     assert all(item.why.startswith("the same is in shard-") for item in items)
-    assert remove(root, items) == sum(item.bytes for item in items)
-    assert entries(root) == before and not list(root.glob("objects/*/*")) and not garbage(root)
+    assert remove_garbage(root, items) == sum(item.bytes for item in items)
+    assert entries(root) == before and not list(root.glob("objects/*/*")) and not find_garbage(root)
 
 
 def test_gc_keeps_a_file_whose_copy_in_a_shard_is_damaged(videos, tmp_path, monkeypatch):
@@ -319,7 +321,7 @@ def test_gc_keeps_a_file_whose_copy_in_a_shard_is_damaged(videos, tmp_path, monk
     data = bytearray(shard.read_bytes())
     data[victim.offset + victim.bytes // 2] ^= 1
     shard.write_bytes(data)
-    assert victim.key not in {item.path.stem for item in garbage(root)}
+    assert victim.key not in {item.path.stem for item in find_garbage(root)}
 
 
 def test_gc_keeps_what_was_garbage_only_when_it_was_listed(videos, tmp_path):
@@ -328,10 +330,10 @@ def test_gc_keeps_what_was_garbage_only_when_it_was_listed(videos, tmp_path):
     journals = {p: p.read_bytes() for p in (root / "manifest").iterdir()}
     for path in journals:
         path.unlink()
-    items = garbage(root)
+    items = find_garbage(root)
     for path, data in journals.items():
         path.write_bytes(data)  # somebody was still writing down what is there
-    assert len(items) == CLIPS and remove(root, items) == 0 and len(entries(root)) == CLIPS
+    assert len(items) == CLIPS and remove_garbage(root, items) == 0 and len(entries(root)) == CLIPS
 
 
 def test_a_safetensors_file_that_is_no_shard_of_ours_is_refused(tmp_path):

@@ -47,7 +47,7 @@ def raw(cached) -> dict[str, torch.Tensor]:
     """[C, t, h, w] of every clip by its source, as open_latent reads them."""
     found = {}
     for row in clips.rows(cached):
-        with open_latent(Store(cached).entry(row.key)) as latents:
+        with open_latent(Store(cached).entry_path(row.key)) as latents:
             found[row.source] = latents.read(0, latents.frames).transpose(0, 1)
     return found
 
@@ -138,7 +138,7 @@ def test_webdataset(cached, raw, tmp_path):
         with tarfile.open(file) as tar:
             members = {Path(m.name).suffix: tar.extractfile(m).read() for m in tar}
         row = json.loads(members[".json"])
-        assert (Store(cached).entry(row["key"])).read_bytes() == members[".latent"]
+        assert (Store(cached).entry_path(row["key"])).read_bytes() == members[".latent"]
         assert row["facts"]["caption"].startswith("this is")
     again = list(export(cached, tmp_path / "again", "webdataset", ExportOptions(shard_bytes=1)))
     assert [f.read_bytes() for f in again] == [f.read_bytes() for f in files]

@@ -41,7 +41,7 @@ def slices(cached: Path) -> dict[str, torch.Tensor]:
     """All latents by source, as open_latent reads them."""
     found = {}
     for row in clips.rows(cached):
-        with vidlatent.open_latent(Store(cached).entry(row.key)) as latents:
+        with vidlatent.open_latent(Store(cached).entry_path(row.key)) as latents:
             found[row.source] = latents.read(0, latents.frames)
     return found
 

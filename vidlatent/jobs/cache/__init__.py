@@ -1,1 +1,1 @@
-"""Whole datasets into latents: an entry is a pure function of its key, the manifest says what is true."""
+"""Whole datasets into latents: an entry follows from its key alone, and the manifest says what is there."""

@@ -1,4 +1,4 @@
-"""`--max-memory` for a cache run: what frames may wait in, and which clips are too large to try."""
+"""`--max-memory` of a cache run: how many bytes frames may wait in, and which clips are too large to try."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,28 +9,28 @@ from vidlatent.errors import BadInput, OutOfResources, parameter
 from vidlatent.windows import Plan
 
 QUEUE_BYTES = 512 << 20  # where nobody sets a limit: 430 frames of 480p
-QUEUE_SHARE = 4  # of what a limit leaves, a part of this goes to waiting frames
+QUEUE_SHARE = 4  # one part in so many of what a limit leaves goes to waiting frames
 READER_BYTES = 380 << 20  # of a process that reads and scales 1080p: peak 378 MB, 129 where it need not scale
-SCOUT_BYTES = 80 << 20  # of one that only looks at 1080p, and loads no torch: peak 74 MB
+PROBER_BYTES = 80 << 20  # of one that only hashes and probes 1080p, and loads no torch: peak 74 MB
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Bytes for waiting frames (`queue`), and for one window of the network (`window`; None: no limit)."""
+class MemoryBudget:
+    """Bytes for waiting frames (`queue`) and for one window of the network (`window`; None: no limit)."""
 
     queue: int
     window: int | None
 
     @classmethod
-    def within(cls, limit: int | None, readers: int, scouts: int) -> "Memory":
+    def share_out(cls, limit: int | None, readers: int, probers: int) -> "MemoryBudget":
         """Share out `limit` bytes, all processes counted; raises OutOfResources where nothing is left."""
         if limit is None:
             return cls(QUEUE_BYTES, None)
-        fixed = resident_bytes() + readers * READER_BYTES + scouts * SCOUT_BYTES
+        fixed = resident_bytes() + readers * READER_BYTES + probers * PROBER_BYTES
         left = limit - fixed
         if left <= 0:
             raise OutOfResources(
-                f"{parameter('max_memory')} {limit / 1e9:.2f} GB: the model and {readers + scouts} reading "
+                f"{parameter('max_memory')} {limit / 1e9:.2f} GB: the model and {readers + probers} reading "
                 f"processes take {fixed / 1e9:.2f} GB",
                 f"raise it, or lower {parameter('workers')}",
             )
@@ -40,11 +40,11 @@ class Memory:
     def refuse_too_large(self, model: Model, plan: Plan, size: tuple[int, int], name: str) -> None:
         """Raise BadInput where a window of frames of `size` (height, width) takes more than there is.
 
-        The plan is part of every key, so nothing is cut smaller here: the user decides.
+        The plan is part of every key, so frames are not cut into smaller pieces here: the user decides.
         """
         if self.window is None or model.runtime.device.type != "cpu":
             return
-        need = _window_bytes(model, plan, size)
+        need = _estimate_window_bytes(model, plan, size)
         if need > self.window:
             raise BadInput(
                 f"{name}: {model.spec.name} needs {need / 1e9:.2f} GB for {size[1]}x{size[0]}, "
@@ -54,5 +54,5 @@ class Memory:
 
 
 @lru_cache(maxsize=256)
-def _window_bytes(model: Model, plan: Plan, size: tuple[int, int]) -> int:
+def _estimate_window_bytes(model: Model, plan: Plan, size: tuple[int, int]) -> int:
     return window_bytes(model, plan, size, encode=True)

@@ -1,7 +1,7 @@
-"""Claims: of all processes that work on one cache, one makes a given entry.
+"""Claims: of all processes that work on one cache, only one at a time makes a given entry.
 
-A claim is a lock on a file, and the operating system drops it with the process, so a killed run leaves
-nothing to expire. Where a disk knows no locks everybody gets every claim: use `--shard` there.
+A claim is a lock on a file. The operating system drops it with the process, so a killed run leaves nothing
+that would have to expire. Where a disk knows no locks everybody gets every claim: use `--shard` there.
 """
 
 import os
@@ -13,7 +13,7 @@ from vidlatent.files import is_at, try_lock
 
 
 class Claim:
-    """The right to make one entry, until it is released."""
+    """The right to make one entry, until it is released. A context manager, which releases it."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path, self._descriptor = path, descriptor
@@ -32,12 +32,12 @@ class Claim:
             os.close(descriptor)  # its former holder removed it between our two calls
 
     def release(self) -> None:
-        """Let others have it."""
+        """Give the claim up, and remove its file."""
         self._path.unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
-        """Let others have it, and leave the file."""
+        """Give the claim up, and leave its file where it is."""
         os.close(self._descriptor)
 
     def __enter__(self) -> Self:

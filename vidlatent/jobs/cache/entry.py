@@ -1,4 +1,4 @@
-"""Making one entry, and reading its facts back."""
+"""One entry of a cache: the task to make it, the making, and the rows that tell of it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +10,8 @@ from vidlatent.errors import BadInput, VidlatentError, flag, parameter
 from vidlatent.files import sha256_file
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.read.source import ReadOptions, VideoSource
-from vidlatent.jobs.cache.key import read_facts
-from vidlatent.jobs.cache.manifest import DONE, FAILED, OF_CLIP, Row
+from vidlatent.jobs.cache.key import describe_read
+from vidlatent.jobs.cache.manifest import DONE, FAILED, OF_CLIP, ManifestRow
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.encode import Tally, append_all, finish_header, header_for, open_writer
@@ -21,9 +21,9 @@ from vidlatent.jobs.reading.survey import FileState, get_file_state
 
 @dataclass(frozen=True)
 class Task:
-    """One entry to make: a clip, or a part of one, and the recipe that is left to follow.
+    """One entry to make: a clip, or a span of one, and the recipe with all that depends on the clip decided.
 
-    `error` says why there is no point in trying; `recipe_id` is that of the run.
+    `error` says why there is no point in trying. `recipe_id` names the recipe of the whole run.
     """
 
     clip: Clip
@@ -32,36 +32,36 @@ class Task:
     key: str = ""
     source_sha256: str = ""
     error: VidlatentError | None = None
-    state: FileState = None  # of the file when it was hashed
+    state: FileState = None  # of the file, when it was hashed
 
     @property
     def read(self) -> ReadOptions:
         """What to read of the clip."""
         return self.recipe.read
 
-    def row(self, status: str, **facts: object) -> Row:
-        """A row about this clip."""
+    def make_row(self, status: str, **facts: object) -> ManifestRow:
+        """A row about this clip, with more facts about its entry."""
         read = self.read
         start, end = (None if t is None else str(t) for t in (read.start, read.end))
-        return Row(
+        return ManifestRow(
             source=self.clip.name,
             recipe=self.recipe_id,
             span=(start, end, read.frames),
             status=status,
             key=self.key,
             source_sha256=self.source_sha256,
-            read=read_facts(read),
+            read=describe_read(read),
             facts=dict(self.clip.facts),
             **facts,  # type: ignore[arg-type]
         )
 
-    def failed(self, error: VidlatentError, seconds: float = 0.0) -> Row:
-        """The row of a clip of which nothing came; it says parameters as the command line does."""
-        return self.row(FAILED, error=error.text(flag), seconds=round(seconds, 3))
+    def make_failed_row(self, error: VidlatentError, seconds: float = 0.0) -> ManifestRow:
+        """The row of a clip that failed. Its error names parameters as the command line does."""
+        return self.make_row(FAILED, error=error.text(flag), seconds=round(seconds, 3))
 
-    def like(self, row: Row) -> Row:
-        """What became of the same bytes and recipe, said of this clip."""
-        mine = self.row(row.status)
+    def copy_row(self, row: ManifestRow) -> ManifestRow:
+        """The row of an entry made of the same bytes by the same recipe, told of this clip."""
+        mine = self.make_row(row.status)
         return replace(row, **{name: getattr(mine, name) for name in OF_CLIP})
 
 
@@ -94,11 +94,11 @@ def refuse_changed(task: Task) -> None:
         )
 
 
-def done_row(task: Task, path: Path, seconds: float = 0.0, notices: tuple[str, ...] = ()) -> Row:
-    """The row of a finished entry, its facts read from the file itself."""
+def make_done_row(task: Task, path: Path, seconds: float = 0.0, notices: tuple[str, ...] = ()) -> ManifestRow:
+    """The row of a finished entry, with facts that are read from its file."""
     with open_latent(path) as latents:
         source = latents.header.source
-        return task.row(
+        return task.make_row(
             DONE,
             shape=latents.shape,
             dtype=latents.dtype,

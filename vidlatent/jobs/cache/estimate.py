@@ -1,4 +1,4 @@
-"""`--dry-run`: what a run would do, before it does anything."""
+"""`--dry-run` of a cache: what a run would do, found out without doing it."""
 
 import time
 from collections import Counter
@@ -15,12 +15,13 @@ from vidlatent.io.latent.layout import ITEM_BYTES
 from vidlatent.jobs.cache.entry import Task
 from vidlatent.jobs.cache.index import Index
 from vidlatent.jobs.cache.key import ModelIdentity
+from vidlatent.jobs.cache.lookup import SourceLookup
 from vidlatent.jobs.cache.manifest import FAILED, Manifest
+from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.plan import Planner
 from vidlatent.jobs.cache.recipe import Recipe
-from vidlatent.jobs.cache.run import RunOptions, default_workers
+from vidlatent.jobs.cache.run import count_workers
 from vidlatent.jobs.cache.scan import scan
-from vidlatent.jobs.cache.scout import Survey
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.reading.readers import Readers
 from vidlatent.jobs.reading.survey import Probe
@@ -28,9 +29,9 @@ from vidlatent.jobs.reading.survey import Probe
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is to be expected of a run; sizes and times are from headers, which may lie a little.
+    """What is to be expected of a run. Lengths and sizes are those of headers, which may be a little off.
 
-    `seconds` is the network's time alone, measured on one window of the commonest size.
+    `seconds` is the time of the network alone, measured on one window of the commonest size.
     """
 
     files: int
@@ -49,38 +50,36 @@ class Estimate:
 def dry_run(
     sources: Iterable[str], root: Path, model: Model, recipe: Recipe, options: RunOptions
 ) -> Estimate:
-    """Look at every clip, and add up; the folder `root` need not exist, and is not made."""
+    """Look at every clip, and add up. The folder `root` need not exist, and is not made."""
     clips = list(scan(sources, root))
     planner, store = Planner(recipe, ModelIdentity.of(model)), Store(root)
     with (
-        Readers(default_workers(options), stall_timeout=options.stall_timeout) as scouts,
+        Readers(count_workers(options), stall_timeout=options.stall_timeout) as probers,
         closing(Index(store, not options.rehash)) as index,
     ):
-        survey = Survey(recipe, scouts, index, remembering=False)
-        chosen = survey.share(clips, options.shard)
-        found = list(survey.found(clip for clip in chosen if not clip.sidecar))
-    tasks = list(planner.tasks(found))
+        lookup = SourceLookup(recipe, probers, index, remembering=False)
+        chosen = lookup.pick_part(clips, options.shard)
+        found = list(lookup.look_up(clip for clip in chosen if not clip.is_sidecar))
+    tasks = list(planner.plan(found))
     probes = {clip.name: seen.probe for clip, seen in found}
-    return added_up(len(chosen), sum(clip.sidecar for clip in chosen), tasks, probes, store, model)
+    return add_up(len(chosen), sum(clip.is_sidecar for clip in chosen), tasks, probes, store, model)
 
 
-def added_up(
-    files: int, skipped: int, tasks: list[Task], probes: dict, store: Store, model: Model
-) -> Estimate:
-    """The table of a dry run."""
+def add_up(files: int, skipped: int, tasks: list[Task], probes: dict, store: Store, model: Model) -> Estimate:
+    """Sort the tasks by what a run would do with them, and sum up those that it would make."""
     states = Counter()
     todo: dict[str, tuple[int, float, tuple[int, int], Task]] = {}
     manifest = Manifest(store)
     for task in tasks:
-        known = manifest.of_key(task.key) if task.key else None
+        known = manifest.find(task.key) if task.key else None
         if task.error is not None:
             states["unreadable"] += 1
-        elif known is not None and manifest.present(known):
+        elif known is not None and manifest.is_present(known):
             states["cached"] += 1
         elif known is not None and known.status == FAILED:
             states["failed"] += 1
         else:
-            frames, hours, size = expected(task, probes[task.clip.name])
+            frames, hours, size = estimate_clip(task, probes[task.clip.name])
             todo.setdefault(task.key, (frames, hours, size, task))
     work = list(todo.values())
     return Estimate(
@@ -93,13 +92,13 @@ def added_up(
         to_do=len(work),
         video_hours=round(sum(item[1] for item in work), 4),
         frames=sum(item[0] for item in work),
-        bytes=sum(entry_bytes(frames, size, task, model) for frames, _, size, task in work),
-        seconds=round(model_seconds([(frames, size) for frames, _, size, _ in work], model, work), 6),
+        bytes=sum(estimate_bytes(frames, size, task, model) for frames, _, size, task in work),
+        seconds=round(measure_model_seconds([(frames, size) for frames, _, size, _ in work], model, work), 6),
     )
 
 
-def expected(task: Task, probe: Probe) -> tuple[int, float, tuple[int, int]]:
-    """Frames, hours and (height, width) that reading a clip is expected to give."""
+def estimate_clip(task: Task, probe: Probe) -> tuple[int, float, tuple[int, int]]:
+    """Frames, hours and (height, width) that a clip will probably give once it is read."""
     read = task.read
     length = probe.duration_s
     if length is not None:
@@ -114,8 +113,8 @@ def expected(task: Task, probe: Probe) -> tuple[int, float, tuple[int, int]]:
     return frames, float((frames / rate) if rate else 0) / 3600, (height, width)
 
 
-def entry_bytes(frames: int, size: tuple[int, int], task: Task, model: Model) -> int:
-    """Size of the latents of a clip, roughly of the file."""
+def estimate_bytes(frames: int, size: tuple[int, int], task: Task, model: Model) -> int:
+    """Bytes of the latents of a clip; its file has a little more."""
     grid, recipe = model.spec.grid, task.recipe
     t = grid.latents(frames + grid.missing_frames(frames))
     h, w = (-(-side // grid.space) for side in size)
@@ -123,8 +122,8 @@ def entry_bytes(frames: int, size: tuple[int, int], task: Task, model: Model) ->
     return t * h * w * model.spec.channels * item * (2 if recipe.posterior == "full" else 1)
 
 
-def model_seconds(clips: list[tuple[int, tuple[int, int]]], model: Model, work: list) -> float:
-    """Seconds of the network for clips of (frames, size), from one window of the commonest size."""
+def measure_model_seconds(clips: list[tuple[int, tuple[int, int]]], model: Model, work: list) -> float:
+    """Seconds that the network needs for clips of (frames, size), from one window of the commonest size."""
     if not clips:
         return 0.0
     size = Counter(size for _, size in clips).most_common(1)[0][0]

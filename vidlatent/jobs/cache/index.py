@@ -1,8 +1,8 @@
-"""What is known of source files that have not changed: a million hashes need not be taken twice.
+"""What an earlier run found out about source files that have not changed since: a million hashes are kept.
 
 A file is taken for unchanged where its path, size and modification time are the same; `--rehash` trusts
-none of that. A file changed within the last moments may change again within the same tick of the clock, so
-such a one is not remembered (the trick is git's).
+none of that. A file that was changed a moment ago may change again within the same tick of the clock, so it
+is not remembered yet (the trick is git's).
 """
 
 import json
@@ -10,41 +10,41 @@ import time
 from collections.abc import Mapping
 from fractions import Fraction
 
-from vidlatent.jobs.cache.journal import Journal, records
+from vidlatent.jobs.cache.journal import JournalWriter, read_records
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.reading.survey import Look, Probe, Seen, get_file_state
 from vidlatent.json_values import to_json_values
 
-SETTLED_S = 2.0
+AT_REST_S = 2.0  # since the last change of a file that is remembered
 _FRACTIONS = ("sar", "duration_s", "rate", "first_s")
 
 
 class Index:
-    """Hashes and probes of files, and the journal of this process; with `trusting` False it knows nothing."""
+    """Hashes and probes of files, by all processes so far. With `trusting` False it begins empty."""
 
     def __init__(self, store: Store, trusting: bool = True) -> None:
-        self._journal = Journal(store.index, durable=False)
+        self._journal = JournalWriter(store.index, durable=False)
         self._known: dict[tuple[str, int], str] = {}  # packed: there may be millions
-        for record in records(store.index) if trusting else ():
+        for record in read_records(store.index) if trusting else ():
             self._take(record)
 
     def recall(self, clip: Clip, ask: Look) -> Seen | None:
-        """What was seen of a file that has not changed since; None where that does not answer `ask`."""
+        """What was seen of a file that has not changed; None where that is not enough to answer `ask`."""
         packed = self._known.get((clip.name, ask.stream))
         if packed is None:
             return None
         *state, sha256, facts = json.loads(packed)
-        probe = _probe(facts)
+        probe = _parse_probe(facts)
         changed = get_file_state(clip.path) != tuple(state)
         if changed or (ask.hashed and not sha256) or (ask.timed and probe.first_s is None):
             return None
         return Seen(sha256, probe, state=tuple(state))
 
     def learn(self, clip: Clip, ask: Look, seen: Seen) -> None:
-        """Remember what was seen of a file, if it has been at rest for a while."""
+        """Remember what was seen of a file, unless it was changed a moment ago."""
         state = seen.state
-        if seen.probe is None or state is None or time.time() - state[1] / 1e9 < SETTLED_S:
+        if seen.probe is None or state is None or time.time() - state[1] / 1e9 < AT_REST_S:
             return
         record = {
             "source": clip.name,
@@ -66,5 +66,5 @@ class Index:
         self._journal.close()
 
 
-def _probe(facts: Mapping) -> Probe:
+def _parse_probe(facts: Mapping) -> Probe:
     return Probe(**{k: Fraction(v) if k in _FRACTIONS and v is not None else v for k, v in facts.items()})

@@ -17,10 +17,10 @@ from typing import BinaryIO
 SUFFIX = ".jsonl"
 
 
-class Journal:
-    """What one writer appends to a folder of journals; its file is made with the first line.
+class JournalWriter:
+    """Appends lines to a file of its own in a folder of journals; the file is made with the first line.
 
-    Lines that can be found out again need not be `durable`: a power cut may take them.
+    With `durable` False a power cut may take the last lines: for facts that can be found out again.
     """
 
     def __init__(self, folder: Path, durable: bool = True) -> None:
@@ -28,9 +28,12 @@ class Journal:
         self._descriptor: int | None = None
 
     def append(self, *records: Mapping[str, object]) -> None:
-        """Write records; once this returns they survive a kill −9, durable ones a power cut."""
+        """Write records, a line each.
+
+        Once this returns they survive a kill −9; if durable, a power cut as well.
+        """
         if self._descriptor is None:
-            self._descriptor = _created(self._folder)
+            self._descriptor = _create(self._folder)
         lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records).encode()
         while lines:  # a signal or a full disk may cut a write short
             lines = lines[os.write(self._descriptor, lines) :]
@@ -44,41 +47,46 @@ class Journal:
             self._descriptor = None
 
 
-class Journals:
-    """All journals of a folder, also those that others write: read to their ends, and again from there."""
+class JournalReader:
+    """Reads all journals of a folder, those of other processes too.
+
+    Each call goes on where the last one ended.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._read: dict[str, int] = {}  # bytes of each
+        self._read: dict[str, int] = {}  # bytes read of each file
 
-    def fresh(self) -> Iterator[dict]:
-        """Every whole line added since the last call, writer by writer; see `torn` for the others."""
+    def read_new(self) -> Iterator[dict]:
+        """Every whole line that was added since the last call, file by file; lines cut short are left out."""
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             with path.open("rb") as file:
                 file.seek(self._read.get(path.name, 0))
                 yield from (
-                    record for line in self._whole(path, file) if (record := _parsed(line)) is not None
+                    record
+                    for line in self._read_whole_lines(path, file)
+                    if (record := _parse(line)) is not None
                 )
 
-    def _whole(self, path: Path, file: BinaryIO) -> Iterator[bytes]:
-        """Lines that have an end; one that is being written has none yet."""
+    def _read_whole_lines(self, path: Path, file: BinaryIO) -> Iterator[bytes]:
+        """Lines that end with a newline; a line that is just being written has none yet."""
         while (line := file.readline()).endswith(b"\n"):
             self._read[path.name] = file.tell()
             yield line
 
 
-def records(folder: Path) -> Iterator[dict]:
-    """Every whole line of every journal in a folder."""
-    return Journals(folder).fresh()
+def read_records(folder: Path) -> Iterator[dict]:
+    """Every whole line of every journal in a folder, as it is now."""
+    return JournalReader(folder).read_new()
 
 
-def torn(folder: Path) -> int:
-    """Lines that a crash cut short."""
+def count_torn_lines(folder: Path) -> int:
+    """How many lines in a folder of journals a crash has cut short."""
     lines = (line for path in folder.glob(f"*{SUFFIX}") for line in path.open("rb"))
-    return sum(_parsed(line) is None for line in lines)
+    return sum(_parse(line) is None for line in lines)
 
 
-def _parsed(line: bytes) -> dict | None:
+def _parse(line: bytes) -> dict | None:
     if not line.endswith(b"\n"):
         return None
     try:
@@ -88,8 +96,8 @@ def _parsed(line: bytes) -> dict | None:
     return record if isinstance(record, dict) else None
 
 
-def _created(folder: Path) -> int:
-    """A new file that nobody else can have: its name has host, process and time, O_EXCL the last word."""
+def _create(folder: Path) -> int:
+    """A new file of our own: its name has host, process and time, and O_EXCL refuses one that is there."""
     folder.mkdir(parents=True, exist_ok=True)
     host = "".join(c for c in socket.gethostname() if c.isalnum())[:24] or "host"
     while True:

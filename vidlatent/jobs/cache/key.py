@@ -20,18 +20,18 @@ from vidlatent.json_values import spell_fraction, to_json_values
 # Not the version of the package: a release that changes no latent must not cost a week of encoding.
 CODE_VERSION = 1
 
-_NO_MATTER = ("threads",)  # of ReadOptions: changes speed only
+_SPEED_ONLY = ("threads",)  # of ReadOptions: these change no pixel
 
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What of a model decides over its latents and the facts beside them."""
+    """What decides over a model's latents and the facts beside them: weights, config, dtype, device."""
 
     facts: Mapping[str, object]
 
     @classmethod
     def of(cls, model: Model) -> "ModelIdentity":
-        """The identity of a loaded model, the kind of device included, as it decides how sums round."""
+        """The identity of a loaded model; the kind of device is part of it, as it decides how sums round."""
         spec = model.spec
         return cls(
             {
@@ -48,19 +48,19 @@ class ModelIdentity:
         )
 
 
-def entry_key(source_sha256: str, recipe: Recipe, model: ModelIdentity) -> str:
-    """The key of what `model` makes of these source bytes by this recipe, 64 hexadecimal digits."""
-    said = described(replace(recipe, chunk_s=None), model)  # chunks are spans by now
+def make_entry_key(source_sha256: str, recipe: Recipe, model: ModelIdentity) -> str:
+    """The key of what `model` makes of these source bytes by this recipe: 64 hexadecimal digits."""
+    said = describe(replace(recipe, chunk_s=None), model)  # chunks are spans by now
     return hashlib.sha256(dump(said | {"source": source_sha256}).encode()).hexdigest()
 
 
-def recipe_id(recipe: Recipe, model: ModelIdentity) -> str:
-    """A name for what a whole run asks for, 16 hexadecimal digits: the recipe before any clip is seen."""
-    return hashlib.sha256(dump(described(recipe, model)).encode()).hexdigest()[:16]
+def make_recipe_id(recipe: Recipe, model: ModelIdentity) -> str:
+    """The name of what a whole run asks for, before any clip is seen: 16 hexadecimal digits."""
+    return hashlib.sha256(dump(describe(recipe, model)).encode()).hexdigest()[:16]
 
 
-def described(recipe: Recipe, model: ModelIdentity) -> dict[str, object]:
-    """A recipe and its model in full, as plain JSON values."""
+def describe(recipe: Recipe, model: ModelIdentity) -> dict[str, object]:
+    """A recipe and its model in full, as JSON values."""
     facts = _recipe_facts(recipe)
     if recipe.chunk_s is not None:
         facts["chunk_s"] = recipe.chunk_s
@@ -68,9 +68,9 @@ def described(recipe: Recipe, model: ModelIdentity) -> dict[str, object]:
 
 
 def _recipe_facts(recipe: Recipe) -> dict[str, object]:
-    """A recipe without what cannot matter."""
+    """A recipe without those of its settings that change nothing in this case."""
     facts: dict[str, object] = {
-        "read": read_facts(recipe.read),
+        "read": describe_read(recipe.read),
         "posterior": recipe.posterior,
         "plan": recipe.plan,
     }
@@ -83,17 +83,17 @@ def _recipe_facts(recipe: Recipe) -> dict[str, object]:
     return facts
 
 
-def read_facts(read: ReadOptions) -> dict[str, object]:
-    """What differs from a plain read of everything, as plain JSON values."""
+def describe_read(read: ReadOptions) -> dict[str, object]:
+    """The options that differ from a plain read of everything, as JSON values."""
     facts = to_json_values(read, _convert)
-    changed = {name: value for name, value in facts.items() if name not in _NO_MATTER}
+    changed = {name: value for name, value in facts.items() if name not in _SPEED_ONLY}
     if "size" not in changed:  # nothing is fitted into anything
         changed.pop("fit", None)
     return changed
 
 
-def read_options(facts: Mapping[str, object]) -> ReadOptions:
-    """The inverse of `read_facts`."""
+def parse_read(facts: Mapping[str, object]) -> ReadOptions:
+    """The inverse of `describe_read`."""
     times = {name: Fraction(str(facts[name])) for name in ("start", "end", "fps") if name in facts}
     tuples = {name: tuple(facts[name]) for name in ("size", "crop") if name in facts}  # type: ignore[arg-type]
     return ReadOptions(**{**facts, **times, **tuples})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The manifest: what became of every clip, one row each, the only truth about a cache."""
+"""The manifest: what became of every clip, a row each. What it does not say is not in the cache."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -6,16 +6,16 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from vidlatent.errors import UsageError, parameter
-from vidlatent.jobs.cache.journal import Journal, Journals
+from vidlatent.jobs.cache.journal import JournalReader, JournalWriter
 from vidlatent.jobs.cache.store import Place, Store
 
 DONE, FAILED, SKIPPED, DAMAGED = "done", "failed", "skipped", "damaged"
-OF_CLIP = ("source", "recipe", "span", "read", "facts", "source_sha256")  # what a row says of it alone
-_RANK = {SKIPPED: 0, DAMAGED: 1, FAILED: 1, DONE: 2}  # of two rows of one attempt
+OF_CLIP = ("source", "recipe", "span", "read", "facts", "source_sha256")  # of the clip, not of the entry
+_RANK = {SKIPPED: 0, DAMAGED: 1, FAILED: 1, DONE: 2}  # which of two rows of one attempt counts
 
 
 @dataclass(frozen=True, slots=True)  # millions of them are held
-class Row:
+class ManifestRow:
     """What became of one clip. Of a clip's rows the one with the highest `attempt` counts.
 
     `source` is the file's absolute path (a tar member: TAR::MEMBER), `span` is [start, end, frames] where
@@ -53,17 +53,17 @@ class Row:
 
     @property
     def clip(self) -> tuple:
-        """What the row is about: a file, which part of it, and by which recipe."""
+        """What the row is about: a file, a span of it, and a recipe."""
         return self.source, self.span, self.recipe
 
-    def says_as(self, other: "Row | None") -> bool:
-        """Whether another row of the clip says the same."""
+    def says_the_same_as(self, other: "ManifestRow | None") -> bool:
+        """Whether another row of the clip says the same, whenever it was written."""
         same = ("status", "key", "error", "facts", "checksum", "shard", "offset")
         return other is not None and all(getattr(self, name) == getattr(other, name) for name in same)
 
     @classmethod
-    def parse(cls, record: Mapping) -> "Row":
-        """A row from its line; fields that later versions add are left out."""
+    def parse(cls, record: Mapping) -> "ManifestRow":
+        """A row from its record in a journal. Fields that a later version has added are left out."""
         known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
         for name in ("span", "shape", "notices"):
             known[name] = tuple(known.get(name) or ())
@@ -74,41 +74,41 @@ class Row:
 
 
 class Manifest:
-    """All rows of a cache, merged, and the journal of this process."""
+    """All rows of a cache, those of other processes too, and the journal that this process writes."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._journals, self._journal = Journals(store.manifest), Journal(store.manifest)
-        self._clips: dict[tuple, Row] = {}
-        self._keys: dict[str, Row] = {}
-        self._packed: dict[str, Row] = {}  # the last row that names a shard
+        self._journals, self._journal = JournalReader(store.manifest), JournalWriter(store.manifest)
+        self._clips: dict[tuple, ManifestRow] = {}
+        self._keys: dict[str, ManifestRow] = {}
+        self._packed: dict[str, ManifestRow] = {}  # the last row that names a shard
         self._first: dict[str, tuple] = {}  # of the clips that an entry was made for, the first by name
         self.refresh()
 
     def refresh(self) -> None:
-        """Read what everybody wrote since the last time."""
-        for record in self._journals.fresh():
-            self._take(Row.parse(record))
+        """Read the rows that other processes have written since the last call."""
+        for record in self._journals.read_new():
+            self._take(ManifestRow.parse(record))
 
-    def add(self, row: Row) -> Row:
-        """Write down what became of a clip, unless that is known; durable once it returns."""
+    def add(self, row: ManifestRow) -> ManifestRow:
+        """Write down what became of a clip, unless its last row says the same. Durable once it returns."""
         known = self._clips.get(row.clip)
-        if row.says_as(known):
+        if row.says_the_same_as(known):
             return known  # type: ignore[return-value]
         (row,) = self._append([row])
         return row
 
-    def pack(self, where: Mapping[str, int], shard: str) -> None:
-        """Write down that entries lie in a shard now, each key at an offset; durable once it returns."""
+    def add_packed(self, where: Mapping[str, int], shard: str) -> None:
+        """Write down that entries lie in a shard now, each key at an offset. Durable once it returns."""
         self._append([replace(self._keys[key], shard=shard, offset=where[key]) for key in where])
 
-    def damage(self, row: Row, what: str) -> None:
-        """Write down that an entry is no longer what it was, wherever it lies."""
+    def add_damaged(self, row: ManifestRow, what: str) -> None:
+        """Write down that an entry is no longer what it was, in its own file or in its shard."""
         packed = self._packed.get(row.key, row)
         row = replace(row, status=DAMAGED, error=what, shard=packed.shard, offset=packed.offset)
         self._append([row])
 
-    def _append(self, rows: list[Row]) -> list[Row]:
+    def _append(self, rows: list[ManifestRow]) -> list[ManifestRow]:
         at = round(time.time(), 3)
         rows = [replace(row, attempt=self._next_attempt(row), at=at) for row in rows]
         self._journal.append(*map(asdict, rows))
@@ -116,47 +116,47 @@ class Manifest:
             self._take(row)
         return rows
 
-    def _next_attempt(self, row: Row) -> int:
+    def _next_attempt(self, row: ManifestRow) -> int:
         before = (self._clips.get(row.clip), self._keys.get(row.key))
         return 1 + max((known.attempt for known in before if known is not None), default=0)
 
-    def of_key(self, key: str) -> Row | None:
-        """The last word about an entry."""
+    def find(self, key: str) -> ManifestRow | None:
+        """The last row about an entry; None where there is none."""
         return self._keys.get(key)
 
-    def as_first(self, row: Row) -> Row:
-        """What a row says of its entry, said of the first clip by name that has it, not the one met last."""
+    def retell_of_first_clip(self, row: ManifestRow) -> ManifestRow:
+        """The row, told of the first clip by name that has this entry, not of the one that came last."""
         first = self._clips.get(self._first.get(row.key, ()))
         if first is None or (first.key, first.status) != (row.key, DONE):
             return row
         return replace(row, **{name: getattr(first, name) for name in OF_CLIP})
 
-    def place(self, row: Row) -> Place:
-        """Where the entry of a row is: in a file of its own, else in the shard named last."""
-        loose, shard = self._store.entry(row.key), self.shard_of(row.key)
+    def place(self, row: ManifestRow) -> Place:
+        """Where the entry of a row lies: in a file of its own, else in the shard that was named last."""
+        loose, shard = self._store.entry_path(row.key), self.find_shard(row.key)
         if shard is None or loose.exists():
             return Place(loose)
         return Place(self._store.shards / shard.shard, (shard.offset, shard.bytes))
 
-    def shard_of(self, key: str) -> Row | None:
-        """The row that says in which shard an entry is, unless it was found damaged there."""
+    def find_shard(self, key: str) -> ManifestRow | None:
+        """The row that says in which shard an entry lies; None where it lies in none, or is damaged there."""
         packed = self._packed.get(key)
         return packed if packed is not None and packed.status == DONE else None
 
-    def present(self, row: Row) -> bool:
-        """Whether a finished entry is still there, as long as it was."""
+    def is_present(self, row: ManifestRow) -> bool:
+        """Whether a finished entry is still there, with as many bytes as it had."""
         return row.status == DONE and self.place(row).holds(row.bytes)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ManifestRow]:
         """The last row of every clip, in the order of their names."""
         return (self._clips[clip] for clip in sorted(self._clips, key=str))
 
-    def present_rows(self, recipe: str | None = None) -> list[Row]:
+    def present_rows(self, recipe: str | None = None) -> list[ManifestRow]:
         """The rows of clips whose entries are there, by one recipe.
 
         Raises UsageError where there are several recipes and none is named, which would mix their latents.
         """
-        rows = [row for row in self.rows() if self.present(row)]
+        rows = [row for row in self.rows() if self.is_present(row)]
         recipes = sorted({row.recipe for row in rows})
         if recipe is None and len(recipes) > 1:
             raise UsageError(
@@ -165,7 +165,7 @@ class Manifest:
             )
         return [row for row in rows if recipe in (None, row.recipe)]
 
-    def entries(self) -> Iterator[Row]:
+    def entries(self) -> Iterator[ManifestRow]:
         """The last row of every key, in the order of keys."""
         return (self._keys[key] for key in sorted(self._keys))
 
@@ -173,18 +173,18 @@ class Manifest:
         """Close the journal."""
         self._journal.close()
 
-    def _take(self, row: Row) -> None:
-        _keep(self._clips, row.clip, row)
+    def _take(self, row: ManifestRow) -> None:
+        _keep_last(self._clips, row.clip, row)
         if row.key:
-            _keep(self._keys, row.key, row)
+            _keep_last(self._keys, row.key, row)
         if row.shard:
-            _keep(self._packed, row.key, row)
+            _keep_last(self._packed, row.key, row)
         if row.status == DONE:
             first = self._first.setdefault(row.key, row.clip)
             self._first[row.key] = min(first, row.clip, key=str)
 
 
-def _keep(rows: dict, name: object, row: Row) -> None:
+def _keep_last(rows: dict, name: object, row: ManifestRow) -> None:
     if name not in rows or rows[name]._order() <= row._order():
         rows[name] = row
 

@@ -1,8 +1,8 @@
-"""The same job on a Ray cluster: actors receive paths, write entries and rows, and return counts.
+"""The cache job on a Ray cluster: actors receive paths, write entries and rows, and return counts.
 
-Frames never travel through Ray, and Ray's own bookkeeping is not trusted: the manifest in the cache's
-folder, which every node must reach, says what is done. An actor that dies is begun again by Ray Data, its
-clips are given out once more, and those that are finished are found in the manifest.
+Frames never travel through Ray, and Ray's own bookkeeping is not trusted: the manifest in the cache's folder,
+which every node must reach, says what is done. Ray Data starts an actor again that died, and gives its clips
+out once more; those that are finished are found in the manifest.
 """
 
 import pickle
@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from vidlatent.errors import UsageError, parameter
-from vidlatent.jobs.cache.makers import RunOptions
+from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.packer import pack_all
 from vidlatent.jobs.cache.recipe import Recipe
-from vidlatent.jobs.cache.run import Crew, crew
+from vidlatent.jobs.cache.run import CacheRun, open_run
 from vidlatent.jobs.cache.scan import Clip, scan
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.cache.tally import CacheProgress, Quiet, Tally
+from vidlatent.jobs.cache.tally import CacheProgress, NoProgress, Tally
 from vidlatent.jobs.decode import ModelChoice
 
 CLIPS_PER_BATCH = 8  # so that an actor's readers are ahead of its model
@@ -31,8 +31,11 @@ SECONDS = ("seconds", "starved_s", "full_s")
 
 @dataclass(frozen=True)
 class RayOptions:
-    """`address` of a cluster, None: one on this machine. `actors` is the number of models, None: one per
-    GPU of the cluster, or per two CPUs where there is none."""
+    """Where to run.
+
+    `address` is that of a cluster; None starts one on this machine. `actors` is the number of models; None is
+    one for each GPU of the cluster, or for every two CPUs where it has no GPU.
+    """
 
     address: str | None = None
     actors: int | None = None
@@ -40,7 +43,7 @@ class RayOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """What every actor must know."""
+    """What every actor must know of the run."""
 
     root: Path
     choice: ModelChoice
@@ -49,18 +52,18 @@ class Job:
 
 
 class EncodeActor:
-    """One model and its readers somewhere in the cluster; a callable for `map_batches`."""
+    """One model and its readers, somewhere in the cluster; Ray Data calls it with batches of clips."""
 
     def __init__(self, job: Job) -> None:
         self._stack = ExitStack()
-        cache = crew(job.root, job.choice.load(), job.recipe, job.options)
-        self._crew: Crew = self._stack.enter_context(cache)
+        cache = open_run(job.root, job.choice.load(), job.recipe, job.options)
+        self._run: CacheRun = self._stack.enter_context(cache)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list]:
-        """Cache a batch of pickled clips; one row of counts."""
-        before = replace(self._crew.makers.tally)
-        self._crew.work([pickle.loads(clip) for clip in batch["clip"]])
-        after = self._crew.makers.tally
+        """Cache a batch of pickled clips; returns one row of counts."""
+        before = replace(self._run.maker.tally)
+        self._run.cache([pickle.loads(clip) for clip in batch["clip"]])
+        after = self._run.maker.tally
         return {name: [getattr(after, name) - getattr(before, name)] for name in (*COUNTS, *SECONDS)}
 
 
@@ -74,7 +77,7 @@ def run_on_ray(  # noqa: PLR0913  a run, and where
     progress: CacheProgress | None = None,
 ) -> Tally:
     """`run` on Ray Data: the same rows, and the same bytes where nodes compute alike."""
-    ray, where = imported(), where or RayOptions()
+    ray, where = import_ray(), where or RayOptions()
     Store.create(root)
     clips = list(scan(sources, root))
     options = replace(options, threads=options.threads or torch.get_num_threads())
@@ -83,9 +86,9 @@ def run_on_ray(  # noqa: PLR0913  a run, and where
     if mine:
         ours = {"include_dashboard": False} if where.address is None else {}
         ray.init(address=where.address, log_to_driver=False, logging_level="warning", **ours)
-    ray.data.DataContext.get_current().enable_progress_bars = False  # we show our own
+    ray.data.DataContext.get_current().enable_progress_bars = False  # our own are shown
     try:
-        tally = collected(ray, clips, job, where, progress or Quiet())
+        tally = run_actors(ray, clips, job, where, progress or NoProgress())
         if options.shards is not None:
             pack_all(Store.open(root), options.shards)  # what filled no shard of any actor
         return tally
@@ -94,8 +97,8 @@ def run_on_ray(  # noqa: PLR0913  a run, and where
             ray.shutdown()
 
 
-def collected(ray: Any, clips: list[Clip], job: Job, where: RayOptions, progress: CacheProgress) -> Tally:
-    """Give the clips out, and add up what comes back."""
+def run_actors(ray: Any, clips: list[Clip], job: Job, where: RayOptions, progress: CacheProgress) -> Tally:
+    """Give the clips out to actors, and add up the counts that come back."""
     tally = Tally(clips=len(clips))
     gpus = int(ray.cluster_resources().get("GPU", 0))
     actors = where.actors or gpus or max(1, int(ray.cluster_resources().get("CPU", 1)) // 2)
@@ -113,13 +116,13 @@ def collected(ray: Any, clips: list[Clip], job: Job, where: RayOptions, progress
     for row in counts.iter_rows():
         for name in (*COUNTS, *SECONDS):
             setattr(tally, name, getattr(tally, name) + row[name])
-        tally.clips = max(tally.clips, tally.settled)
+        tally.clips = max(tally.clips, tally.accounted_for)
         progress.update(tally)
     return tally
 
 
-def imported() -> Any:
-    """Ray, where it is installed."""
+def import_ray() -> Any:
+    """Ray; raises UsageError where it is not installed."""
     try:
         import ray
         import ray.data

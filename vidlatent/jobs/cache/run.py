@@ -1,4 +1,4 @@
-"""Make every entry that is not there yet, and write down what became of every clip."""
+"""The cache job: make every entry that is not there yet, and write down what became of every clip."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -10,18 +10,19 @@ import torch
 
 from vidlatent.engine.model import Model
 from vidlatent.io.latent.strict_json import dump
-from vidlatent.jobs.cache.budget import Memory
+from vidlatent.jobs.cache.budget import MemoryBudget
 from vidlatent.jobs.cache.index import Index
-from vidlatent.jobs.cache.key import ModelIdentity, described
-from vidlatent.jobs.cache.makers import Makers, RunOptions
+from vidlatent.jobs.cache.key import ModelIdentity, describe
+from vidlatent.jobs.cache.lookup import SourceLookup
+from vidlatent.jobs.cache.maker import EntryMaker
 from vidlatent.jobs.cache.manifest import Manifest
+from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.plan import Planner
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.scan import Clip, scan
-from vidlatent.jobs.cache.scout import Survey
-from vidlatent.jobs.cache.stop import Stop
+from vidlatent.jobs.cache.stop import StopSignals
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.cache.tally import CacheProgress, Quiet, Tally
+from vidlatent.jobs.cache.tally import CacheProgress, NoProgress, Tally
 from vidlatent.jobs.reading.readers import Readers
 
 
@@ -36,54 +37,55 @@ def run(
     """Cache every clip of `sources` in the folder `root`; every file ends as a row of the manifest."""
     options = options or RunOptions()
     Store.create(root)
-    with crew(root, model, recipe, options) as workers:
-        workers.makers.progress = progress or Quiet()
-        clips = workers.survey.share(list(scan(sources, root)), options.shard)
-        workers.makers.tally.clips = len(clips)
-        tally = workers.work(clips)
+    with open_run(root, model, recipe, options) as opened:
+        opened.maker.progress = progress or NoProgress()
+        clips = opened.lookup.pick_part(list(scan(sources, root)), options.shard)
+        opened.maker.tally.clips = len(clips)
+        tally = opened.cache(clips)
         if not tally.stopped:
-            workers.makers.pack_rest()
+            opened.maker.pack_rest()
         return tally
 
 
 @dataclass(frozen=True)
-class Crew:
-    """All that a run needs, open: who looks at clips, who plans, who reads, and who makes entries."""
+class CacheRun:
+    """The open parts of a run: clips go through lookup, planner, readers and maker, in this order."""
 
-    survey: Survey
+    lookup: SourceLookup
     planner: Planner
-    makers: Makers
     readers: Readers
-    stop: Stop
+    maker: EntryMaker
+    stop: StopSignals
 
-    def work(self, clips: Iterable[Clip]) -> Tally:
-        """Cache these clips."""
-        videos = self.makers.skip_sidecars(clips, self.planner.recipe_id)
-        self.makers.work(self.planner.tasks(self.survey.found(videos)), self.readers, self.stop)
-        return self.makers.tally
+    def cache(self, clips: Iterable[Clip]) -> Tally:
+        """Cache these clips; the counts are those of the whole run so far."""
+        videos = self.maker.skip_sidecars(clips, self.planner.recipe_id)
+        tasks = self.planner.plan(self.lookup.look_up(videos))
+        self.maker.make(tasks, self.readers, self.stop)
+        return self.maker.tally
 
 
 @contextmanager
-def crew(root: Path, model: Model, recipe: Recipe, options: RunOptions) -> Iterator[Crew]:
-    """Everybody who works on the cache at `root`, while the block runs."""
+def open_run(root: Path, model: Model, recipe: Recipe, options: RunOptions) -> Iterator[CacheRun]:
+    """Open all that works on the cache at `root`, processes included, while the block runs."""
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     store, planner = Store.open(root), Planner(recipe, ModelIdentity.of(model))
-    store.note(store.recipes / f"{planner.recipe_id}.json", dump(described(recipe, planner.model)))
-    workers = default_workers(options)
-    scouts_count = max(1, workers // 2)
-    memory = Memory.within(options.max_memory, workers, scouts_count)
+    store.write_note(store.recipes / f"{planner.recipe_id}.json", dump(describe(recipe, planner.model)))
+    workers = count_workers(options)
+    prober_count = max(1, workers // 2)
+    memory = MemoryBudget.share_out(options.max_memory, workers, prober_count)
     with (
         closing(Manifest(store)) as manifest,
         closing(Index(store, trusting=not options.rehash)) as index,
-        Readers(scouts_count, stall_timeout=options.stall_timeout) as scouts,
+        Readers(prober_count, stall_timeout=options.stall_timeout) as probers,
         Readers(workers, memory.queue, options.stall_timeout) as readers,
-        Stop() as stop,
+        StopSignals() as stop,
     ):
-        makers = Makers(store, model, manifest, memory, options)
-        yield Crew(Survey(recipe, scouts, index), planner, makers, readers, stop)
+        maker = EntryMaker(store, model, manifest, memory, options)
+        yield CacheRun(SourceLookup(recipe, probers, index), planner, readers, maker, stop)
 
 
-def default_workers(options: RunOptions) -> int:
-    """Reading processes: as told, else one per core but one, which feeds the model."""
+def count_workers(options: RunOptions) -> int:
+    """How many reading processes to start: as told, else one for each core but one, which feeds the model."""
     return options.workers or max(1, (cpu_count() or 2) - 1)

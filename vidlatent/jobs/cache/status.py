@@ -3,13 +3,13 @@
 from collections import Counter
 from pathlib import Path
 
-from vidlatent.jobs.cache.journal import torn
-from vidlatent.jobs.cache.manifest import DONE, FAILED, Manifest, Row
+from vidlatent.jobs.cache.journal import count_torn_lines
+from vidlatent.jobs.cache.manifest import DONE, FAILED, Manifest
 from vidlatent.jobs.cache.store import Store
 
 
-def status(root: Path) -> dict[str, object]:
-    """Clips by what became of them, entries and their bytes, buckets by shape, and every failure."""
+def describe_cache(root: Path) -> dict[str, object]:
+    """Clips by what became of them, entries and their bytes, how many have which shape, and every failure."""
     store = Store.open(root)
     manifest = Manifest(store)
     rows, entries = list(manifest.rows()), [row for row in manifest.entries() if row.status == DONE]
@@ -18,18 +18,13 @@ def status(root: Path) -> dict[str, object]:
         "clips": len(rows),
         **{name: count for name, count in sorted(Counter(row.status for row in rows).items())},
         "entries": len(entries),
-        "missing": sum(not manifest.present(row) for row in entries),
-        "shards": len({shard.shard for row in entries if (shard := manifest.shard_of(row.key))}),
+        "missing": sum(not manifest.is_present(row) for row in entries),
+        "shards": len({shard.shard for row in entries if (shard := manifest.find_shard(row.key))}),
         "frames": sum(row.frames for row in entries),
         "bytes": sum(row.bytes for row in entries),
         "encoding_hours": round(sum(row.seconds for row in entries) / 3600, 3),
         "recipes": dict(sorted(Counter(row.recipe for row in rows).items())),
         "shapes": dict(Counter("x".join(map(str, row.shape)) for row in entries).most_common(20)),
-        "torn_lines": torn(store.manifest),
-        "failures": [{"source": row.source, "error": row.error} for row in failures(rows)],
+        "torn_lines": count_torn_lines(store.manifest),
+        "failures": [{"source": row.source, "error": row.error} for row in rows if row.status == FAILED],
     }
-
-
-def failures(rows: list[Row]) -> list[Row]:
-    """The rows of clips of which nothing came."""
-    return [row for row in rows if row.status == FAILED]

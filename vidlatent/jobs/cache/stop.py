@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM, and SIGUSR1 as batch systems send it ahead of time, finish the clip first."""
+"""Requests to stop: SIGTERM, and SIGUSR1, which batch systems send ahead of it; a clip is finished first."""
 
 import signal
 import threading
@@ -8,8 +8,11 @@ from typing import Self
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
 
-class Stop:
-    """Listens while the block runs; a second signal does what it did before. Deaf outside the main thread."""
+class StopSignals:
+    """Listens for a request to stop while the block runs.
+
+    A second signal does what it did before. Outside the main thread nothing can be heard, and nothing is.
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -17,10 +20,10 @@ class Stop:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._hear) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._take_note) for number in _SIGNALS}
         return self
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _take_note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         self._restore()
 

@@ -1,4 +1,4 @@
-"""Where things lie in a cache folder."""
+"""Where things lie in the folder of a cache."""
 
 import hashlib
 import json
@@ -29,12 +29,12 @@ class Place:
         """Open the latents."""
         return open_latent(self.path, self.part)
 
-    def raw(self) -> BinaryIO:
-        """The bytes, as a file."""
+    def open_raw(self) -> BinaryIO:
+        """Open the entry's bytes, as a file that begins and ends with them."""
         return self.path.open("rb") if self.part is None else FilePart(self.path, *self.part)  # type: ignore
 
     def holds(self, nbytes: int) -> bool:
-        """Whether there is room for an entry of so many bytes; of a file of its own: exactly so much."""
+        """Whether an entry of so many bytes may be there: its file is as long, or its shard long enough."""
         try:
             size = self.path.stat().st_size
         except OSError:
@@ -43,7 +43,7 @@ class Place:
 
     def sha256(self) -> str:
         """Hex sha256 of the bytes."""
-        with self.raw() as file:
+        with self.open_raw() as file:
             digest = hashlib.sha256()
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
@@ -52,13 +52,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Store:
-    """The layout of a cache: see docs/cache.md."""
+    """The folder of a cache, and what its parts are called; see docs/cache.md."""
 
     root: Path
 
     @classmethod
     def create(cls, root: Path) -> "Store":
-        """The cache at `root`, made where there is none; a folder that holds anything else is refused."""
+        """The cache at `root`, made where there is none. A folder with other things in it is refused."""
         if (root / MARKER).exists():
             return cls.open(root)
         if root.exists() and not root.is_dir():
@@ -71,11 +71,11 @@ class Store:
                     f"{root}: holds other things ({strangers[0]}), and is no cache", "name a new folder"
                 )
             store = cls(root)
-            store.note(root / MARKER, json.dumps({"format": FORMAT, "version": VERSION}))
+            store.write_note(root / MARKER, json.dumps({"format": FORMAT, "version": VERSION}))
         return store
 
-    def note(self, path: Path, text: str) -> None:
-        """Put a small text into the cache, whole or not at all; whoever else does so puts the same."""
+    def write_note(self, path: Path, text: str) -> None:
+        """Put a small text into the cache, whole or not at all; other processes may write the same."""
         if path.exists():
             return
         path.parent.mkdir(exist_ok=True)
@@ -85,7 +85,7 @@ class Store:
 
     @classmethod
     def open(cls, root: Path) -> "Store":
-        """The cache that is at `root`."""
+        """The cache at `root`; raises BadInput where there is none."""
         try:
             marker = json.loads((root / MARKER).read_text())
         except (OSError, ValueError) as e:
@@ -103,29 +103,29 @@ class Store:
 
     @property
     def shards(self) -> Path:
-        """Entries that were packed, many to a file."""
+        """Packed entries, many to a file."""
         return self.root / "shards"
 
     @property
     def manifest(self) -> Path:
-        """Journals of rows."""
+        """The journals of the manifest."""
         return self.root / "manifest"
 
     @property
     def index(self) -> Path:
-        """Journals of what is known of source files."""
+        """The journals of what is known of source files."""
         return self.root / "index"
 
     @property
     def recipes(self) -> Path:
-        """What was asked for, one JSON file per recipe."""
+        """What runs asked for: a JSON file per recipe."""
         return self.root / "recipes"
 
     @property
     def claims(self) -> Path:
-        """Locks on keys that are being made."""
+        """Lock files of the entries that are being made."""
         return self.root / "claims"
 
-    def entry(self, key: str) -> Path:
-        """Where the latents of `key` are, or will be, before they are packed."""
+    def entry_path(self, key: str) -> Path:
+        """The file in which the entry of `key` lies, or will lie, until it is packed."""
         return self.objects / key[:2] / f"{key}.latent"

@@ -9,11 +9,11 @@ from vidlatent.errors import BadInput, UsageError
 
 
 def read_table(path: Path) -> Iterator[dict[str, object]]:
-    """The rows of a table, as dicts."""
+    """The rows of a table, each as a dict by column."""
     return TABLES[path.suffix.lower()](path)
 
 
-def _separated(path: Path, delimiter: str) -> Iterator[dict[str, object]]:
+def _read_separated(path: Path, delimiter: str) -> Iterator[dict[str, object]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file, delimiter=delimiter):
             if None in row or None in row.values():
@@ -21,15 +21,15 @@ def _separated(path: Path, delimiter: str) -> Iterator[dict[str, object]]:
             yield dict(row)
 
 
-def _csv(path: Path) -> Iterator[dict[str, object]]:
-    return _separated(path, ",")
+def _read_csv(path: Path) -> Iterator[dict[str, object]]:
+    return _read_separated(path, ",")
 
 
-def _tsv(path: Path) -> Iterator[dict[str, object]]:
-    return _separated(path, "\t")
+def _read_tsv(path: Path) -> Iterator[dict[str, object]]:
+    return _read_separated(path, "\t")
 
 
-def _jsonl(path: Path) -> Iterator[dict[str, object]]:
+def _read_jsonl(path: Path) -> Iterator[dict[str, object]]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -43,7 +43,7 @@ def _jsonl(path: Path) -> Iterator[dict[str, object]]:
             yield row
 
 
-def _parquet(path: Path) -> Iterator[dict[str, object]]:
+def _read_parquet(path: Path) -> Iterator[dict[str, object]]:
     try:
         from pyarrow.parquet import ParquetFile
     except ImportError as e:
@@ -54,4 +54,10 @@ def _parquet(path: Path) -> Iterator[dict[str, object]]:
         yield from batch.to_pylist()
 
 
-TABLES = {".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet}
+TABLES = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".parquet": _read_parquet,
+}

@@ -1,4 +1,4 @@
-"""How far a cache run is, and who is told."""
+"""How far a cache run is, and who is told of it."""
 
 import time
 from dataclasses import dataclass, field, fields
@@ -7,9 +7,9 @@ from typing import Protocol
 
 @dataclass
 class Tally:
-    """How far a run is: clips by what became of them, and where the time went, in seconds."""
+    """How far a run is: how many clips came to what, and where the time went, in seconds."""
 
-    clips: int = 0  # files and their parts, as far as they are known
+    clips: int = 0  # files, and their parts as they become known
     done: int = 0
     reused: int = 0
     failed: int = 0
@@ -23,26 +23,26 @@ class Tally:
     began: float = field(default_factory=time.perf_counter, repr=False)
 
     @property
-    def settled(self) -> int:
-        """Clips of which it is known what became of them."""
+    def accounted_for(self) -> int:
+        """How many clips have come to something: made, reused, failed or skipped."""
         return self.done + self.reused + self.failed + self.skipped
 
     def facts(self) -> dict[str, object]:
-        """All of it as plain values, and how long it took so far."""
+        """All counts as plain values, and how long the run took so far."""
         took = time.perf_counter() - self.began
         return {f.name: getattr(self, f.name) for f in fields(self) if f.repr} | {"wall_s": round(took, 3)}
 
 
 class CacheProgress(Protocol):
-    """Told after every clip."""
+    """Whoever shows how far a run is."""
 
     def update(self, tally: Tally) -> None:
-        """Something has changed."""
+        """Called after every clip."""
         ...
 
 
-class Quiet:
-    """Nobody waits."""
+class NoProgress:
+    """For runs that nobody watches."""
 
     def update(self, tally: Tally) -> None:
-        """Say nothing."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Is everything that the manifest promises there, and is it what it was?"""
+"""Checks whether everything that the manifest promises is there, and still what it was."""
 
 import math
 import random
@@ -13,8 +13,8 @@ import torch
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput
 from vidlatent.io.read.source import open_video
-from vidlatent.jobs.cache.key import read_options
-from vidlatent.jobs.cache.manifest import DONE, Manifest, Row
+from vidlatent.jobs.cache.key import parse_read
+from vidlatent.jobs.cache.manifest import DONE, Manifest, ManifestRow
 from vidlatent.jobs.cache.scan import MEMBER
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.decode import ModelChoice, check_model, decoded_frames, model_for
@@ -25,7 +25,7 @@ SLICE_FRAMES = 16
 
 @dataclass(frozen=True)
 class Finding:
-    """An entry that is not what its row says."""
+    """A damaged or missing entry, the source it was made of, and what is wrong."""
 
     key: str
     source: str
@@ -34,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Replay:
-    """How well one entry decodes, against its source read again; `psnr` in dB, None where `identical`."""
+    """How well one entry decodes, against its source read again; `psnr` is in dB, None where `identical`."""
 
     source: str
     key: str
@@ -44,29 +44,29 @@ class Replay:
 
 
 def verify(root: Path) -> Iterator[Finding | None]:
-    """Check every checksum; None for an entry that is good.
+    """Check the checksum of every entry: None for one that is good, a Finding for one that is not.
 
-    What is found is written into the manifest, so the next run makes those entries again.
+    Findings are written into the manifest, so that the next run makes those entries again.
     """
     store = Store.open(root)
     with closing(Manifest(store)) as manifest:
         for row in list(manifest.entries()):
             if row.status != DONE:
                 continue
-            what = fault(manifest, row)
+            what = find_fault(manifest, row)
             if what is None:
                 yield None
                 continue
-            manifest.damage(row, what)
+            manifest.add_damaged(row, what)
             yield Finding(row.key, row.source, what)
 
 
-def fault(manifest: Manifest, row: Row) -> str | None:
+def find_fault(manifest: Manifest, row: ManifestRow) -> str | None:
     """What is wrong with an entry; None where all is well."""
     place = manifest.place(row)
     if not place.path.is_file():
         return f"{place.path}: missing"
-    if not manifest.present(row):
+    if not manifest.is_present(row):
         wanted = row.bytes if place.part is None else sum(place.part)
         return f"{place.path}: expected {wanted} bytes, found {place.path.stat().st_size}"
     if place.sha256() == row.checksum:
@@ -79,8 +79,10 @@ def fault(manifest: Manifest, row: Row) -> str | None:
     return f"{place.path}: whole, but not what was written (sha256 differs)"
 
 
-def replays(root: Path, count: int, seed: int = 0, choice: ModelChoice | None = None) -> Iterator[Replay]:
-    """Decode `count` entries chosen by `seed`, and compare each with its source, read again the same way."""
+def replay_sample(
+    root: Path, count: int, seed: int = 0, choice: ModelChoice | None = None
+) -> Iterator[Replay]:
+    """Decode `count` entries, drawn with `seed`; compare each with its source, read again the same way."""
     manifest = Manifest(Store.open(root))
     rows = [row for row in manifest.rows() if can_replay(manifest, row)]
     models: dict[str, Model] = {}
@@ -88,26 +90,26 @@ def replays(root: Path, count: int, seed: int = 0, choice: ModelChoice | None = 
         if row.model not in models:
             with manifest.place(row).open() as latents:
                 models[row.model] = model_for(latents, choice or ModelChoice())
-        yield compared(manifest, row, models[row.model])
+        yield compare_entry(manifest, row, models[row.model])
 
 
-def can_replay(manifest: Manifest, row: Row) -> bool:
+def can_replay(manifest: Manifest, row: ManifestRow) -> bool:
     """Whether the entry is there, and its source still a file that can be read again."""
-    return manifest.present(row) and MEMBER not in row.source and Path(row.source).exists()
+    return manifest.is_present(row) and MEMBER not in row.source and Path(row.source).exists()
 
 
-def compared(manifest: Manifest, row: Row, model: Model) -> Replay:
+def compare_entry(manifest: Manifest, row: ManifestRow, model: Model) -> Replay:
     """PSNR in dB over all frames of one entry; raises BadInput where the source has other frames by now."""
     psnr = Psnr()
     with (
         manifest.place(row).open() as latents,
-        open_video(row.source, read_options(row.read)) as video,
+        open_video(row.source, parse_read(row.read)) as video,
     ):
         check_model(latents, model)
         decoded = decoded_frames(latents, model, latents.header.plan, (0, row.frames))
         read = (frame.rgb for frame in video.frames())
         frames = 0
-        for pairs in _sliced(zip(read, decoded, strict=False)):
+        for pairs in _slice_pairs(zip(read, decoded, strict=False)):
             reference, distorted = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
             psnr.update(reference, distorted)
             frames += len(pairs)
@@ -118,7 +120,7 @@ def compared(manifest: Manifest, row: Row, model: Model) -> Replay:
     return Replay(row.source, row.key, frames, None if identical else round(value, 3), identical)
 
 
-def _sliced(pairs: Iterator[tuple]) -> Iterator[list[tuple]]:
+def _slice_pairs(pairs: Iterator[tuple]) -> Iterator[list[tuple]]:
     held: list[tuple] = []
     for pair in pairs:
         held.append(pair)

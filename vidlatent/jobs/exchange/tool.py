@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vidlatent.errors import UsageError, parameter
-from vidlatent.jobs.cache.manifest import Row
+from vidlatent.jobs.cache.manifest import ManifestRow
 from vidlatent.jobs.cache.store import Place
 from vidlatent.jobs.readback.dataset import normalised
 
@@ -38,7 +38,7 @@ class ExportOptions:
 class Piece:
     """One clip to export: its row, its entry, and a name that no other clip of the export has."""
 
-    row: Row
+    row: ManifestRow
     place: Place
     name: str
     space: str | None

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vidlatent.files import replace_on_close
-from vidlatent.jobs.cache.shards import add
+from vidlatent.jobs.cache.shard_tar import add_to_tar
 from vidlatent.jobs.exchange.files import group_by_bytes
 from vidlatent.jobs.exchange.tool import ExportOptions, Piece
 
@@ -24,7 +24,7 @@ def write(pieces: Sequence[Piece], target: Path, options: ExportOptions) -> Iter
             for piece in group:
                 row = json.dumps(asdict(piece.row), sort_keys=True).encode()
                 key = piece.name.replace(".", "_")  # what follows a dot is a member's kind
-                with piece.place.raw() as file:
-                    add(tar, f"{key}.latent", file, piece.row.bytes)
-                add(tar, f"{key}.json", io.BytesIO(row), len(row))
+                with piece.place.open_raw() as file:
+                    add_to_tar(tar, f"{key}.latent", file, piece.row.bytes)
+                add_to_tar(tar, f"{key}.json", io.BytesIO(row), len(row))
         yield path

@@ -9,7 +9,7 @@ from pathlib import Path
 from vidlatent.errors import BadInput
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.jobs.cache.manifest import Manifest
-from vidlatent.jobs.cache.shards import index_of, safetensors_members
+from vidlatent.jobs.cache.shard_safetensors import index_path, list_safetensors
 from vidlatent.jobs.cache.store import MARKER, Store
 
 
@@ -85,12 +85,12 @@ def in_tar(path: Path) -> Iterator[Entry]:
 
 def in_safetensors(path: Path) -> Iterator[Entry]:
     """The clips of one shard that `cache --shards safetensors` made, with its index beside it."""
-    parts = safetensors_members(path)
+    parts = list_safetensors(path)
     try:
-        rows = json.loads(index_of(path).read_text())["clips"]
+        rows = json.loads(index_path(path).read_text())["clips"]
     except (OSError, ValueError, KeyError) as e:
         raise BadInput(
-            f"{index_of(path)}: cannot be read ({e})", "it belongs to the shard of that name"
+            f"{index_path(path)}: cannot be read ({e})", "it belongs to the shard of that name"
         ) from e
     for key, part in parts.items():
         yield _packed(path, key, part, rows.get(key, {}))
@@ -106,7 +106,7 @@ SHARDS = {".tar": in_tar, ".safetensors": in_safetensors}
 
 def is_shard(path: Path) -> bool:
     """Whether a file is a shard, by its name: of all kinds of safetensors files ours have an index."""
-    return path.suffix == ".tar" or (path.suffix == ".safetensors" and index_of(path).exists())
+    return path.suffix == ".tar" or (path.suffix == ".safetensors" and index_path(path).exists())
 
 
 def shards_in(place: Path) -> list[Path]:

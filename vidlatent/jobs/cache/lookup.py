@@ -1,0 +1,45 @@
+"""What must be known of clips before they are encoded: remembered from an earlier run, or looked up ahead."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from vidlatent.jobs.cache.index import Index
+from vidlatent.jobs.cache.plan import Part, estimate_cost, pick_share
+from vidlatent.jobs.cache.recipe import Recipe
+from vidlatent.jobs.cache.scan import Clip
+from vidlatent.jobs.reading.readers import Readers
+from vidlatent.jobs.reading.survey import Look, Seen
+
+
+@dataclass(frozen=True)
+class SourceLookup:
+    """Finds the hash and the header's facts of each clip.
+
+    It asks the `index`, which knows files that have not changed since an earlier run, and else the processes
+    `probers`. With `remembering` False, as in a dry run, nothing new is written into the index.
+    """
+
+    recipe: Recipe
+    probers: Readers
+    index: Index
+    remembering: bool = True
+
+    def pick_part(self, clips: list[Clip], part: Part) -> list[Clip]:
+        """The clips that fall to one part, in their order. All are probed for that, and none is hashed."""
+        if part.count == 1:
+            return clips
+        costs = [(estimate_cost(seen.probe), clip.name) for clip, seen in self.look_up(clips, hashed=False)]
+        chosen = pick_share(costs, part)
+        return [clip for number, clip in enumerate(clips) if number in chosen]
+
+    def look_up(self, clips: Iterable[Clip], hashed: bool = True) -> Iterator[tuple[Clip, Seen]]:
+        """Every clip and what is known of it, in order."""
+        asked = (self._recall(clip, hashed) for clip in clips)
+        for (clip, ask, known), seen in self.probers.looks(asked, lambda item: None if item[2] else item[1]):
+            if known is None and self.remembering:
+                self.index.learn(clip, ask, seen)
+            yield clip, known or seen
+
+    def _recall(self, clip: Clip, hashed: bool) -> tuple[Clip, Look, Seen | None]:
+        ask = Look(clip.path, clip.member, self.recipe.read.stream, hashed, self.recipe.chunk_s is not None)
+        return clip, ask, self.index.recall(clip, ask)

@@ -1,0 +1,185 @@
+"""Makes the entries of tasks, each once among all processes, and writes a row about every clip."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+
+import torch
+
+from vidlatent.engine.model import Model
+from vidlatent.errors import BadInput, OutOfResources, VidlatentError, parameter
+from vidlatent.io.latent.reader import open_latent
+from vidlatent.jobs.cache.budget import MemoryBudget
+from vidlatent.jobs.cache.claims import Claim
+from vidlatent.jobs.cache.entry import Task, make_done_row, make_entry
+from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, SKIPPED, Manifest, ManifestRow
+from vidlatent.jobs.cache.options import RunOptions
+from vidlatent.jobs.cache.packer import Packer
+from vidlatent.jobs.cache.scan import Clip
+from vidlatent.jobs.cache.stop import StopSignals
+from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.tally import CacheProgress, NoProgress, Tally
+from vidlatent.jobs.reading.messages import Read
+from vidlatent.jobs.reading.readers import Readers
+from vidlatent.jobs.reading.remote_video import RemoteVideo
+
+FAULTS = (BadInput, ValueError, MemoryError, torch.OutOfMemoryError)  # of one clip: the run goes on
+_POLL_S = 0.5  # how often to ask whether another process has finished its clip
+
+
+class EntryMaker:
+    """Makes entries, and counts in `tally` what became of each clip.
+
+    For every task it first looks whether the manifest knows the answer, or another process makes the entry;
+    only then are frames read and encoded.
+    """
+
+    def __init__(
+        self, store: Store, model: Model, manifest: Manifest, memory: MemoryBudget, options: RunOptions
+    ) -> None:
+        self.tally = Tally()
+        self.progress: CacheProgress = NoProgress()
+        self._store, self._model, self._manifest = store, model, manifest
+        self._memory, self._options = memory, options
+        self._packer = Packer(store, manifest, options.shards) if options.shards else None
+        self._claims: dict[str, Claim] = {}  # of entries being made here
+        self._failed: set[str] = set()  # keys that failed in this run
+        self._later: list[Task] = []  # whose entries are being made, here or by another process
+
+    def skip_sidecars(self, clips: Iterable[Clip], recipe_id: str) -> Iterator[Clip]:
+        """Pass on what may be a video. Of files that by their name are none, write a row that says so."""
+        for clip in clips:
+            if clip.is_sidecar:
+                reason = f"{clip.name}: no video, by its name"
+                row = ManifestRow(clip.name, SKIPPED, recipe=recipe_id, error=reason, facts=dict(clip.facts))
+                self._record(self._manifest.add(row), "skipped")
+            else:
+                yield clip
+
+    def make(self, tasks: Iterable[Task], readers: Readers, stop: StopSignals) -> None:
+        """Make every entry that is missing, until it is known of each task what became of it.
+
+        Entries that another process is making are waited for at the end. A request to stop ends the work
+        after the clip in hand.
+        """
+        try:
+            self._make_all(tasks, readers, stop)
+            while self._later and not stop.asked:
+                later, self._later, before = self._later, [], self.tally.accounted_for
+                self._manifest.refresh()
+                self._make_all(later, readers, stop)
+                if self.tally.accounted_for == before:  # other processes are making all the rest
+                    time.sleep(_POLL_S)
+        finally:
+            for claim in self._claims.values():
+                claim.release()
+            self._claims.clear()
+        self.tally.stopped = stop.asked
+
+    def pack_rest(self) -> None:
+        """Pack the entries that are left at the end of a run into a shard that is smaller than wanted."""
+        if self._packer is not None:
+            self._packer.finish()
+
+    def _make_all(self, tasks: Iterable[Task], readers: Readers, stop: StopSignals) -> None:
+        missing = (task for task in tasks if self._must_make(task))
+        with closing(readers.videos(missing, _ask_for)) as videos:
+            for task, video in videos:
+                self._make(task, video)
+                if stop.asked:
+                    return
+
+    def _must_make(self, task: Task) -> bool:
+        """Whether to make the entry now. If not, its row has just been written, or it waits in `_later`."""
+        if self._settle_if_known(task):
+            return False
+        if task.key in self._claims or (claim := Claim.take(self._store.claims / task.key)) is None:
+            self._later.append(task)
+            return False
+        try:
+            if self._store.shards.exists():  # whoever had the claim before may have made and packed it
+                self._manifest.refresh()
+            settled = self._settle_if_known(task) or self._adopt(task)
+        except BaseException:
+            claim.release()
+            raise
+        if settled:
+            claim.release()
+            return False
+        self._claims[task.key] = claim
+        return True
+
+    def _settle_if_known(self, task: Task) -> bool:
+        """Write the row of a task of which it is known without any work what becomes of it."""
+        known = self._manifest.find(task.key) if task.key else None
+        if task.error is not None:
+            self._record(self._manifest.add(task.make_failed_row(task.error)), "failed")
+        elif known is not None and self._manifest.is_present(known):
+            self._record(self._manifest.add(task.copy_row(known)), "reused")
+        elif known is not None and known.status == FAILED and self._stays_failed(task.key):
+            self._record(self._manifest.add(task.copy_row(known)), "failed")
+        else:
+            return False
+        return True
+
+    def _stays_failed(self, key: str) -> bool:
+        """Whether an entry that failed is not tried again: it failed in this run, or nobody asked to."""
+        return key in self._failed or not self._options.retry_failed
+
+    def _adopt(self, task: Task) -> bool:
+        """Write the row of an entry that is whole but has none: its maker crashed before writing it."""
+        path = self._store.entry_path(task.key)
+        known = self._manifest.find(task.key)
+        if not path.exists() or (known is not None and known.status == DAMAGED):
+            return False
+        try:
+            with open_latent(path) as latents:
+                latents.verify()
+        except BadInput:
+            return False  # it will be replaced
+        self._record(self._manifest.add(make_done_row(task, path)), "reused")
+        return True
+
+    def _make(self, task: Task, video: RemoteVideo) -> None:
+        began, path = time.perf_counter(), self._store.entry_path(task.key)
+        try:
+            with video:
+                size = (video.info.height, video.info.width)
+                self._memory.refuse_too_large(self._model, task.recipe.plan, size, task.clip.name)
+                make_entry(video, task, path, self._model)
+            took = time.perf_counter() - began
+            row, became = make_done_row(task, path, took, tuple(video.notices)), "done"
+        except FAULTS as e:
+            row, became = task.make_failed_row(_blame_clip(task, e), time.perf_counter() - began), "failed"
+            self._failed.add(task.key)
+        self.tally.starved_s += video.starved_s
+        self.tally.full_s += video.full_s
+        self.tally.seconds += row.seconds
+        self._record(self._manifest.add(row), became)
+        self._claims.pop(task.key).release()
+
+    def _record(self, row: ManifestRow, became: str) -> None:
+        """Count a clip whose row is written; `became` is the tally's name for it."""
+        tally = self.tally
+        setattr(tally, became, getattr(tally, became) + 1)
+        if became == "done":
+            tally.frames += row.frames
+            tally.bytes += row.bytes
+        tally.clips = max(tally.clips, tally.accounted_for)
+        if self._packer is not None and row.status == DONE:
+            self._packer.offer(row)
+        self.progress.update(tally)
+
+
+def _ask_for(task: Task) -> Read:
+    return Read(task.clip.path, task.clip.member, task.read)
+
+
+def _blame_clip(task: Task, fault: BaseException) -> VidlatentError:
+    """What went wrong with a clip, as an error that names it."""
+    if isinstance(fault, BadInput):
+        return fault
+    if isinstance(fault, ValueError):
+        return BadInput(f"{task.clip.name}: {fault}")
+    smaller = f"{parameter('tile')} or {parameter('size')}, or {parameter('dtype')} bf16"
+    return OutOfResources(f"{task.clip.name}: out of memory", f"give {smaller}")

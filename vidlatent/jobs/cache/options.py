@@ -1,0 +1,29 @@
+"""How a cache run goes about it. Nothing here changes an entry: that is what recipes are for."""
+
+from dataclasses import dataclass
+
+from vidlatent.jobs.cache.plan import ALL, Part
+from vidlatent.jobs.cache.shards import Sharding
+from vidlatent.jobs.reading.process import STALL_TIMEOUT
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to go about a run.
+
+    `workers` is the number of reading processes, `max_memory` bounds all processes together, in bytes.
+    `shard` is the part of the clips that this machine takes. `retry_failed` tries clips again that failed in
+    an earlier run; `rehash` trusts no earlier hash of a file that looks unchanged. `threads` are those of a
+    model on the CPU: the last bits of sums depend on their number, so each row of the manifest says it. A
+    clip whose reading makes no progress for `stall_timeout` seconds is given up; 0 waits for ever. With
+    `shards` finished entries are packed.
+    """
+
+    workers: int | None = None
+    max_memory: int | None = None
+    shard: Part = ALL
+    retry_failed: bool = False
+    rehash: bool = False
+    threads: int | None = None
+    stall_timeout: float = STALL_TIMEOUT
+    shards: Sharding | None = None
