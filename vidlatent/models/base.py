@@ -65,6 +65,11 @@ class Colours:
     weights: tuple[tuple[float, float, float], ...]
     bias: tuple[float, float, float]
 
+    @classmethod
+    def of(cls, config: Mapping[str, list]) -> "Colours":
+        """From the member `colours` of a config.json."""
+        return cls(tuple(map(tuple, config["weights"])), tuple(config["bias"]))
+
 
 @dataclass(frozen=True)
 class ModelSpec:

@@ -12,7 +12,7 @@ from pathlib import Path
 from vidlatent.errors import BadWeights, UsageError, parameter
 from vidlatent.files import asset
 from vidlatent.models import hub
-from vidlatent.models.base import Family, Hub, ModelSpec
+from vidlatent.models.base import Colours, Family, Hub, ModelSpec
 from vidlatent.models.recognise import Recognised, recognise
 from vidlatent.models.weights import shapes_in
 
@@ -140,7 +140,9 @@ def _demanded(spec: ModelSpec, path: Path) -> ModelSpec:
 def spec_from(config: Path) -> ModelSpec:
     """The facts of the model that a config.json describes."""
     parsed = read_config(config)
-    return family_of(parsed, str(config)).spec_of(parsed)
+    colours = parsed.pop("colours", None)  # what bin/fit-colours adds, for networks of any family
+    spec = family_of(parsed, str(config)).spec_of(parsed)
+    return replace(spec, colours=Colours.of(colours)) if colours else spec
 
 
 def read_config(path: Path) -> dict[str, object]:
