@@ -21,7 +21,7 @@ SHELVES = {  # of floors that have shelves: what each shelf may import from, bes
     "io": set(),  # the files that lie on no shelf
     "io/picture": set(),
     "io/latent": {"io"},
-    "io/read": {"io/picture"},
+    "io/read": {"io", "io/picture"},
     "io/sound": {"io", "io/picture", "io/read"},
     "io/write": {"io", "io/picture", "io/read", "io/sound"},
     "jobs": set(),

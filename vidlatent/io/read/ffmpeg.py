@@ -6,12 +6,12 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-import av
 from av.codec.context import Flags
 from av.container import InputContainer
 from av.error import FFmpegError
 
 from vidlatent.errors import BadVideo, UsageError, parameter
+from vidlatent.io.containers import describe_playlist, open_video_file
 from vidlatent.io.picture.info import RawFrames
 from vidlatent.io.read.bare_frames import RAW, YUV4MPEG, Pipe, raw_options
 
@@ -28,6 +28,9 @@ def open_input(
     if pipe is None and not Path(path).exists():
         raise BadVideo(f"{path}: no such file")
     what, hint = "not a video, or one that libav cannot read", None
+    if pipe is None and Path(path).is_file() and (playlist := describe_playlist(Path(path))):
+        what = f"{playlist}, not a video: only what a file holds itself is read"
+        hint = "give the videos that it names"
     if pipe is not None and not raw:
         what = "not YUV4MPEG"
         hint = f"say what raw frames are by {parameter('raw')} (WxH:PIX_FMT:FPS), give other videos as files"
@@ -41,7 +44,7 @@ def _open_container(
     source: str | Pipe, kind: str | None, options: dict[str, str], hwaccel: str | None
 ) -> InputContainer:
     """Open libav's container; raises UsageError where it opens, but not with the accelerator asked for."""
-    open_plainly = partial(av.open, source, format=kind, options=options, metadata_errors="replace")
+    open_plainly = partial(open_video_file, source, kind, options)
     if hwaccel is None:
         return open_plainly()
     accelerator = _accelerator(hwaccel)

@@ -7,6 +7,7 @@ them, which the tag SHIFT states. Matroska also rounds times to milliseconds; th
 constant length back on their exact grid.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -19,8 +20,9 @@ from av import Packet
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
-from vidlatent.errors import parameter
+from vidlatent.errors import BadVideo, parameter
 from vidlatent.files import replace_on_close
+from vidlatent.io.containers import create_file, open_sound_file
 from vidlatent.io.file_parts import FilePart
 from vidlatent.io.picture.timeline import Timeline
 from vidlatent.io.read.ffmpeg import STDIN, naming_errors, open_input
@@ -31,6 +33,7 @@ SHIFT = "VIDLATENT_SHIFT"  # seconds added to all times, as "num/den"
 # tracks is used.
 _CARRIERS = {"matroska": {}, "asf": {}, "nut": {}, "mov": {"movflags": "+use_metadata_tags"}}
 _DROP = f"use {parameter('audio')} drop to leave it out"
+_SHIFT_FORM = re.compile(r"-?\d{1,18}(/[1-9]\d{0,17})?")
 _PRIMING_S = Fraction(1)  # longer than any codec's priming, which begins before a track's start_time
 
 
@@ -88,7 +91,7 @@ def _write(partial: Path, tracks: list[AudioStream], packets: Iterator[Packet], 
     count = 0
     kind = _choose_carrier(tracks)
     options = {"fflags": "+bitexact", **_CARRIERS[kind]}
-    with av.open(str(partial), "w", format=kind, options=options) as target:
+    with create_file(partial, kind, options=options) as target:
         target.metadata[SHIFT] = str(shift)
         copies = {track.index: add_copy(target, track) for track in tracks}
         for packet in packets:
@@ -114,10 +117,16 @@ def _choose_carrier(tracks: list[AudioStream]) -> str:
 
 
 def _open_audio(audio: Path | FilePart) -> InputContainer:
-    if isinstance(audio, Path):
-        return open_input(str(audio))
-    with naming_errors(str(audio.path), "its sound cannot be read", _DROP):
-        return av.open(audio, metadata_errors="replace")
+    path = audio if isinstance(audio, Path) else audio.path
+    with naming_errors(str(path), "its sound cannot be read", _DROP):
+        return open_sound_file(audio)
+
+
+def read_shift(text: str) -> Fraction:
+    """The seconds that SHIFT states, "num/den"; raises BadVideo where it is no such number."""
+    if not _SHIFT_FORM.fullmatch(text):
+        raise BadVideo(f"the sound's tag {SHIFT} is {text[:40]!r}, expected seconds as num/den", _DROP)
+    return Fraction(text)
 
 
 class AudioFeed:
@@ -132,7 +141,7 @@ class AudioFeed:
         """`offset` seconds are added to the source's times."""
         self._source = _open_audio(audio)
         self._target = target
-        self._offset = offset - Fraction(self._source.metadata.get(SHIFT, "0"))
+        self._offset = offset - read_shift(self._source.metadata.get(SHIFT, "0"))
         tracks = list(self._source.streams.audio)
         self._lanes: dict[int, Lane] = {track.index: lane_for(target, track) for track in tracks}
         self.notices = [lane.notice for lane in self._lanes.values() if not isinstance(lane, CopyLane)]

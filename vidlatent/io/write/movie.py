@@ -7,7 +7,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Self
 
-import av
 import numpy as np
 from av import Packet
 from av.container import OutputContainer
@@ -15,7 +14,8 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 
 from vidlatent.errors import UsageError, VidlatentError
-from vidlatent.files import replace_on_close
+from vidlatent.files import Kind, replace_on_close
+from vidlatent.io.containers import create_file
 from vidlatent.io.file_parts import FilePart
 from vidlatent.io.picture.colour import YuvWriter
 from vidlatent.io.picture.info import Picture
@@ -56,6 +56,9 @@ FORMATS = {
     ".mkv": _Container("matroska"),
     ".webm": _Container("webm", "libvpx-vp9", "libsvtav1"),
 }
+FILM = Kind(
+    "a film (MP4, MOV, MKV or WebM)", (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"\x1a\x45\xdf\xa3")
+)
 # PyAV cannot set Matroska's own field for the sample aspect, so there the bitstream must state it.
 _CODECS_WITH_ASPECT = ("libx264", "libx265", "mpeg4", "mpeg2video")
 
@@ -105,7 +108,7 @@ class MovieSink:
         options = self._format.options
         if self._format.name in ("mp4", "mov"):  # edit lists as exact as the frames' own times
             options["movie_timescale"] = str(self._picture.time_base.denominator)
-        container = av.open(str(partial), "w", format=self._format.name, container_options=options)
+        container = create_file(partial, self._format.name, container_options=options)
         container.metadata.update({k: v for k, v in self._picture.tags.items() if k != "language"})
         container.set_chapters(self._chapters())
         return container

@@ -14,11 +14,11 @@ from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
-import av
 import imageio_ffmpeg
 import numpy as np
 
 from vidlatent.errors import BadInput
+from vidlatent.io.containers import open_video_file
 
 FRAME_RATE = 25  # of the coded stream; rates here are per pixel, so it only scales both sides alike
 _FORMATS = {  # of frames, of 4:2:0, of planar RGB
@@ -166,7 +166,7 @@ def decoded(clip: Coded) -> Iterator[np.ndarray]:
 
 def stream_bits(path: Path) -> int:
     """Bits of all packets of a clip's video, without the container around them."""
-    with av.open(str(path)) as container:
+    with open_video_file(path) as container:
         return 8 * sum(packet.size for packet in container.demux(video=0))
 
 
