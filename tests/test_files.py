@@ -11,10 +11,13 @@ import pytest
 from vidlatent import files
 from vidlatent.errors import OutOfResources, UsageError
 from vidlatent.files import (
+    Kind,
     Replacement,
     free_bytes,
     partial_path,
     refuse_existing,
+    refuse_foreign,
+    refuse_same,
     replace_on_close,
     sha256_file,
 )
@@ -235,3 +238,33 @@ def test_the_ground_floor_does_not_load_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("link", [None, "symlink", "link"])
+def test_the_input_is_never_the_output_by_whatever_name(tmp_path, link):
+    source = tmp_path / "a.mp4"
+    source.write_bytes(b"video")
+    target = source if link is None else tmp_path / "b"
+    if link is not None:
+        getattr(os, link)(source, target)
+    with pytest.raises(UsageError, match="is the input itself"):
+        refuse_same(source, target)
+
+
+def test_two_files_of_equal_bytes_are_two_files(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"same")
+    refuse_same(tmp_path / "a", tmp_path / "b")
+    refuse_same(tmp_path / "a", tmp_path / "missing")
+
+
+def test_force_replaces_only_what_is_of_the_kind_that_is_written(tmp_path):
+    path, kind = tmp_path / "out", Kind("a thing", (b"THING", b"OTHER"), within=8)
+    refuse_foreign(path, kind)
+    for fine in (b"", b"THING...", b"..OTHER", b"THI"[:0]):
+        path.write_bytes(fine)
+        refuse_foreign(path, kind)
+    for foreign in (b"video", b"........THING"):
+        path.write_bytes(foreign)
+        with pytest.raises(UsageError, match="is not a thing, and force replaces nothing else"):
+            refuse_foreign(path, kind)

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -41,6 +42,41 @@ def refuse_existing(path: Path, force: bool) -> None:
     if os.path.lexists(path) and not force:
         raise UsageError(
             f"{path}: exists already", f"add {parameter('force')} to replace it, or name another output"
+        )
+
+
+def refuse_same(source: Path, target: Path) -> None:
+    """Raise UsageError where both names lead to one file, which would be replaced by what it becomes."""
+    try:
+        same = os.path.samefile(source, target)
+    except OSError:  # one of them is not there
+        return
+    if same:
+        raise UsageError(f"{target}: is the input itself ({source})", "name another output")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file, told by how it begins: one of `signs` is among its first `within` bytes."""
+
+    what: str
+    signs: tuple[bytes, ...]
+    within: int = 16
+
+
+def refuse_foreign(path: Path, kind: Kind) -> None:
+    """Raise UsageError where the file at `path` is not of the kind that is to be written there.
+
+    Only results are meant to be replaced: a mistyped name must not cost a source. An empty file may go.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        head = file.read(kind.within)
+    if head and not any(sign in head for sign in kind.signs):
+        raise UsageError(
+            f"{path}: is not {kind.what}, and {parameter('force')} replaces nothing else",
+            "name another output, or remove that file first",
         )
 
 

@@ -122,3 +122,24 @@ def test_a_video_that_no_accelerator_decodes_is_decoded_and_it_is_said(tmp_path)
     with open_video(MEDIA / "gradio_b.avi", ReadOptions(frames=1)) as video:
         assert not any("hwaccel" in notice for notice in video.notices)
         assert np.array_equal(one.rgb, next(video.frames()).rgb)
+
+
+def test_a_source_is_never_replaced_by_its_latents(tmp_path, capsys):
+    """`encode a.mp4 -o a.mp4 --force` did that, without a word."""
+    source, other = tmp_path / "a.avi", tmp_path / "b.avi"
+    for path in (source, other):
+        path.write_bytes((MEDIA / "gradio_b.avi").read_bytes())
+    assert encode(source, "-o", source, "--force") == 2
+    assert encode(source, "-o", other, "--force") == 2
+    told = capsys.readouterr().err
+    assert f"{source}: is the input itself" in told and f"{other}: is not a .latent" in told
+    assert source.read_bytes() == other.read_bytes() == (MEDIA / "gradio_b.avi").read_bytes()
+
+
+def test_force_replaces_latents(tmp_path):
+    source, target = MEDIA / "gradio_b.avi", tmp_path / "a.latent"
+    assert [
+        encode(source, "-o", target),
+        encode(source, "-o", target),
+        encode(source, "-o", target, "--force"),
+    ] == [*(0, 2, 0)]

@@ -17,10 +17,11 @@ from vidlatent.engine.memory import Fit, settle
 from vidlatent.engine.model import Model
 from vidlatent.engine.plan import PlanWishes, plan_for
 from vidlatent.errors import UsageError, parameter
-from vidlatent.files import refuse_existing
+from vidlatent.files import refuse_existing, refuse_foreign, refuse_same
 from vidlatent.grid import Grid
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.read.source import Picture
+from vidlatent.io.write.movie import FILM
 from vidlatent.io.write.sink import STDOUT, SinkOptions, is_folder, open_sink
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.models import registry
@@ -116,7 +117,9 @@ def decode(
     began, picture = perf_counter(), Picture.from_json(source.header.picture)
     check_model(source, model)
     if str(target) != STDOUT and not Path(target).is_dir():
+        refuse_same(source.path, Path(target))
         refuse_existing(Path(target), options.force)
+        refuse_foreign(Path(target), FILM)
     first, last = wanted_frames(source, options)
     settled = settle_plan(source, model, options)
     progress.begin(str(source.path), last - first)

@@ -16,9 +16,9 @@ from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import settle
 from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError, parameter
-from vidlatent.files import partial_path, refuse_existing, sha256_file
+from vidlatent.files import partial_path, refuse_existing, refuse_foreign, refuse_same, sha256_file
 from vidlatent.io.latent.header import POSTERIORS, LatentHeader, Pad, Source
-from vidlatent.io.latent.writer import LatentWriter
+from vidlatent.io.latent.writer import LATENT, LatentWriter
 from vidlatent.io.read.source import Frame, RawFrames, ReadOptions, VideoSource, describe_reading, open_video
 from vidlatent.io.sound.copy import copy_audio
 from vidlatent.jobs.progress import SILENT, Progress
@@ -86,7 +86,9 @@ def encode(
     Without a model the bundled one is loaded. `open_source` may read elsewhere: see isolated.IsolatedReader.
     """
     model, options, target = model or load_model(), options or EncodeOptions(), Path(target)
+    refuse_same(Path(source), target)
     refuse_existing(target, options.force)
+    refuse_foreign(target, LATENT)
     began = perf_counter()
     with open_source(source, options.read) as video:
         size = (video.info.height, video.info.width)

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadInput
-from vidlatent.files import Replacement, naming_disk_errors, partial_path
+from vidlatent.files import Kind, Replacement, naming_disk_errors, partial_path
 from vidlatent.io.latent.checks import FORMAT, FORMAT_MAJOR, check_clock, check_sizes, check_tensors
 from vidlatent.io.latent.digests import BLOCK_BYTES, DIGEST_BYTES, BlockDigests, root_checksum
 from vidlatent.io.latent.header import LatentHeader
 from vidlatent.io.latent.layout import LENGTH, TensorEntry, pack_header, write_header
 from vidlatent.io.latent.tensors import TORCH_DTYPES, bytes_of, first_not_finite
 
+LATENT = Kind("a .latent", (f'"format":"{FORMAT}"'.encode(),), within=1 << 16)
 _PAGE_BYTES = 4096
 _SPARE_BYTES = 2048  # of the header, for tensor entries and for facts known only at the end
 _COPY_BYTES = 1 << 20
