@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlatent.models.layers import FrameConv2d, GroupNorm, as_clip, as_frames, empty_clip
+from vidlatent.models.layers import FrameConv2d, GroupNorm, as_clip, as_frames, convolve_clip, empty_clip
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,10 @@ class VideoConv(nn.Conv3d):
     ) -> None:
         super().__init__(inputs, outputs, kernel, stride, zeros)
         self.border = border
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] within its border → [B, C', T', H', W']."""
+        return convolve_clip(x, self.weight, self.bias, self.stride, self.padding)
 
 
 class FrameConv(FrameConv2d):

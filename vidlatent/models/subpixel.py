@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidlatent.models.layers import as_clip, as_frames, empty_clip
+from vidlatent.models.layers import as_clip, as_frames, convolve_clip, empty_clip
 
 
 def halves(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
@@ -77,7 +77,7 @@ def _clip_convolution(x: Tensor, bias: Tensor | None, pad: int) -> Callable[[Ten
 
     def convolve(kernel: Tensor) -> Tensor:
         kernel = kernel.to(x.dtype, memory_format=torch.channels_last_3d)
-        return F.conv3d(x, kernel, bias, padding=(0, pad, pad))
+        return convolve_clip(x, kernel, bias, padding=(0, pad, pad))
 
     return convolve
 

@@ -1,0 +1,22 @@
+"""Layers that architectures share, against what torch has for the same."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vidlatent.models import layers
+from vidlatent.models.layers import convolve_clip
+
+
+@pytest.mark.parametrize("part_bytes", [1 << 25, 1])
+@pytest.mark.parametrize("stride", [(1, 1, 1), (1, 2, 2), (2, 2, 2)])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_planes_added_up_are_the_convolution_in_three_dimensions(monkeypatch, depth, stride, part_bytes):
+    monkeypatch.setattr(layers, "_WIDE", 4)
+    monkeypatch.setattr(layers, "_PART_BYTES", part_bytes)
+    torch.manual_seed(0)
+    x = torch.randn(1, 4, 7, 6, 8).contiguous(memory_format=torch.channels_last_3d)
+    weight, bias = torch.randn(5, 4, depth, 3, 3), torch.randn(5)
+    got = convolve_clip(x, weight, bias, stride, (0, 1, 1))
+    torch.testing.assert_close(got, F.conv3d(x, weight, bias, stride, (0, 1, 1)), rtol=1e-4, atol=1e-5)
+    assert got.is_contiguous(memory_format=torch.channels_last_3d)
