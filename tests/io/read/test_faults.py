@@ -1,5 +1,6 @@
 """Broken video gives a result or one clear error: never a crash, a hang, or a shorter clip without a word."""
 
+import io
 import random
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from helpers import video_clips as clips
 
 from vidlatent.errors import BadVideo, VidlatentError
-from vidlatent.io.picture.integrity import count_missing_bytes
+from vidlatent.io.picture.integrity import count_missing_bytes, find_fault, find_torn_end
 from vidlatent.io.read.source import ReadOptions, open_video
 from vidlatent.io.sound.copy import copy_audio
 
@@ -98,6 +99,117 @@ def test_whole_files_are_not_called_torn(tmp_path, suffix):
     assert count_missing_bytes(str(path)) == 0
     path.write_bytes(path.read_bytes()[:-9])
     assert count_missing_bytes(str(path)) == 9
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".mov", ".ts"])
+@pytest.mark.parametrize("more", [b"\0" * 5000, b"tags of a camera " * 300, b"\x12" * 9])
+def test_what_follows_the_last_part_of_a_file_is_no_fault(tmp_path, suffix, more):
+    """Cameras append their own data, and downloads are padded: every frame is there all the same."""
+    path = clips.make(tmp_path / f"x{suffix}", CONTAINERS[suffix])
+    wanted = len(clips.frames(path))
+    path.write_bytes(path.read_bytes() + more)
+    assert len(clips.frames(path)) == wanted
+
+
+@pytest.mark.parametrize("inside", [b"\0" * 999, b"\x7f\xff\x84abcd", b"\xec\x83abc"])
+def test_unknown_and_null_elements_of_matroska_are_passed_over(tmp_path, inside):
+    """They lie between the segment's own elements; the segment's size counts them."""
+    data = clips.make(tmp_path / "x.mkv", CONTAINERS[".mkv"]).read_bytes()
+    at = data.index(b"\x1f\x43\xb6\x75")  # the first cluster
+    begin = data.index(b"\x18\x53\x80\x67") + 4
+    length = int.from_bytes(data[begin : begin + 8], "big") + len(inside)
+    path = tmp_path / "y.mkv"
+    path.write_bytes(data[:begin] + length.to_bytes(8, "big") + data[begin + 8 : at] + inside + data[at:])
+    assert find_fault(str(path)) is None
+    assert find_fault(str(tmp_path / "x.mkv")) is None
+
+
+def test_an_avi_whose_size_was_never_filled_in_is_whole(tmp_path):
+    """As ffmpeg leaves it in a pipe; its header then promises frames that were never made."""
+    path = clips.make(tmp_path / "x.avi", CONTAINERS[".avi"])
+    data = bytearray(path.read_bytes())
+    data[4:8] = b"\xff" * 4
+    at = data.index(b"avih") + 8 + 16
+    data[at : at + 4] = (1 << 30).to_bytes(4, "little")
+    path.write_bytes(data)
+    with open_video(path) as video:
+        assert len(list(video.frames())) == 12
+    assert not any("promises" in notice or "counts" in notice for notice in video.notices)
+
+
+ENDLESS = {".ts": CONTAINERS[".ts"], ".flv": Recipe(codec="flv", format="flv")}
+
+
+@pytest.mark.parametrize("suffix", ENDLESS)
+def test_a_recording_that_ends_in_the_middle_of_a_part_is_said_to(tmp_path, suffix):
+    path = clips.make(tmp_path / f"x{suffix}", ENDLESS[suffix])
+    whole = path.read_bytes()
+    for cut, told in ((len(whole), False), (len(whole) - 1, True), (2 * len(whole) // 3 | 1, True)):
+        path.write_bytes(whole[:cut])
+        with open_video(path) as video:
+            assert list(video.frames())
+        assert any("ends in the middle of a part" in notice for notice in video.notices) is told
+
+
+def test_a_live_recording_of_webm_that_ends_in_the_middle_of_a_part_is_said_to(tmp_path):
+    recording = tmp_path / "live.webm"
+    recording.write_bytes(whole := live(clips.make(tmp_path / "x.webm", CONTAINERS[".webm"])))
+    assert find_torn_end(str(recording)) is None
+    for cut in (1, 50, len(whole) // 3):
+        recording.write_bytes(whole[:-cut])
+        assert "ends in the middle of a part" in find_torn_end(str(recording))
+
+
+@pytest.mark.parametrize("kept", [None, -1, -30])
+def test_an_ogg_that_ends_without_its_last_page_is_said_to(tmp_path, kept):
+    path = tmp_path / "x.ogg"
+    page = b"OggS\0%c" + b"\0" * 20 + b"\x01\x20" + b"x" * 32
+    path.write_bytes((page % 0 + page % 4)[:kept])
+    assert (find_torn_end(str(path)) is None) is (kept is None)
+    path.write_bytes(page % 0)
+    assert find_torn_end(str(path))
+
+
+@pytest.mark.parametrize(("kept", "torn"), [(0, False), (1, True), (40, True)])
+def test_a_wmv_that_ends_before_its_data_is_said_to(tmp_path, kept, torn):
+    data = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c") + (124).to_bytes(8, "little") + b"x" * 100
+    head = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + (34).to_bytes(8, "little") + b"x" * 10
+    path = tmp_path / "x.wmv"
+    path.write_bytes((head + data)[: len(head + data) - kept])
+    assert (find_torn_end(str(path)) is not None) is torn
+
+
+def live(source: Path) -> bytes:
+    """The same streams as a recorder writes them that cannot go back: nothing has a size."""
+    import av
+
+    class Pipe(io.RawIOBase):
+        def __init__(self) -> None:
+            self.data = bytearray()
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, block) -> int:
+            self.data += bytes(block)
+            return len(block)
+
+    pipe = Pipe()
+    with av.open(str(source)) as old, av.open(pipe, "w", format="webm", options={"live": "1"}) as new:
+        streams = {s.index: new.add_stream_from_template(s) for s in old.streams}
+        for packet in old.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                new.mux(packet)
+    return bytes(pipe.data)
+
+
+def test_a_matroska_that_begins_late_promises_no_more_than_it_has(tmp_path):
+    stamps = tuple(range(2000, 2480, 40))
+    path = clips.make(tmp_path / "x.mkv", Recipe(codec="ffv1", stamps=stamps))
+    with open_video(path) as video:
+        assert len(list(video.frames())) == 12
+    assert not any("promises" in notice for notice in video.notices)
 
 
 def test_frames_before_the_damage_are_delivered_first(tmp_path):

@@ -17,6 +17,7 @@ from vidlatent.io.picture import colour as colours
 from vidlatent.io.picture.colour import Colour, Tags
 from vidlatent.io.picture.cropping import Insets, read_insets
 from vidlatent.io.picture.info import Frame, ReadOptions
+from vidlatent.io.picture.integrity import is_header_unfinished
 from vidlatent.io.picture.orientation import Orientation, odd_angle
 from vidlatent.io.picture.resample import Framing, Rate, select
 from vidlatent.io.picture.side_data import read_side_data
@@ -207,6 +208,8 @@ class LibavSource:
 
     def _note_missing(self) -> None:
         """Add notices where the header states more than was found, as with edit lists or a damaged index."""
+        if is_header_unfinished(self._path):
+            return
         counted, promised = self._pictures.count, self.info.header_frames or 0
         if counted < promised and self._options.start is None:
             self.notices.append(f"the header counts {promised} frames, {counted} are shown")
@@ -224,6 +227,8 @@ class LibavSource:
         if promised is None:
             return None
         begin = (self._stream.start_time or 0) * self._stream.time_base
+        if self.info.container.startswith("matroska"):  # there a duration counts from zero
+            begin = 0
         missing = begin + promised - self._timeline.end
         worth = max(_SHORTFALL_STEPS * self._timeline.step, 0 if own else promised / 4)
         return missing if missing > worth else None

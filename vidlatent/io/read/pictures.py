@@ -10,7 +10,7 @@ from av.filter import Graph
 from av.video.stream import VideoStream
 
 from vidlatent.errors import BadVideo, parameter
-from vidlatent.io.picture.integrity import find_fault
+from vidlatent.io.picture.integrity import find_fault, find_torn_end
 from vidlatent.io.picture.passes import build_graph
 from vidlatent.io.read.bare_frames import RAW, YUV4MPEG, CutOffCheck, Pipe
 from vidlatent.io.read.ffmpeg import reason
@@ -85,6 +85,8 @@ class Pictures:
         found = []
         if self.ended_early:
             found.append(f"{self.ended_early}; {self.count} frames kept")
+        elif self._cut_off_check is None and (torn := find_torn_end(self._path)):
+            found.append(torn)
         if self.skipped:
             found.append(f"{self.skipped} packets before the first whole picture dropped")
         if self.concealed:
