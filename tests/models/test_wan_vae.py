@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 import vidlatent
 from vidlatent.errors import BadWeights
-from vidlatent.models import wan_config
+from vidlatent.models import registry, wan_config
 from vidlatent.models.causal import TimeState, whole
+from vidlatent.models.recognise import recognise
 from vidlatent.models.wan_vae import FAMILY, folded, unfolded
 from vidlatent.windows import Tiling
 
@@ -239,6 +240,35 @@ def test_latents_for_a_diffusion_model_are_normalised_per_channel():
 def test_configs_of_other_networks_are_refused(flags, complaint):
     with pytest.raises(BadWeights, match=complaint):
         FAMILY.spec_of({**wan_config.WAN21, **flags})
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "vae."])
+def test_a_bare_file_of_either_layout_loads_by_its_names_and_shapes(case, tmp_path, prefix):
+    state = load_file(case.folder / "diffusion_pytorch_model.safetensors")
+    torch.save({prefix + key: value for key, value in state.items()}, tmp_path / "vae.pth")
+    model = vidlatent.load_model(tmp_path / "vae.pth", device="cpu")
+    run = case.facts["runs"][0]
+    cases.assert_close(cases.bare_encode(model, case.video(run)), case.wanted[run["moments"]])
+    cases.assert_close(cases.bare_decode(model, case.mean(run)), case.wanted[run["decoded"]])
+
+
+@pytest.mark.parametrize(("name", "keys"), TABLES)
+def test_a_published_file_is_told_by_its_names_and_shapes(shared, name, keys):
+    """Qwen-Image's network and latents are those of Wan 2.1: whichever it is called, it is that."""
+    shapes = table(shared / "spec/keys" / keys)
+    found = recognise(registry.families(), shapes, Path("vae.pth"))
+    assert spec(name) in found.specs
+    assert found.layout.name == ("authors" if "original" in keys else "diffusers")
+    assert found.one(Path("vae.pth")).name == name.replace("qwen-image", "wan-2.1")
+
+
+def test_a_file_under_the_name_of_the_other_model_says_what_it_is(shared, monkeypatch, tmp_path):
+    shapes = table(shared / "spec/keys/wan22_original_keys.tsv")
+    monkeypatch.setattr(registry, "shapes_in", lambda path: shapes)
+    path = tmp_path / "Wan2.2_VAE.pth"
+    path.touch()
+    with pytest.raises(BadWeights, match=r"Wan2.2_VAE.pth: holds wan-2.2-5b, not wan-2.1"):
+        registry.resolve_weights("wan-2.1", path)
 
 
 def test_a_missing_key_is_quoted(case, tmp_path):
