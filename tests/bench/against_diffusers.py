@@ -1,0 +1,237 @@
+"""The same random weights in a network of ours and in diffusers': equal numbers, and then speed and memory.
+
+    python tests/bench/against_diffusers.py --models wan-2.1                  # 17 frames of 256x256
+    python tests/bench/against_diffusers.py --models wan-2.1 --frames 81 --repeats 0         # memory alone
+    python tests/bench/against_diffusers.py --models wan-2.1 wan-2.2-5b --repeats 0 --no-memory      # parity
+
+Parity comes first, on 17 frames of 128x128, and must hold. Then encode and decode run in turns, ours and
+theirs in one process; medians of CPU seconds and of wall seconds. Peak memory of each direction of each is
+read in a process of its own: theirs gives the whole clip, ours window by window, as the commands take it.
+
+The last line is one JSON document.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import vidlatent
+from vidlatent.allocator import map_large_blocks
+from vidlatent.engine.runtime import peak_host_bytes
+from vidlatent.models import registry
+
+CLASSES = {  # of diffusers, for each model that has one there; the published config is the model's own here
+    "wan-2.1": "AutoencoderKLWan",
+    "wan-2.2-5b": "AutoencoderKLWan",
+    "qwen-image": "AutoencoderKLQwenImage",
+}
+DIRECTIONS = ("encode", "decode")
+OPTIONS = ("frames", "size", "threads", "repeats")
+PARITY_FRAMES, PARITY_SIZE = 17, 128
+REL_RMS = 1e-5  # as for the goldens
+Apply = Callable[[Tensor], Tensor]
+
+
+def theirs(name: str, folder: Path | None = None) -> torch.nn.Module:
+    """diffusers' network of that model: of the weights in `folder`, else random, every gain and bias too."""
+    import diffusers
+
+    kind = getattr(diffusers, CLASSES[name])
+    if folder is not None:
+        return kind.from_pretrained(folder).eval().requires_grad_(False)
+    torch.manual_seed(0)
+    network = kind.from_config(dict(registry.find(name).config))
+    for parameter in network.parameters():
+        if parameter.numel() == max(parameter.shape):
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    return network
+
+
+def publish(name: str, folder: Path) -> None:
+    """A folder of random weights that diffusers loads, and so do we."""
+    network = theirs(name)
+    network.save_pretrained(folder)
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    if not weights.is_file():  # large ones are written in parts
+        for part in folder.glob("diffusion_pytorch_model*"):
+            part.unlink()
+        save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
+
+
+def input_of(direction: str, name: str, frames: int, size: int) -> Tensor:
+    """A clip [1, 3, T, H, W] of noise, or as many latents as it gives."""
+    spec, generator = registry.find(name), torch.Generator().manual_seed(1)
+    shape = (3, frames, size, size)
+    if direction == "decode":
+        shape = (spec.channels, spec.grid.latents(frames), size // spec.grid.space, size // spec.grid.space)
+    return torch.rand(1, *shape, generator=generator) * 2 - 1
+
+
+def their_verbs(name: str, folder: Path) -> dict[str, Apply]:
+    """Encode to moments and decode to pixels with diffusers."""
+    network = theirs(name, folder)
+    return {
+        "encode": lambda video: network.encode(video).latent_dist.parameters,
+        "decode": lambda latents: network.decode(latents, return_dict=False)[0],
+    }
+
+
+def our_verbs(folder: Path) -> dict[str, Apply]:
+    """Encode to moments and decode to pixels with vidlatent, through its engine."""
+    model = vidlatent.load_model(folder, device="cpu")
+    return {
+        "encode": lambda video: torch.cat(list(model.encode_stream(video.unbind(2))), dim=2),
+        "decode": model.decode,
+    }
+
+
+def compare(args: argparse.Namespace, name: str, folder: Path) -> dict[str, object]:
+    """Parity, which must hold, and seconds of both in turns; by direction."""
+    verbs = {"ours": our_verbs(folder), "theirs": their_verbs(name, folder)}
+    results = {}
+    for direction in args.directions:
+        x = input_of(direction, name, PARITY_FRAMES, PARITY_SIZE)
+        result = {"parity": parity(verbs["ours"][direction](x), verbs["theirs"][direction](x))}
+        say(f"{name} {direction}: {result['parity']}")
+        if result["parity"]["rel_rms"] > REL_RMS:
+            raise SystemExit(f"{name} {direction}: differs from diffusers: {result['parity']}")
+        if args.repeats:
+            result |= in_turns(args, name, direction, verbs)
+            say(f"{name} {direction}: {result}")
+        results[direction] = result
+    return results
+
+
+def parity(ours: Tensor, reference: Tensor) -> dict[str, float]:
+    """How far ours is from theirs; where theirs clamps pixels, ours are clamped for it."""
+    if reference.abs().max() <= 1:
+        ours = ours.clamp(-1, 1)
+    error = ours.double() - reference.double()
+    return {
+        "rel_rms": float(error.norm() / reference.double().norm()),
+        "max_abs": float(error.abs().max()),
+        "std": float(reference.std()),
+    }
+
+
+def in_turns(
+    args: argparse.Namespace, name: str, direction: str, verbs: dict[str, dict[str, Apply]]
+) -> dict[str, object]:
+    """Median CPU and wall seconds of each, and by what factor ours are fewer."""
+    x = input_of(direction, name, args.frames, args.size)
+    seconds = {who: [] for who in verbs}
+    for _ in range(args.repeats):
+        for who, each in verbs.items():
+            cpu, wall = time.process_time(), time.perf_counter()
+            each[direction](x)
+            seconds[who].append((time.process_time() - cpu, time.perf_counter() - wall))
+    cpu, wall = (
+        {who: statistics.median(run[i] for run in runs) for who, runs in seconds.items()} for i in (0, 1)
+    )
+    return {
+        "cpu_s": cpu,
+        "wall_s": wall,
+        "cpu_ratio": cpu["theirs"] / cpu["ours"],
+        "wall_ratio": wall["theirs"] / wall["ours"],
+    }
+
+
+def peak(args: argparse.Namespace, name: str, folder: Path, who: str, direction: str) -> dict[str, float]:
+    """Gigabytes resident once the weights are loaded, and at the most."""
+    with torch.inference_mode():
+        x = input_of(direction, name, args.frames, args.size)
+        if who == "theirs":
+            apply = their_verbs(name, folder)[direction]
+            before = peak_host_bytes()
+            apply(x)
+        else:
+            map_large_blocks()
+            model = vidlatent.load_model(folder, device="cpu")
+            before = peak_host_bytes()
+            for _ in getattr(model, f"{direction}_stream")(x.unbind(2)):
+                pass
+    return {"loaded_gb": before / 1e9, "peak_gb": peak_host_bytes() / 1e9}
+
+
+def peaks(args: argparse.Namespace, name: str, folder: Path) -> dict[str, object]:
+    """Peak memory of both, by direction, each in a process of its own."""
+    found = {}
+    for direction in args.directions:
+        each = {who: in_a_process(args, name, folder, "--peak", who, direction) for who in ("ours", "theirs")}
+        gb, grown = (
+            [value["peak_gb"] - value["loaded_gb"] * less for value in each.values()] for less in (0, 1)
+        )
+        found[direction] = {**each, "share": gb[0] / gb[1], "share_of_growth": grown[0] / grown[1]}
+        say(f"{name} {direction}: {found[direction]}")
+    return found
+
+
+def in_a_process(args: argparse.Namespace, name: str, folder: Path, *words: str) -> dict[str, object]:
+    """The last line, as JSON, that this script prints for one step of one model."""
+    command = [sys.executable, __file__, "--models", name, "--folder", str(folder), *words]
+    for option in OPTIONS:
+        command += [f"--{option}", str(getattr(args, option))]
+    command += ["--directions", *args.directions]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def say(line: str) -> None:
+    """A line for whoever watches."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=list(CLASSES), choices=list(CLASSES))
+    parser.add_argument("--directions", nargs="+", default=DIRECTIONS, choices=DIRECTIONS)
+    parser.add_argument("--frames", type=int, default=17)
+    parser.add_argument("--size", type=int, default=256, help="pixels per side (256)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each, the median counts (3)")
+    parser.add_argument("--no-memory", action="store_true", help="measure no memory")
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Compare what was asked, and say so."""
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    if args.folder:
+        with torch.inference_mode():
+            step = peak(args, *args.models, args.folder, *args.peak) if args.peak else None
+            print(json.dumps(step or compare(args, *args.models, args.folder)))
+        return
+    results = {}
+    for name in args.models:
+        with tempfile.TemporaryDirectory() as folder:
+            publish(name, Path(folder))
+            results[name] = in_a_process(args, name, Path(folder))
+            if not args.no_memory:
+                results[name]["memory"] = peaks(args, name, Path(folder))
+    asked = {key: getattr(args, key) for key in OPTIONS}
+    machine = {"machine": platform.processor(), "cores": os.cpu_count(), "torch": torch.__version__}
+    print(json.dumps({**asked, **machine, "load": os.getloadavg(), "models": results}))
+
+
+if __name__ == "__main__":
+    main()
