@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from vidlatent.models.causal import TimeState, whole
+from vidlatent.models.causal import TimeState
 from vidlatent.precision import true_float32
 from vidlatent.windows import Tiles, Tiling
 
@@ -37,14 +37,16 @@ def through_tiles(
         yield from in_float32(apply(x, states.at(0, 0, more)))
         return
     rows, columns = tiles
-    done = []
-    for i, (top, bottom) in enumerate(rows.spans(x.shape[-2])):
-        row = []
-        for j, (left, right) in enumerate(columns.spans(x.shape[-1])):
-            pieces = in_float32(apply(x[..., top:bottom, left:right], states.at(i, j, more)))
-            row.append(whole(pieces))
-        done.append(row)
-    yield blended(done, rows, columns)
+    across = columns.spans(x.shape[-1])
+    pieces = [
+        in_float32(apply(x[..., top:bottom, left:right], states.at(i, j, more)))
+        for i, (top, bottom) in enumerate(rows.spans(x.shape[-2]))
+        for j, (left, right) in enumerate(across)
+    ]
+    for done in zip(*pieces, strict=True):  # in step: no tile gives its whole window before the next begins
+        yield blended(
+            [list(done[i : i + len(across)]) for i in range(0, len(done), len(across))], rows, columns
+        )
 
 
 def in_float32(pieces: Iterator[Tensor]) -> Iterator[Tensor]:

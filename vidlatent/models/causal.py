@@ -37,13 +37,22 @@ class TimeState:
         self.past = past
         self._kept: dict[nn.Module, Tensor] = {}
         self._grown: dict[nn.Module, deque[tuple[Tensor, ...]]] = {}
+        self._made: dict[nn.Module, Tensor] = {}
         self._begun: set[nn.Module] = set()
 
-    def precede(self, layer: nn.Module, room: Tensor, front: int, lead: Lead = copies_of_the_first) -> None:
+    def precede(
+        self,
+        layer: nn.Module,
+        room: Tensor,
+        front: int,
+        lead: Lead = copies_of_the_first,
+        keep: int | None = None,
+    ) -> None:
         """Fill the first `front` frames of `room` [B, C, front + T, H, W] with those that came before.
 
         The other T frames are there already. At the start of a clip `lead` fills in; later, the last frames
         of the call before. So the input of a causal convolution is put together once, where it is needed.
+        `keep` frames are remembered, where that is another number than `front`.
         """
         past = self.recall(layer)
         if past is None:
@@ -51,7 +60,7 @@ class TimeState:
         else:
             room[:, :, :front] = past
         if self.more:
-            tail = room[:, :, room.shape[2] - front :]
+            tail = room[:, :, room.shape[2] - (front if keep is None else keep) :]
             self._kept[layer] = tail.clone() if past is None else past.copy_(tail)
 
     def extend(
@@ -78,6 +87,32 @@ class TimeState:
             outputs = max(0, (known.shape[2] - kernel) // stride + 1)
             self.remember(layer, known[:, :, outputs * stride :])
         return known
+
+    def wait(self, layer: nn.Module, x: Tensor | None, frames: int) -> list[Tensor]:
+        """The next `frames` frames of a path that runs beside a slower one, in parts; the rest is kept.
+
+        `x` [B, C, T, H, W] are the frames that arrive now, None if no more do.
+        """
+        due, early = [], []
+        for part in (self.recall(layer), x):
+            if part is not None and part.shape[2]:
+                due.append(part[:, :, :frames])
+                early.append(part[:, :, frames:])
+                frames -= due[-1].shape[2]
+        early = [part for part in early if part.shape[2]]
+        if early:
+            self.remember(layer, early[0] if len(early) == 1 else torch.cat(early, dim=2))
+        return due
+
+    def once(self, layer: nn.Module, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` gives at the first call of the clip: one value for `layer` and the whole clip."""
+        if layer not in self._made:
+            self._made[layer] = make()
+        return self._made[layer]
+
+    def knows(self, layer: nn.Module) -> bool:
+        """Whether `layer` remembers anything of this clip."""
+        return layer in self._kept
 
     def recall(self, layer: nn.Module) -> Tensor | None:
         """Take what `layer` remembered; None at the start of a clip."""
@@ -113,7 +148,7 @@ class TimeState:
     def nbytes(self) -> int:
         """Bytes held between calls."""
         grown = chain.from_iterable(chain.from_iterable(self._grown.values()))
-        return sum(x.numel() * x.element_size() for x in chain(self._kept.values(), grown))
+        return sum(x.nbytes for x in chain(self._kept.values(), self._made.values(), grown))
 
 
 def in_parts(

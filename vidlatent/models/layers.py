@@ -4,7 +4,7 @@ That layout makes a fold of frames into the batch free, lets a norm write behind
 causal convolution's leading frames, and is the one convolutions run fastest in on a CPU.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -94,6 +94,7 @@ class Around:
 
     lead: Lead | None = copies_of_the_first  # None: nothing, and a strided kernel begins with the first frame
     edge: bool = False  # copies of the outermost pixels instead of zeros
+    mirror: bool = False  # or what lies behind them, as in a mirror that stands on them
 
 
 class CausalConv3d(nn.Module):
@@ -102,36 +103,40 @@ class CausalConv3d(nn.Module):
     In space there are `pad` pixels of that on each side.
     """
 
+    ahead = 0  # later frames that it sees
+
     def __init__(
         self, inputs: int, outputs: int, kernel=3, stride=1, pad: int = 1, around: Around = Around()
     ) -> None:
         super().__init__()
-        self.border = pad if around.edge else 0  # pixels around each frame that must be there already
+        self.mirror = around.mirror
+        self.border = pad if around.edge or around.mirror else 0  # pixels around each frame, written before
         zeros = pad - self.border
         self.conv = nn.Conv3d(inputs, outputs, kernel, stride, padding=(0, zeros, zeros))
         self.front = self.conv.kernel_size[0] - 1
         self.lead = around.lead
         self.plane = self.conv.stride[1:], self.conv.padding[1:]
 
-    def room(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def room(self, x: Tensor, front: int | None = None) -> tuple[Tensor, Tensor]:
         """Memory for a clip like `x` [B, C, T, H, W] and all around it; and the place in it for the clip.
 
-        Once the clip is written to its place, `surround` and `TimeState.precede` fill in the rest.
+        Once the clip is written to its place, `surround` and `TimeState.precede` fill in the rest: `front`
+        frames before it, as many as the kernel needs unless told otherwise.
         """
         height, width = x.shape[3:]
-        room = empty_clip(x, self.front + x.shape[2], height + 2 * self.border, width + 2 * self.border)
+        front = self.front if front is None else front
+        room = empty_clip(x, front + x.shape[2], height + 2 * self.border, width + 2 * self.border)
         inner = slice(self.border, self.border + height), slice(self.border, self.border + width)
-        return room, room[:, :, self.front :, inner[0], inner[1]]
+        return room, room[:, :, front:, inner[0], inner[1]]
 
     def surround(self, room: Tensor) -> None:
-        """Copy each frame's outermost pixels around it, where the convolution wants that; not in front."""
+        """Fill the pixels around each frame of `room`, where the convolution wants them written before."""
         n = self.border
-        if n:
-            frames = room[:, :, self.front :]
-            frames[..., :n, n:-n] = frames[..., n : n + 1, n:-n]
-            frames[..., -n:, n:-n] = frames[..., -n - 1 : -n, n:-n]
-            frames[..., :n] = frames[..., n : n + 1]
-            frames[..., -n:] = frames[..., -n - 1 : -n]
+        for frames in (room[..., n:-n].transpose(-1, -2), room) if n else ():  # rows, then columns
+            for i in range(n):
+                near = n + 1 + i if self.mirror else n
+                frames[..., n - 1 - i] = frames[..., near]
+                frames[..., i - n] = frames[..., -near - 1]
 
     def ready(self, x: Tensor) -> Tensor:
         """Convolve a clip [B, C, front + T, H, W] that already begins with its `front` extra frames.
@@ -246,12 +251,46 @@ class RmsNorm(nn.Module):
 
     def _write(self, x: Tensor, out: Tensor, act) -> Tensor:
         gain = self.gamma * len(self.gamma) ** 0.5
-        for source, target in zip(x.permute(0, 2, 3, 4, 1), out.permute(0, 2, 3, 4, 1), strict=True):
-            for rows, block in zip(cache_blocks(source), cache_blocks(target), strict=True):
-                length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.float32)
-                torch.div(rows, length.clamp_(min=self.EPSILON).to(rows.dtype), out=block)
-                act(block.mul_(gain))
+        for rows, block in _rows_of(x, out):
+            length = _lengths(rows)
+            torch.div(rows, length.clamp_(min=self.EPSILON).to(rows.dtype), out=block)
+            act(block.mul_(gain))
         return out
+
+
+class PixelNorm(nn.Module):
+    """Each position's channels divided by the root of their mean square, as in LTX-Video; no weights.
+
+    x / sqrt(mean(x²) + 1e-8). The mean is taken in float32 whatever the dtype of the clip.
+    """
+
+    EPSILON = 1e-8
+
+    def silu_into(self, x: Tensor, out: Tensor, told: Tensor | None = None) -> Tensor:
+        """Normalise and apply x·sigmoid(x) into `out`: `x` itself, or a clip or view of a clip like it.
+
+        Between the two, `told` [2, C] is a shift to add, and a scale, less 1, to multiply by before that.
+        """
+        shift, scale = (None, None) if told is None else (told[0], 1 + told[1])
+        for rows, block in _rows_of(x, out):
+            spread = _lengths(rows).square_().div_(rows.shape[-1]).add_(self.EPSILON).sqrt_()
+            torch.div(rows, spread.to(rows.dtype), out=block)
+            if scale is not None:
+                torch.addcmul(shift, block, scale, out=block)
+            F.silu(block, inplace=True)
+        return out
+
+
+def _lengths(rows: Tensor) -> Tensor:
+    """How long the channels of each position are as a vector, [..., 1] in float32, or float64 if they are."""
+    dtype = torch.promote_types(rows.dtype, torch.float32)
+    return torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=dtype)
+
+
+def _rows_of(x: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Two clips [B, C, T, H, W] alike, in blocks [..., C] side by side (see `cache_blocks`)."""
+    for source, target in zip(x.permute(0, 2, 3, 4, 1), out.permute(0, 2, 3, 4, 1), strict=True):
+        yield from zip(cache_blocks(source), cache_blocks(target), strict=True)
 
 
 def _moments(sample: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,11 @@
 A call may bring any number of frames, even none, and gives the frames that are known by then.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +46,15 @@ class ChannelNorm(nn.Module):
     def silu_into(self, x: Tensor, out: Tensor) -> Tensor:
         """Normalise and apply x·sigmoid(x) into `out`, a clip or view of a clip like `x`."""
         return F.silu(out.copy_(self(x)), inplace=True)
+
+
+class DelayedConv3d(CausalConv3d):
+    """3-D convolution that sees one frame before and one after: it gives a frame when the next one is known.
+
+    Beyond the ends of a clip are copies of its first frame and of its last. See `cascade` for the latter.
+    """
+
+    ahead = 1
 
 
 class Still(FrameConv2d):
@@ -210,12 +223,13 @@ def write_and_convolve(
     if isinstance(conv, FrameConv2d):
         write(place := empty_clip(like, *like.shape[2:]))
         return conv.ready(place)
-    room, place = conv.room(like)
+    front = conv.front if state.knows(conv) else conv.front - conv.ahead
+    room, place = conv.room(like, front)
     write(place)
     conv.surround(room)
     if conv.front:
-        state.precede(conv, room, conv.front, conv.lead)
-    return conv.ready(room)
+        state.precede(conv, room, front, conv.lead, keep=conv.front)
+    return conv.ready(room) if room.shape[2] > conv.front else nothing(conv, like)
 
 
 def nothing(conv: CausalConv3d | FrameConv2d, x: Tensor, zoom: int = 1) -> Tensor:
@@ -224,6 +238,71 @@ def nothing(conv: CausalConv3d | FrameConv2d, x: Tensor, zoom: int = 1) -> Tenso
     geometry = zip(x.shape[3:], plain.kernel_size[-2:], plain.stride[-2:], plain.padding[-2:], strict=True)
     sides = [(side * zoom + 2 * (pad + border) - kernel) // step + 1 for side, kernel, step, pad in geometry]
     return x.new_empty(len(x), plain.out_channels, 0, *sides)
+
+
+def last_of(
+    conv: CausalConv3d, state: TimeState, then: Callable[[Tensor], Tensor] = lambda frame: frame
+) -> Iterator[Tensor]:
+    """What `then` makes of the frame that a convolution holds back of a clip that has ended, if it does.
+
+    No tensor is kept here while the caller works on that.
+    """
+    past = state.recall(conv) if conv.ahead else None
+    if past is not None:
+        made = [then(_last(conv, past))]
+        del past
+        yield made.pop()
+
+
+def _last(conv: CausalConv3d, past: Tensor) -> Tensor:
+    """A convolution's last frame [B, C', 1, H, W]: its own last input stands for what would follow."""
+    room = empty_clip(past, conv.front + 1, *past.shape[3:])
+    room[:, :, :-1] = past
+    room[:, :, -1:] = past[:, :, -1:]
+    return conv.ready(room)
+
+
+class Delayed(Protocol):
+    """A layer that may hold frames back, and gives them when its clip has ended."""
+
+    def __call__(self, x: Tensor, state: TimeState) -> Tensor:
+        """[B, C, T, H, W] → [B, C', T', H', W'], the frames that are known by now."""
+        ...
+
+    def rest(self, state: TimeState) -> Iterator[Tensor]:
+        """The frames that were held back, in pieces."""
+        ...
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution as a layer of a cascade; `write` puts what it is fed into a place, as for a norm."""
+
+    conv: CausalConv3d
+    write: Callable[[Tensor, Tensor], object]
+
+    def __call__(self, x: Tensor, state: TimeState) -> Tensor:
+        """[B, C, T, H, W] → [B, C', T', H, W]."""
+        return write_and_convolve(lambda place: self.write(x, place), self.conv, x, state)
+
+    def rest(self, state: TimeState) -> Iterator[Tensor]:
+        """The frame that is held back."""
+        return last_of(self.conv, state)
+
+
+def cascade(layers: Iterable[Delayed], x: Tensor, state: TimeState) -> Iterator[Tensor]:
+    """One layer after the other, and at the end of a clip what they still hold, in small pieces.
+
+    Each layer is emptied when the one before it is, and what it gives goes on alone through those behind it.
+    In one call for all of them, the frames held back at every layer would meet at full resolution.
+    """
+    pieces, more = iter([x]), state.more
+    for layer in layers:
+        pieces = map(partial(layer, state=state), pieces)  # which keeps no piece while the next layers work
+        pieces = pieces if more else chain(pieces, layer.rest(state))
+    state.more = True  # for a layer's clip has not ended until the one before it is empty
+    yield from pieces
+    state.more = more
 
 
 def run(layers: Iterable[nn.Module], x: Tensor, state: TimeState) -> Tensor:
