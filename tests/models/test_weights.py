@@ -1,7 +1,11 @@
 """Weights: every layout loads, every fault is named, and nothing in a checkpoint is ever run."""
 
 import hashlib
+import json
 import pickle
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -227,3 +231,108 @@ def test_checkpoints_of_anything_else_are_refused(tmp_path, held, message):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(BadWeights, match=r"none\.safetensors: no such file"):
         load(tmp_path / "none.safetensors")
+
+
+def full_model(path, state, other: int):
+    """A file with the network under `vae.` and another network of `other` bytes, which are never written."""
+    tensors, start = {}, 0
+    for key, value in [*((f"vae.{key}", value) for key, value in state.items()), ("unet.weight", None)]:
+        shape = [other] if value is None else list(value.shape)
+        size = other if value is None else value.nbytes
+        dtype = "U8" if value is None else "F32"
+        tensors[key] = {"dtype": dtype, "shape": shape, "data_offsets": [start, start + size]}
+        start += size
+    header = json.dumps(tensors).encode()
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for value in state.values():
+            file.write(value.contiguous().numpy().tobytes())
+        file.truncate(8 + len(header) + start)
+    return path
+
+
+def test_of_a_full_model_only_the_part_that_is_wanted_counts(tmp_path, state):
+    """Its hash too is that of the part: the same beside whatever else, and another for other values."""
+    first, second = (full_model(tmp_path / f"{n}.safetensors", state, n) for n in (100, 5000))
+    network, sha256 = load_network(FAMILY, SPEC, first)
+    assert_holds(network, state)
+    assert load_network(FAMILY, SPEC, second)[1] == sha256
+    changed = full_model(tmp_path / "changed.safetensors", other(state), 100)
+    assert load_network(FAMILY, SPEC, changed)[1] != sha256
+    with pytest.raises(BadWeights, match="expected 0000"):
+        load_network(FAMILY, SPEC, first, sha256="0" * 64)
+
+
+def test_the_hash_of_a_part_can_be_recomputed(tmp_path, state):
+    facts = {
+        key: ["float32", list(value.shape), hashlib.sha256(value.numpy().tobytes()).hexdigest()]
+        for key, value in state.items()
+    }
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    found = load_network(FAMILY, SPEC, full_model(tmp_path / "a.safetensors", state, 10))[1]
+    assert found == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the kernel's account of a child")
+def test_a_full_model_of_many_gigabytes_opens_in_the_memory_of_its_part(tmp_path):
+    """7 GB, all but 33 MB of them another network's, are neither read nor mapped in."""
+    large = full_model(tmp_path / "a.safetensors", {"weight": torch.ones(80, 80, 11, 11, 11)}, 7 << 30)
+    run = subprocess.run([sys.executable, "-c", OPEN, large], stdout=subprocess.PIPE, check=True)
+    assert int(run.stdout) < 300e6
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from torch import nn
+from vidlatent.engine.runtime import peak_host_bytes
+from vidlatent.grid import Grid
+from vidlatent.models.base import Family, ModelSpec
+from vidlatent.models.weights import load_network
+from vidlatent.windows import Plan, TimeRule
+spec = ModelSpec("conv", "conv", Grid(1, 1), 2, Plan(TimeRule(1), TimeRule(1)))
+build = lambda spec: nn.Conv3d(80, 80, 11, bias=False)
+family = Family("conv", (), (), lambda config: spec, build, lambda key: key)
+before = peak_host_bytes()
+network, _ = load_network(family, spec, Path(sys.argv[1]))
+print(peak_host_bytes() - before - network.weight.nbytes)
+"""
+
+
+def test_buffers_are_not_cast(tmp_path):
+    class Counting(nn.Module):
+        def __init__(self, spec: ModelSpec) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(2, 4, 3)
+            self.register_buffer("mean", torch.zeros(2))
+
+    network, path = Counting(SPEC), tmp_path / "w.safetensors"
+    network.mean += 1 / 3
+    save_file(network.state_dict(), path)
+    network, _ = load_network(replace(FAMILY, build=Counting), SPEC, path, dtype=torch.bfloat16)
+    assert network.conv.weight.dtype == torch.bfloat16
+    assert torch.equal(network.mean, torch.zeros(2) + 1 / 3)
+
+
+def test_facts_that_weights_hold_become_the_models(tmp_path, state):
+    save_file(state, tmp_path / "w.safetensors")
+    family = replace(
+        FAMILY, learn=lambda network, path: replace(SPEC, shift=(network.norm.weight[0].item(),))
+    )
+    assert load_network(family, SPEC, tmp_path / "w.safetensors")[0].spec.shift == (1.0,)
+
+
+def test_weights_in_eight_bits_are_refused(tmp_path, state):
+    state["conv.weight"] = state["conv.weight"].to(torch.float8_e4m3fn)
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(
+        BadWeights, match=r"conv.weight is F8_E4M3(.|\n)*use a file with this network in bf16"
+    ):
+        load(tmp_path / "w.safetensors")
+
+
+def test_a_safetensors_file_that_ends_early_is_torn(tmp_path, state):
+    save_file(state, path := tmp_path / "w.safetensors")
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(BadWeights, match="torn or not safetensors"):
+        load(path)

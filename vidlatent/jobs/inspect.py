@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from fractions import Fraction
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.read.source import ReadOptions, open_video
 from vidlatent.json_values import to_json_values
 from vidlatent.models import registry
-from vidlatent.models.weights import opened, sha256_of
+from vidlatent.models.tensor_file import opened
+from vidlatent.models.weights import sha256_of
 
 WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth")
 
@@ -70,10 +72,9 @@ def inspect_weights(path: Path) -> dict[str, Any]:
     described = path.is_dir() or path.with_name("config.json").is_file()
     found = registry.resolve(path) if described else None
     file = found.weights if found else path
-    with opened(file) as (keys, read):
-        tensors = [read(key) for key in keys]
-        dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors})
-        count = sum(tensor.numel() for tensor in tensors)
+    with opened(file) as held:
+        keys, dtypes = list(held.shapes), sorted(set(held.dtypes.values()))
+        count = sum(prod(shape) for shape in held.shapes.values())
     return {
         "file": str(file),
         "kind": "weights",

@@ -1,7 +1,8 @@
 """What every video VAE says about itself, and the two verbs it must have."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -100,6 +101,11 @@ class ModelSpec:
     colours: Colours | None = None  # None: nobody fitted them
 
     @property
+    def label(self) -> dict[str, object]:
+        """What is said of the model beside what its config says."""
+        return {"name": self.name, "licence": self.licence, "summary": self.summary, "hub": self.hub}
+
+    @property
     def exact(self) -> bool:
         """Whether streaming equals the whole clip, whatever the chunks."""
         return self.plan.encode_time.exact and self.plan.decode_time.exact
@@ -136,6 +142,7 @@ class Posterior:
 
 
 Shapes = Mapping[str, tuple[int, ...]]  # the keys of a checkpoint and the shapes of their tensors
+Rename = Callable[[str], str | None]  # a key of a checkpoint → ours; None = known and dropped
 
 
 @dataclass(frozen=True)
@@ -144,10 +151,15 @@ class Layout:
 
     name: str  # whose it is: "authors", "diffusers"
     marks: tuple[str, ...]  # keys that every file of this layout has, and that together no other one has
-    rename: Callable[[str], str | None]  # a key of the file → ours; None = known and dropped
+    rename: Rename | None  # a key of the file → ours; None where that depends on the other keys: see below
     config: Callable[
         [Shapes], Mapping[str, object]
     ]  # what the keys and shapes say of the network, as a config
+    rename_among: Callable[[Iterable[str]], Rename] | None = None  # `rename` for files with these keys
+
+    def renamer(self, keys: Iterable[str]) -> Rename:
+        """What turns a key of a file that has these `keys` into ours."""
+        return self.rename_among(keys) if self.rename_among else self.rename
 
 
 @dataclass(frozen=True)
@@ -159,8 +171,12 @@ class Family:
     specs: tuple[ModelSpec, ...]  # the models of this architecture that have a name
     spec_of: Callable[[Mapping[str, object]], ModelSpec]  # any config of the architecture → its spec
     build: Callable[[ModelSpec], nn.Module]  # a VideoVAE, its weights on the current default device
-    rename: Callable[[str], str | None]  # checkpoint key → ours; None = known and dropped
+    rename: Rename
     layouts: tuple[Layout, ...] = ()  # for families whose files come in several; `rename` is the last resort
+    # The config that keys and shapes imply, and the metadata of the file → the config, the latter heard.
+    correct: Callable[[Mapping[str, object], Mapping[str, str]], Mapping[str, object]] | None = None
+    # A loaded network, whose buffers hold facts of its model, and its file → the spec with these facts.
+    learn: Callable[[nn.Module, Path], ModelSpec] | None = None
 
 
 def frame_noise(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,40 +1,44 @@
 """What a bare weight file is, told by the names and shapes of the tensors in it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from vidlatent.errors import BadWeights, UsageError, parameter
-from vidlatent.models.base import Family, Layout, ModelSpec, Shapes
+from vidlatent.models.base import Family, Layout, ModelSpec, Rename, Shapes
+from vidlatent.models.tensor_file import metadata_in
 
 # What stands before the names where a tool wrote the weights together with those of other networks.
 PREFIXES = ("", "vae.", "model.", "first_stage_model.", "module.")
-
-Rename = Callable[[str], str | None]
 
 
 @dataclass(frozen=True)
 class Recognised:
     """What a file holds: a family's weights in one of its layouts, and the models that they can be of.
 
-    `specs` are the named models of that network, or where there is none the one that the shapes describe.
+    `specs` are the named models of that network, or where there is none the one that the shapes describe,
+    which is `described`.
     """
 
     family: Family
     layout: Layout
     prefix: str
     specs: tuple[ModelSpec, ...]
+    described: ModelSpec
 
     def one(self, path: Path) -> ModelSpec:
         """The model; raises UsageError where several differ in what their latents mean.
 
         Unless the name of the file tells, as for those tiny models that have nothing else to be told by.
+        Where the weights themselves say what latents mean any will do, but which model it is remains unsaid.
         """
         told = [spec for spec in self.specs if spec.name in path.name]
         if len(told) == 1:
             return told[0]
+        if self.family.learn and len(self.specs) > 1:
+            return self.described
         meanings = {(spec.scale, spec.shift, spec.stands_in) for spec in self.specs}
         if len(meanings) > 1:
             names = " and ".join(spec.name for spec in self.specs)
@@ -60,15 +64,19 @@ def recognise(families: Iterable[Family], shapes: Shapes, path: Path) -> Recogni
     family, layout, prefix = found[0]
     inside = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
     try:
-        described = family.spec_of(layout.config(inside))
+        config = layout.config(inside)
+        described = family.spec_of(family.correct(config, metadata_in(path)) if family.correct else config)
     except (KeyError, IndexError, ValueError) as e:
         raise BadWeights(
             f"{path}: has the names of {family.name} but not its shapes ({e})",
             "give the config.json that came with these weights by --config",
         ) from e
-    ours = {layout.rename(key): shape for key, shape in inside.items()}
+    rename = layout.renamer(inside)
+    ours = {rename(key): shape for key, shape in inside.items()}
     named = tuple(spec for spec in family.specs if fits(family, spec, ours))
-    return Recognised(family, layout, prefix, named or (described,))
+    if family.correct:  # the file's own config has the last word
+        named = tuple(replace(described, **spec.label) for spec in named)
+    return Recognised(family, layout, prefix, named or (described,), described)
 
 
 def fits(family: Family, spec: ModelSpec, shapes: Mapping[str | None, tuple[int, ...]]) -> bool:
@@ -76,7 +84,9 @@ def fits(family: Family, spec: ModelSpec, shapes: Mapping[str | None, tuple[int,
     with torch.device("meta"):
         wanted = {name: tuple(x.shape) for name, x in family.build(spec).state_dict().items()}
     given = {
-        name: plain_shape(shape, wanted.get(name, ())) for name, shape in shapes.items() if name is not None
+        name: plain_shape(shape, wanted.get(name, shape))
+        for name, shape in shapes.items()
+        if name is not None
     }
     return given == wanted
 
@@ -87,28 +97,36 @@ def plain_shape(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, .
     Some files hold a matrix as a 1×1 convolution, or the gains of a norm as [C, 1, 1, 1].
     """
     axes = len(wanted)
-    return shape[:axes] if axes and set(shape[axes:]) == {1} else shape
+    return shape[:axes] if set(shape[axes:]) == {1} else shape
 
 
-def rename_for(family: Family, keys: Iterable[str], wanted: Iterable[str]) -> Rename:
-    """How the keys of a file of this family become the network's names, `wanted`.
+@dataclass(frozen=True)
+class Naming:
+    """How a file names the weights of one network: what stands before each, and its own name for it."""
+
+    prefix: str
+    rename: Rename
+
+    def __call__(self, key: str) -> str | None:
+        """The network's name for a key of the file; None for one of another network, or known and dropped."""
+        return self.rename(key.removeprefix(self.prefix)) if key.startswith(self.prefix) else None
+
+
+def naming_for(family: Family, keys: Iterable[str], wanted: Iterable[str]) -> Naming:
+    """How a file of this family with these `keys` names the network's tensors, `wanted`.
 
     Of the family's layouts and of the prefixes that tools write, the pair that names most of the network.
     """
     keys, wanted = list(keys), set(wanted)
 
-    def named(rename: Rename) -> int:
-        return sum(rename(key) in wanted for key in keys)
+    def named(naming: Naming) -> int:
+        return sum(naming(key) in wanted for key in keys)
 
-    return max(_renames(family), key=named)
-
-
-def _renames(family: Family) -> Iterator[Rename]:
-    for layout_rename in [layout.rename for layout in family.layouts] or [family.rename]:
-        for prefix in PREFIXES:
-            yield _behind(prefix, layout_rename)
+    return max(_namings(family, keys), key=named)
 
 
-def _behind(prefix: str, rename: Rename) -> Rename:
-    """`rename` for keys behind a prefix; all others are of other networks."""
-    return lambda key: rename(key.removeprefix(prefix)) if key.startswith(prefix) else None
+def _namings(family: Family, keys: list[str]) -> Iterator[Naming]:
+    for prefix in PREFIXES:
+        inside = [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
+        for rename in [layout.renamer(inside) for layout in family.layouts] or [family.rename]:
+            yield Naming(prefix, rename)

@@ -14,7 +14,7 @@ from vidlatent.files import asset
 from vidlatent.models import hub
 from vidlatent.models.base import Colours, Family, Hub, ModelSpec
 from vidlatent.models.recognise import Recognised, recognise
-from vidlatent.models.weights import shapes_in
+from vidlatent.models.tensor_file import shapes_in
 
 FAMILY_MODULES = (
     *("pocket_vae", "od_vae", "cv_vae", "wf_vae", "image_vae"),
@@ -128,13 +128,15 @@ def _recognised(path: Path) -> ModelSpec:
 def _demanded(spec: ModelSpec, path: Path) -> ModelSpec:
     """`spec`, if the bare weight file can be for it; raises BadWeights that says what the file is instead."""
     found = recognised(path)
-    if found is not None and spec not in found.specs:
-        others = " or ".join(each.name for each in found.specs)
+    if found is None:
+        return spec
+    fitting = {each.name: each for each in found.specs}
+    if spec.name not in fitting:
         raise BadWeights(
-            f"{path}: holds {others}, not {spec.name}",
+            f"{path}: holds {' or '.join(fitting)}, not {spec.name}",
             f"name that with {parameter('model')}, or leave {parameter('model')} out",
         )
-    return spec
+    return fitting[spec.name]
 
 
 def spec_from(config: Path) -> ModelSpec:
@@ -225,6 +227,5 @@ def _fetched(spec: ModelSpec, where: Hub) -> Resolved:
     """A published model from the hub, or from its cache here; its own config says what it is."""
     files = hub.fetch(where)
     if files.config is not None:
-        facts = {key: getattr(spec, key) for key in ("name", "licence", "summary", "hub")}
-        spec = replace(spec_from(files.config), **facts)
+        spec = replace(spec_from(files.config), **spec.label)
     return Resolved(spec, files.weights, files.sha256)

@@ -1,24 +1,20 @@
 """Weights from files into networks: strict, finite, and never by running what a file says."""
 
-import pickle
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vidlatent.errors import BadWeights
 from vidlatent.files import sha256_file
-from vidlatent.models.base import Family, ModelSpec, Shapes
-from vidlatent.models.recognise import plain_shape, rename_for
+from vidlatent.models.base import Family, ModelSpec
+from vidlatent.models.recognise import naming_for, plain_shape
+from vidlatent.models.tensor_file import opened, quoted
 
-QUOTED = 3  # how many keys an error names before it only counts
-_SAFE = "convert them to safetensors with the code that made them"
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}  # of convolution weights, by dimensions
-
-Reader = Callable[[str], Tensor]
 
 
 def load_network(
@@ -29,26 +25,58 @@ def load_network(
     dtype: torch.dtype = torch.float32,
     sha256: str | None = None,
 ) -> tuple[nn.Module, str]:
-    """The network of `spec`, ready to run, with the weights in `path`; and the sha256 of that file.
+    """The network of `spec`, ready to run, with the weights in `path`; and the sha256 of these.
 
-    If `sha256` is given the file must have it.
+    That is the hash of the file; of one that holds other networks too, which may be many times as large, the
+    hash of what is read (see `Digest`). If `sha256` is given the file must have it.
 
     Weights go tensor by tensor from the file to their place, cast on the way: no second copy of them
-    all is ever held.
+    all is ever held. What the network keeps as buffers is not cast.
     """
-    found = sha256_of(path, sha256)
+    whole = sha256_of(path, sha256) if sha256 else None
+    demand_file(path)
     with torch.device("meta"):
         network = family.build(spec)
-    with opened(path) as (keys, read):
-        rename = rename_for(family, keys, network.state_dict())
-        names = match(network, {key: rename(key) for key in keys}, path)
-        tensors = {
-            name: place(read(key), want, device, dtype, f"{path}: {key}")
-            for key, (name, want) in names.items()
-        }
+    cast = {name for name, parameter in network.named_parameters() if parameter.is_floating_point()}
+    with opened(path) as file:
+        naming = naming_for(family, file.shapes, network.state_dict())
+        names = match(network, {key: naming(key) for key in file.shapes}, path)
+        digest = None if all(key.startswith(naming.prefix) for key in file.shapes) else Digest()
+        tensors = {}
+        for key, (name, want) in names.items():
+            tensor = file.read(key)
+            if digest:
+                digest.add(key.removeprefix(naming.prefix), tensor)
+            kind = dtype if name in cast else want.dtype
+            tensors[name] = place(tensor, want, device, kind, f"{path}: {key}")
     network.load_state_dict(tensors, assign=True)
     _demand_real(network, path)
-    return network.eval().requires_grad_(False), found
+    if family.learn is not None:
+        network.spec = family.learn(network, path)
+    return network.eval().requires_grad_(False), digest.sha256 if digest else whole or sha256_file(path)
+
+
+class Digest:
+    """The hash of some of the tensors in a file: the same wherever they are, and whatever is beside them.
+
+    It is the sha256 of a JSON text, keys sorted and without spaces, that maps the name of each tensor to its
+    dtype, its shape and the sha256 of its bytes.
+    """
+
+    def __init__(self) -> None:
+        self._facts: dict[str, list[object]] = {}
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        """Take in one tensor."""
+        raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        self._facts[name] = [dtype, list(tensor.shape), hashlib.sha256(raw).hexdigest()]
+
+    @property
+    def sha256(self) -> str:
+        """The hash of all that was taken in, 64 hexadecimal digits."""
+        text = json.dumps(self._facts, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _demand_real(network: nn.Module, path: Path) -> None:
@@ -62,90 +90,19 @@ def _demand_real(network: nn.Module, path: Path) -> None:
         )
 
 
-def shapes_in(path: Path) -> Shapes:
-    """The keys of a weight file and the shapes of their tensors; of a safetensors file its header is read."""
-    if _is_safetensors(path):
-        with _safe(path) as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    return {key: tuple(tensor.shape) for key, tensor in state_of(_unpickled(path), path).items()}
+def demand_file(path: Path) -> None:
+    """Raise BadWeights where there is no file."""
+    if not path.is_file():
+        raise BadWeights(f"{path}: no such file", "name a weight file, a folder that holds one, or a model")
 
 
 def sha256_of(path: Path, expected: str | None = None) -> str:
     """Hex sha256 of a weight file; raises BadWeights where there is none, or it is not the expected one."""
-    if not path.is_file():
-        raise BadWeights(f"{path}: no such file", "name a weight file, a folder that holds one, or a model")
+    demand_file(path)
     found = sha256_file(path)
     if expected not in (None, found):
         raise BadWeights(f"{path}: sha256 {found}, expected {expected}", "the file changed; fetch it again")
     return found
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[list[str], Reader]]:
-    """The keys of the tensors in a .safetensors file or a checkpoint, and what reads one of them."""
-    if _is_safetensors(path):
-        with _safe(path) as file:
-            yield list(file.keys()), file.get_tensor
-    else:
-        tensors = state_of(_unpickled(path), path)
-        yield list(tensors), tensors.__getitem__
-
-
-@contextmanager
-def _safe(path: Path) -> Iterator[safe_open]:
-    """A safetensors file, its faults told as ours."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except SafetensorError as e:
-        raise BadWeights(f"{path}: torn or not safetensors ({e})", "download or copy it again") from e
-
-
-def _is_safetensors(path: Path) -> bool:
-    """By content where there is any: the file begins with a length of eight bytes, then JSON."""
-    with path.open("rb") as file:
-        return file.read(9)[8:] == b"{" or path.suffix == ".safetensors"
-
-
-def _unpickled(path: Path) -> object:
-    """What a PyTorch checkpoint holds, tensors mapped from the file; nothing in it is ever run."""
-    with path.open("rb") as file:
-        zipped = file.read(4) == b"PK\x03\x04"  # the format before it cannot be mapped
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as e:
-        reason = str(e).strip().splitlines()[0]
-        raise BadWeights(f"{path}: holds more than tensors, and is not opened ({reason})", _SAFE) from e
-    except (RuntimeError, EOFError, ValueError, KeyError) as e:
-        reason = str(e).strip().splitlines()[0] if str(e) else type(e).__name__
-        raise BadWeights(f"{path}: torn or no checkpoint ({reason})", "download or copy it again") from e
-
-
-def state_of(checkpoint: object, path: Path) -> Mapping[str, Tensor]:
-    """The network's tensors in any of the layouts that training scripts write.
-
-    The moving average of the weights where there is one, as the authors prefer; else `state_dict`,
-    `model` or `module`, or the generator in it; else the checkpoint itself.
-    """
-    state = _names(checkpoint, "file", path)
-    if state.get("ema_state_dict"):
-        average = _names(state["ema_state_dict"], "ema_state_dict", path)
-        state = {key.replace("module.", ""): value for key, value in average.items()}
-    else:
-        for part in ("state_dict", "model", "module", "gen_model"):
-            state = _names(state.get(part, state), part, path)
-    strange = [key for key, value in state.items() if not isinstance(value, Tensor)]
-    if strange:
-        raise BadWeights(f"{path}: {quoted(strange)} should be tensors, and are not", _SAFE)
-    return state
-
-
-def _names(value: object, part: str, path: Path) -> Mapping[str, object]:
-    """`value`, known to map names to something; `part` says which part of the checkpoint it is."""
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        kind = type(value).__name__
-        raise BadWeights(f"{path}: its {part} is a {kind}, expected tensors by name", _SAFE)
-    return value
 
 
 def match(network: nn.Module, names: Mapping[str, str | None], path: Path) -> dict[str, tuple[str, Tensor]]:
@@ -172,16 +129,9 @@ def place(tensor: Tensor, want: Tensor, device: torch.device | str, dtype: torch
             "use the config.json that came with these weights",
         )
     layout = _LAYOUTS.get(tensor.dim(), torch.contiguous_format)
-    kind = dtype if want.is_floating_point() else want.dtype  # counters and indices stay what they are
-    placed = tensor.to(device, kind, copy=True, memory_format=layout)
+    placed = tensor.to(device, dtype, copy=True, memory_format=layout)
     if not torch.isfinite(placed).all():
         if torch.isfinite(tensor).all():
             raise BadWeights(f"{label}: too large for {dtype}", "use another dtype")
         raise BadWeights(f"{label}: NaN or infinity", "these weights are broken; download them again")
     return placed
-
-
-def quoted(keys: list[str]) -> str:
-    """A count of keys and the first few of them."""
-    shown = ", ".join(keys[:QUOTED]) + (" …" if len(keys) > QUOTED else "")
-    return f"{len(keys)} key{'s' * (len(keys) != 1)} ({shown})"
