@@ -1,7 +1,8 @@
 """A model that is ready to run: a network, its facts, and where it computes."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import prod
 
@@ -31,6 +32,12 @@ class Model:
     def spec(self) -> ModelSpec:
         """The facts of the model."""
         return self.network.spec
+
+    def choose(self, **settings: object) -> "Model":
+        """The same model, its weights shared, with other settings of its options; see `models show`."""
+        network = copy(self.network)
+        network.spec = self.spec.chosen(settings)
+        return replace(self, network=network)
 
     def plan(
         self,
@@ -114,7 +121,7 @@ class Model:
 
         Models that run in batches need the `total` of latents to follow their reference's rule.
         """
-        latents = iter(latents)
+        latents = self._prepared(latents)
         if (first := next(latents, None)) is None:
             return
         sides = [side * self.spec.grid.space for side in first.shape[-2:]]
@@ -123,6 +130,11 @@ class Model:
         cuts = cut(chain([first], latents), plan.decode_time, self.spec.grid.frames, total)
         how = (plan.decode_time, plan.tiles_to_decode)
         yield from stream(self.network.decode, cuts, self._join_latents, *how)
+
+    def _prepared(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Latents [B, C, h, w] of a clip from its first on, as the network is to have them."""
+        prepare = self.spec.prepare
+        return iter(latents) if prepare is None else (prepare(self.spec, z, n) for n, z in enumerate(latents))
 
     def _join_frames(self, frames: list[np.ndarray] | list[Tensor]) -> Tensor:
         if isinstance(frames[0], Tensor):

@@ -67,7 +67,7 @@ def shown(name: str) -> dict[str, Any]:
     with torch.device("meta"):
         network = registry.family(spec.family).build(spec)
     facts = asdict(spec)
-    for rule in ("tiles", "windows"):
+    for rule in ("tiles", "windows", "prepare"):
         facts.pop(rule)
     return {
         **facts,

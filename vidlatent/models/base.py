@@ -1,7 +1,7 @@
 """What every video VAE says about itself, and the two verbs it must have."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vidlatent.grid import Grid
 from vidlatent.models.causal import TimeState
+from vidlatent.models.options import Option, Setting, checked
 from vidlatent.windows import Plan, Tiling, TimeRule
 
 LOGVAR_RANGE = (-30.0, 20.0)  # clamp of the reference implementations
@@ -32,6 +33,10 @@ class Hub:
 TileRule = Callable[[int, float], tuple[Tiling, Tiling]]
 # The frames of a window → how to cut frames, and latents, in windows of so many.
 WindowRule = Callable[[int], tuple[TimeRule, TimeRule]]
+
+
+# A model, a frame of latents [B, C, h, w], and its index in the clip → what is decoded in its place.
+Prepare = Callable[["ModelSpec", Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,26 @@ class ModelSpec:
     weightless: bool = False  # nothing to load
     stands_in: StandIn | None = None  # None: its latents are its own
     colours: Colours | None = None  # None: nobody fitted them
+    options: tuple[Option, ...] = ()  # what may be chosen beside how a clip is cut
+    settings: Mapping[str, Setting] = field(default_factory=dict)  # what was, by the names of options
+    prepare: Prepare | None = None  # what is done to latents before they are decoded; None: nothing
+
+    def setting(self, name: str) -> Setting:
+        """What was chosen for the option of that name, or its default."""
+        defaults = {option.name: option.default for option in self.options}
+        return self.settings.get(name, defaults[name])
+
+    def chosen(self, settings: Mapping[str, object]) -> "ModelSpec":
+        """The spec with these settings, checked, beside its own."""
+        return replace(self, settings={**self.settings, **checked(self.options, settings, self.name)})
+
+    def changed(self, latents: bool = False) -> dict[str, Setting]:
+        """The settings that are not at their defaults; only those that change `latents`, if so asked."""
+        return {
+            option.name: self.setting(option.name)
+            for option in self.options
+            if self.setting(option.name) != option.default and (option.latents or not latents)
+        }
 
     @property
     def label(self) -> dict[str, object]:
