@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -44,6 +45,17 @@ class Case:
         whole = formula.video(self.facts["case"], run["input"], run["input_shape"])
         return torch.from_numpy(whole)[:, :, : run["frames"]]
 
+    def told(self, run: dict) -> Model:
+        """The model, told what the run's decoder was told: a timestep, and whether to add noise."""
+        names = {option.name for option in self.model.spec.options}
+        settings = {"timestep": run.get("timestep"), "inject_noise": run.get("noise")}
+        return self.model.choose(**{name: settings[name] for name in names & settings.keys()})
+
+    def plane(self, key: str, height: int, width: int) -> torch.Tensor:
+        """The noise [height, width] that runs with noise add where the parameter `key` scales it."""
+        unit = formula.uniform(self.facts["case"], f"noise/{key}", (height, width))
+        return torch.from_numpy(unit * np.float32(3**0.5))
+
     def mean(self, run: dict) -> torch.Tensor:
         """What a run decodes: the authors' own mean."""
         return self.wanted[run["moments"]][:, : self.facts["latent_channels"]]
@@ -53,8 +65,12 @@ def compact(name: str, folder: Path) -> Case:
     """The compact case of that name, written to `folder` and loaded from there."""
     source = GOLDEN / name
     facts = json.loads((source / "case.json").read_text())
+    fixed = {key: fact["values"] for key, fact in facts.get("constants", {}).items()}
     state = {
-        key: torch.from_numpy(formula.weight(name, key, shape)) for key, shape in facts["state_dict"].items()
+        key: torch.tensor(fixed[key]).reshape(shape)
+        if key in fixed
+        else torch.from_numpy(formula.weight(name, key, shape))
+        for key, shape in facts["state_dict"].items()
     }
     return _case(source, facts, state, folder)
 
