@@ -19,8 +19,8 @@ _HOMES = {
     "ReadOptions": "vidlatent.io.read.source",
     "open_latent": "vidlatent.io.latent.reader",
     "LatentDataset": "vidlatent.jobs.readback.dataset",
-    "LatentStream": "vidlatent.jobs.readback.dataset",
-    "BucketSampler": "vidlatent.jobs.readback.dataset",
+    "LatentStream": "vidlatent.jobs.readback.stream",
+    "BucketSampler": "vidlatent.jobs.readback.buckets",
     "Posterior": "vidlatent.models.base",
     "VidlatentError": "vidlatent.errors",
 }

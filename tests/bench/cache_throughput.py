@@ -23,7 +23,7 @@ from vidlatent.io.read.source import ReadOptions, open_video
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.run import count_workers, run
-from vidlatent.jobs.measure.machine import machine
+from vidlatent.jobs.measure.machine import describe_machine
 from vidlatent.jobs.reading.messages import Read
 from vidlatent.jobs.reading.readers import Readers
 
@@ -114,7 +114,7 @@ def main() -> None:
     ratio = round(fps["run"] / min(fps["read"], fps["model"]), 3)
     facts = {"fps": fps, "ratio": ratio, "model_waits": round(median(waits), 3)}
     facts |= {"threads": torch.get_num_threads(), **vars(args)}
-    print(json.dumps({**facts, "machine": machine()}, default=str))
+    print(json.dumps({**facts, "machine": describe_machine()}, default=str))
 
 
 if __name__ == "__main__":

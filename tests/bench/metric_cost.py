@@ -15,8 +15,8 @@ from statistics import median
 
 from vidlatent.jobs.measure.bench import bench
 from vidlatent.jobs.measure.bench_options import BenchOptions, load_subjects
-from vidlatent.jobs.measure.clip import Clip
-from vidlatent.jobs.measure.machine import machine
+from vidlatent.jobs.measure.clip import MeasuredClip
+from vidlatent.jobs.measure.machine import describe_machine
 from vidlatent.jobs.measure.roundtrip import Subject
 from vidlatent.jobs.measure.score import Scoreboard
 
@@ -33,7 +33,7 @@ def seconds_of_bench(clip: Path, subject: Subject, options: BenchOptions) -> flo
 
 def seconds_of_metrics(clip: Path, options: BenchOptions) -> float:
     """Time that the metrics take of all pairs of a clip; each frame is held against the one before it."""
-    frames = list(Clip(str(clip), options.read, options.protocol).frames())
+    frames = list(MeasuredClip(str(clip), options.read, options.protocol).frames())
     board = Scoreboard(options.protocol.metrics(options.metrics, options.files))
     began = time.perf_counter()
     for n, frame in enumerate(frames):
@@ -73,7 +73,7 @@ def main() -> None:
         "more": round(middle["with"] / middle["without"] - 1, 4),
         "ms_per_frame": round(1000 * middle["metrics"], 3),
     }
-    print(json.dumps({**facts, **vars(args), "machine": machine()}, default=str))
+    print(json.dumps({**facts, **vars(args), "machine": describe_machine()}, default=str))
 
 
 if __name__ == "__main__":

@@ -15,17 +15,17 @@ import imageio_ffmpeg, numpy as np, torch
 from vidlatent.allocator import map_large_blocks
 from vidlatent.engine.runtime import peak_host_bytes
 from vidlatent.jobs.measure.score import Scoreboard
-from vidlatent.jobs.measure.witness import Witness
+from vidlatent.jobs.measure.pictures import KeptPictures
 from vidlatent.metrics.table import make_metrics
 map_large_blocks()
 torch.set_num_threads(2)
 names, frames = sys.argv[1].split(","), int(sys.argv[2])
-board, witness = Scoreboard(make_metrics(names)), Witness()
+board, pictures = Scoreboard(make_metrics(names)), KeptPictures()
 noise = np.random.default_rng(0).integers(0, 255, (561, 640, 3)).astype(np.uint8)
 for n in range(frames):
     reference, distorted = np.roll(noise, n, axis=0).copy(), np.roll(noise, n + 1, axis=0).copy()
     board.update(reference, distorted)
-    witness.update(reference, distorted)
+    pictures.update(reference, distorted)
 board.scores()
 print(peak_host_bytes())
 """

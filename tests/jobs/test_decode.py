@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidlatent.grid import Grid
-from vidlatent.jobs.decode import first_latent
+from vidlatent.jobs.decode import find_first_latent
 from vidlatent.windows import TimeRule
 
 GRID = Grid(time=4, space=8)
@@ -37,11 +37,12 @@ def makers(rule: TimeRule, total: int, begin: int) -> dict[int, tuple]:
 @given(total=st.integers(1, 90), at=st.floats(0, 1))
 def test_a_frame_from_the_middle_is_made_of_the_same_windows(rule, total, at):
     frame = int(at * (GRID.frames(total) - 1))
-    begin = first_latent(rule, GRID, frame, total)
+    begin = find_first_latent(rule, GRID, frame, total)
     whole, part = makers(rule, total, 0), makers(rule, total, begin)
     assert list(whole) == list(range(GRID.frames(total)))
     assert [part[n] for n in range(frame, GRID.frames(total))] == [whole[n] for n in range(frame, len(whole))]
 
 
 def test_what_carries_state_or_is_undivided_starts_at_the_beginning():
-    assert first_latent(TimeRule(4), GRID, 100, 40) == first_latent(TimeRule(0, 2), GRID, 100, 40) == 0
+    for rule in (TimeRule(4), TimeRule(0, 2)):
+        assert find_first_latent(rule, GRID, 100, 40) == 0

@@ -14,7 +14,7 @@ from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.read.source import ReadOptions, open_video
 from vidlatent.jobs.decode import DecodeOptions, decode
 from vidlatent.jobs.encode import EncodeOptions, encode
-from vidlatent.jobs.measure.roundtrip import Pass, Subject, roundtrip
+from vidlatent.jobs.measure.roundtrip import RoundtripPass, Subject, roundtrip
 from vidlatent.models.cogvideox_vae import CLASS_NAME, FAMILY
 
 CONFIG = {
@@ -89,7 +89,7 @@ def test_a_part_is_decoded_as_it_is_in_the_whole(model, as_clip, moving_clip, tm
 
 def test_a_clip_goes_there_and_back_with_every_frame(model, moving_clip):
     subject = Subject("tiny", model, "fp32", model.spec.plan)
-    clip, done = moving_clip(13, 16, 16), Pass()
+    clip, done = moving_clip(13, 16, 16), RoundtripPass()
     pairs = list(roundtrip(subject, iter(clip), done))
     assert all(np.array_equal(source, frame) for (source, _), frame in zip(pairs, clip, strict=True))
     assert (done.frames, done.latents) == (13, 5)

@@ -305,10 +305,10 @@ def test_files_are_found_by_name_in_a_folder(tmp_path, monkeypatch):
     assert registry.resolve_weights("taehv1_5", folder).weights == inner
     with pytest.raises(UsageError, match=r"taew2_1: its weights .*\nhint: .*VIDLATENT_WEIGHTS"):
         registry.resolve("taew2_1")
-    assert job.whereabouts(registry.find("taew2_1")) == "give a file"
+    assert job.locate_weights(registry.find("taew2_1")) == "give a file"
     monkeypatch.setenv("VIDLATENT_WEIGHTS", f"{tmp_path}:{folder}")
     assert registry.resolve("taew2_1").weights == plain
-    assert job.whereabouts(registry.find("taew2_1")) == "here"
+    assert job.locate_weights(registry.find("taew2_1")) == "here"
 
 
 def test_the_wrong_file_under_a_models_name_is_refused(tmp_path):

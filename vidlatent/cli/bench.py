@@ -51,13 +51,13 @@ class MeasureFlags(m.MetricFlags):
     def options(self, read: ReadFlags, pictures: int) -> "BenchOptions":
         """Make the options of the bench."""
         from vidlatent.jobs.measure.bench_options import BenchOptions
-        from vidlatent.jobs.measure.protocols import protocol_named
+        from vidlatent.jobs.measure.protocols import find_protocol
 
         return BenchOptions(
             **self.metric_options(),
             frames=read.frames,
             size=words.parse_integers(read.size, "--size", 2, "256x256"),
-            protocol=protocol_named(self.protocol),
+            protocol=find_protocol(self.protocol),
             codecs=words.parse_names(self.codec),
             rates=words.parse_bits_per_pixel(self.rates, "--rates"),
             baseline=self.baseline,
@@ -130,11 +130,11 @@ def command(
 ) -> int:
     """Measure models, and codecs beside them: quality, speed, memory, size."""
     from vidlatent.jobs.measure.bench import bench
-    from vidlatent.jobs.measure.bench_options import expand
+    from vidlatent.jobs.measure.bench_options import list_clips
 
     write.check()
     options = measure.options(read, write.pictures)
     subjects = models.load(cut)
     with closing(start_progress()) as progress:
-        report = bench(expand(clips), subjects, options, write.resume, progress)
+        report = bench(list_clips(clips), subjects, options, write.resume, progress)
     return write.write(report)

@@ -66,7 +66,7 @@ class ReplayFlags(Flags):
     def replays(self, root: Path) -> "list[Replay]":
         """Decode that many entries of the cache at `root`, and say how well each compares with its source."""
         from vidlatent.jobs.cache.verify import replay_sample
-        from vidlatent.jobs.decode import ModelChoice
+        from vidlatent.jobs.models import ModelChoice
 
         choice = ModelChoice(device=self.device, weights=self.weights, config=self.config)
         return list(replay_sample(root, self.decode, self.seed, choice))

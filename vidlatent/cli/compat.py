@@ -12,7 +12,8 @@ from vidlatent.cli.sections import Flags
 
 if TYPE_CHECKING:
     from vidlatent.jobs.encode import Model
-    from vidlatent.jobs.measure.compat import Compared, CompatOptions, CompatReport
+    from vidlatent.jobs.measure.compat import CompatOptions, CompatResult
+    from vidlatent.jobs.measure.compat_report import CompatReport
     from vidlatent.jobs.measure.likeness import Likeness
 
 EXAMPLE = "Example: vidlatent compat --video-vae cv-vae-sd2.1 --image-vae sd-vae/ clip.mp4 --picture out.png"
@@ -94,7 +95,7 @@ class WriteFlags(Flags):
         if self.picture:
             refuse_existing(self.picture, self.force)
 
-    def write(self, found: "Compared") -> None:
+    def write(self, found: "CompatResult") -> None:
         """Write the picture that was asked for, and show the report."""
         from vidlatent.jobs.measure.compat import write_picture
 

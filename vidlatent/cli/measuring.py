@@ -70,12 +70,12 @@ class ReportFlags(Flags):
         """Write the reports, print the tables or the JSON document, and return the exit code."""
         from vidlatent.jobs.measure.document import report_to_json
         from vidlatent.jobs.report.files import write_report
-        from vidlatent.jobs.report.tables import notes
+        from vidlatent.jobs.report.tables import collect_notes
 
         for path in self.report or []:
             write_report(report, path, self.force)
             say(f"wrote {path}")
-        say_notices(notes(report))
+        say_notices(collect_notes(report))
         print_json(report_to_json(report)) if self.as_json else show(report)
         return 1 if report.failed else 0
 
@@ -85,10 +85,10 @@ def show(report: "Report") -> None:
     from rich.measure import Measurement
 
     from vidlatent.cli.tables import table_console
-    from vidlatent.jobs.report.tables import tables
+    from vidlatent.jobs.report.tables import make_tables
 
     console = table_console()
-    for table in tables(report):
+    for table in make_tables(report):
         drawn = draw(table)
         if Measurement.get(console, console.options, drawn).maximum > console.width:
             drawn = draw(table.turned())

@@ -17,18 +17,18 @@ Name = Annotated[str, typer.Argument(help="Name of a model.")]
 @app.command("list", epilog="Example: vidlatent models list")
 def list_models(as_json: o.JsonOption = False) -> int:
     """List all models: compression, channels, time rule, licence, whether weights are here."""
-    from vidlatent.jobs.models import listed
+    from vidlatent.jobs.models import list_models
 
-    show_facts([asdict(row) for row in listed()], as_json)
+    show_facts([asdict(row) for row in list_models()], as_json)
     return 0
 
 
 @app.command(epilog="Example: vidlatent models show od-vae-1.2")
 def show(name: Name, as_json: o.JsonOption = False) -> int:
     """Show every fact of a model."""
-    from vidlatent.jobs.models import shown
+    from vidlatent.jobs.models import describe_model
 
-    show_facts(shown(name), as_json)
+    show_facts(describe_model(name), as_json)
     return 0
 
 
@@ -51,10 +51,10 @@ def pull(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
     """Fetch a model's weights, after showing their size and licence."""
-    from vidlatent.jobs.models import offered
+    from vidlatent.jobs.models import look_up_download
     from vidlatent.jobs.models import pull as fetch
 
-    offer = offered(name)
+    offer = look_up_download(name)
     size = f"{offer.bytes / 1e6:.0f} MB" if offer.bytes else "size unknown"
     say(f"{name}: {offer.where}, {size}, licence: {offer.licence}")
     if not yes:

@@ -9,8 +9,8 @@ from vidlatent.cli import words
 from vidlatent.cli.sections import Flags
 
 if TYPE_CHECKING:
-    from vidlatent.jobs.decode import ModelChoice
     from vidlatent.jobs.encode import Model, ReadOptions
+    from vidlatent.jobs.models import ModelChoice
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -115,7 +115,7 @@ class ModelFlags(Flags):
 
     def choice(self) -> "ModelChoice":
         """Make the choice for a job that loads the model itself."""
-        from vidlatent.jobs.decode import ModelChoice
+        from vidlatent.jobs.models import ModelChoice
 
         return ModelChoice(self.model, self.device, self.dtype, self.weights, self.config)
 

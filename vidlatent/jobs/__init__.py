@@ -1,1 +1,1 @@
-"""One verb per file: files and tensors together."""
+"""What the package does, a verb in each file: from files to files, through models."""

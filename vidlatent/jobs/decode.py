@@ -1,4 +1,4 @@
-"""Decode: a `.latent` in, the clip it came from out: its own times, size, colour and sound."""
+"""Decode: a `.latent` becomes a film again, with the source's own times, size, colour and sound."""
 
 import math
 from collections.abc import Iterator
@@ -12,7 +12,6 @@ import numpy as np
 from torch import Tensor
 
 from vidlatent.engine import pixels
-from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import Fit, settle
 from vidlatent.engine.model import Model
 from vidlatent.engine.plan import PlanWishes, plan_for
@@ -23,6 +22,7 @@ from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.read.source import Picture
 from vidlatent.io.write.movie import FILM
 from vidlatent.io.write.sink import STDOUT, SinkOptions, is_folder, open_sink
+from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.models import registry
 from vidlatent.prefetch import prefetch
@@ -33,26 +33,12 @@ WRITE_AHEAD_FRAMES, WRITE_AHEAD_BYTES = 16, 32 << 20  # decoded frames that may 
 
 
 @dataclass(frozen=True)
-class ModelChoice:
-    """What to load a model from, and where it runs; see `load_model`. None leaves the choice to the job."""
-
-    model: str | None = None
-    device: str | None = None
-    dtype: str | None = None
-    weights: Path | None = None
-    config: Path | None = None
-
-    def load(self, model: str | None = None, device: str | None = None) -> Model:
-        """Load the chosen model; `model` and `device` count where none was chosen."""
-        return load_model(self.model or model, self.device or device, self.dtype, self.weights, self.config)
-
-
-@dataclass(frozen=True)
 class DecodeOptions:
-    """`start` and `end` are seconds on the source's clock: frames with start <= pts < end are written.
+    """What to decode, and how.
 
-    `plan` is how to cut, where not as the file says. `max_memory` is in bytes; None lets a model that is not
-    exact use what the machine has free.
+    `start` and `end` are seconds on the source's clock: frames with start <= pts < end are written. `plan`
+    says how to cut where it is not to be as the file says. `max_memory` is in bytes; None lets a model that
+    is not exact use what the machine has free.
     """
 
     start: Fraction | None = None
@@ -66,7 +52,7 @@ class DecodeOptions:
 
 @dataclass(frozen=True)
 class DecodeResult:
-    """What came of one file of latents."""
+    """What came of decoding one file."""
 
     target: Path
     frames: int
@@ -83,13 +69,13 @@ def decode_file(
     options: DecodeOptions | None = None,
     progress: Progress = SILENT,
 ) -> DecodeResult:
-    """Open a `.latent`, load the model it names (or the one chosen), and decode."""
+    """Open a `.latent`, load the model that it names (or the one chosen instead), and decode."""
     with open_latent(source) as latents:
-        return decode(latents, target, model_for(latents, choice or ModelChoice()), options, progress)
+        return decode(latents, target, choose_model(latents, choice or ModelChoice()), options, progress)
 
 
-def model_for(source: LatentReader, choice: ModelChoice) -> Model:
-    """The model that made these latents, or the one chosen."""
+def choose_model(source: LatentReader, choice: ModelChoice) -> Model:
+    """The model that made these latents, or the one chosen instead; it is loaded."""
     named = source.header.model
     if choice.model is None and choice.weights is None and named not in registry.names():
         raise UsageError(
@@ -112,24 +98,24 @@ def decode(
     """
     if not isinstance(source, LatentReader):
         with open_latent(Path(source)) as latents:
-            return decode(latents, target, model or model_for(latents, ModelChoice()), options, progress)
-    options, model = options or DecodeOptions(), model or model_for(source, ModelChoice())
+            return decode(latents, target, model or choose_model(latents, ModelChoice()), options, progress)
+    options, model = options or DecodeOptions(), model or choose_model(source, ModelChoice())
     began, picture = perf_counter(), Picture.from_json(source.header.picture)
     check_model(source, model)
     if str(target) != STDOUT and not Path(target).is_dir():
         refuse_same(source.path, Path(target))
         refuse_existing(Path(target), options.force)
         refuse_foreign(Path(target), FILM)
-    first, last = wanted_frames(source, options)
+    first, last = select_frames(source, options)
     settled = settle_plan(source, model, options)
     progress.begin(str(source.path), last - first)
     origin = source.clock.seconds(first) if first else Fraction(0)
     sound = source.has_audio and options.audio
-    mute = ("images and YUV4MPEG hold no sound: left out",) if sound and not hearable(target) else ()
+    mute = ("images and YUV4MPEG hold no sound: left out",) if sound and not can_hold_sound(target) else ()
     with (
         source.open_audio() if sound and not mute else nullcontext() as audio,
         open_sink(target, picture, audio, options.sink, origin) as sink,
-        closing(decoded_frames(source, model, settled.plan, (first, last))) as frames,
+        closing(decode_frames(source, model, settled.plan, (first, last))) as frames,
     ):
         for n, rgb in enumerate(frames, start=first):
             sink.write(rgb, int(source.clock.pts[n]), source.clock.duration_of(n))
@@ -145,32 +131,32 @@ def decode(
 
 
 def settle_plan(source: LatentReader, model: Model, options: DecodeOptions) -> Fit:
-    """The file's own way of cutting, but for what is wished otherwise or memory demands."""
+    """The plan in the file, with what is wished otherwise, and smaller where memory does not suffice."""
     plan = plan_for(model.spec, options.plan, source.header.plan)
     size = source.header.source
     return settle(model, plan, (size.height, size.width), options.max_memory, encode=False)
 
 
-def decoded_frames(
+def decode_frames(
     source: LatentReader, model: Model, plan: Plan, span: tuple[int, int]
 ) -> Iterator[np.ndarray]:
-    """Frames [first, last) = `span` of the clip, [H, W, 3] uint8 or uint16 as the source was, one by one."""
+    """Frames [first, last) = `span` of the clip, one by one: [H, W, 3] uint8, or uint16 as a deep source."""
     header, (first, last) = source.header, span
-    begin = first_latent(plan.decode_time, model.spec.grid, first, source.frames)
+    begin = find_first_latent(plan.decode_time, model.spec.grid, first, source.frames)
     n = model.spec.grid.frames(begin + 1) - 1  # the clip's number of the first frame that comes
     size = (header.source.height, header.source.width)
     dtype = np.uint16 if header.picture["bit_depth"] > 8 else np.uint8
     windows = model.decode_stream(read_latents(source, begin), plan, source.frames - begin)
-    frames = in_integers(windows, (first - n, last - n), size, dtype)
+    frames = round_frames(windows, (first - n, last - n), size, dtype)
     depth = min(WRITE_AHEAD_FRAMES, max(1, WRITE_AHEAD_BYTES // (3 * size[0] * size[1] * dtype().itemsize)))
     with closing(prefetch(frames, depth)) as ahead:  # the network runs while this thread writes
         yield from ahead
 
 
-def in_integers(
+def round_frames(
     windows: Iterator[Tensor], span: tuple[int, int], size: tuple[int, int], dtype: type
 ) -> Iterator[np.ndarray]:
-    """Frames [first, last) = `span` of decoded windows [1, 3, T, H, W], each made when asked for."""
+    """Frames [first, last) = `span` of decoded windows [1, 3, T, H, W], each rounded when it is asked for."""
     n, (first, last) = 0, span
     for video in windows:
         low, high = max(first - n, 0), min(last - n, video.shape[2])
@@ -183,13 +169,13 @@ def in_integers(
 
 
 def read_latents(source: LatentReader, begin: int) -> Iterator[Tensor]:
-    """Latents [1, C, h, w], frame by frame from latent frame `begin` on."""
+    """The latents [1, C, h, w] of every latent frame from `begin` on."""
     count = min(READ_LATENTS, max(1, READ_BYTES // (4 * math.prod(source.shape[1:]))))
     for start in range(begin, source.frames, count):
         yield from source.read(start, min(start + count, source.frames)).split(1)
 
 
-def first_latent(rule: TimeRule, grid: Grid, frame: int, latents: int) -> int:
+def find_first_latent(rule: TimeRule, grid: Grid, frame: int, latents: int) -> int:
     """The latent frame, of so many, to decode from so that `frame` comes out as in the whole clip.
 
     Windows are independent, so it is the start of the frame's window, or of the one that is blended into it;
@@ -204,8 +190,8 @@ def first_latent(rule: TimeRule, grid: Grid, frame: int, latents: int) -> int:
     return window * rule.stride
 
 
-def wanted_frames(source: LatentReader, options: DecodeOptions) -> tuple[int, int]:
-    """[first, last) of the frames whose pts lie in [start, end); raises UsageError where there are none."""
+def select_frames(source: LatentReader, options: DecodeOptions) -> tuple[int, int]:
+    """[first, last) of the frames with start <= pts < end; raises UsageError where there is none."""
     clock, total = source.clock, source.header.source.frames
     low, high = 0, total
     if options.start is not None:
@@ -220,7 +206,7 @@ def wanted_frames(source: LatentReader, options: DecodeOptions) -> tuple[int, in
 
 
 def check_model(source: LatentReader, model: Model) -> None:
-    """Raise UsageError where these latents are not the model's."""
+    """Raise UsageError where these latents were made by another model, or with other weights."""
     header = source.header
     if source.shape[1] != model.spec.channels or header.grid != model.spec.grid:
         raise UsageError(
@@ -236,6 +222,6 @@ def check_model(source: LatentReader, model: Model) -> None:
         )
 
 
-def hearable(target: Path | str) -> bool:
-    """Whether what is written there can hold sound."""
+def can_hold_sound(target: Path | str) -> bool:
+    """Whether what is written to `target` can hold sound: films can, images and YUV4MPEG cannot."""
     return str(target) != STDOUT and not is_folder(target)

@@ -1,4 +1,4 @@
-"""Encode: a video file in, a `.latent` out, one window in memory at a time."""
+"""Encode: a video becomes a `.latent`, with one window in memory at a time."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -62,7 +62,7 @@ class EncodeOptions:
 
 @dataclass(frozen=True)
 class EncodeResult:
-    """What came of one clip; `shape` is that of the latents, [t, C, h, w]."""
+    """What came of encoding one clip; `shape` is that of the latents, [t, C, h, w]."""
 
     target: Path
     frames: int
@@ -83,7 +83,8 @@ def encode(
 ) -> EncodeResult:
     """Encode one video, image or folder of frames into `target`, which appears when it is complete.
 
-    Without a model the bundled one is loaded. `open_source` may read elsewhere: see isolated.IsolatedReader.
+    Without a model the bundled one is loaded. `open_source` opens the source: here, or in
+    another process as `IsolatedReader.open` does.
     """
     model, options, target = model or load_model(), options or EncodeOptions(), Path(target)
     refuse_same(Path(source), target)
@@ -94,22 +95,22 @@ def encode(
         size = (video.info.height, video.info.width)
         settled = settle(model, options.plan or model.spec.plan, size, options.max_memory)
         name = Path(source).name or "-"
-        header = header_for(video, name, model, replace(options, plan=settled.plan))
-        progress.begin(str(source), expected_frames(video, options.read))
+        header = make_header(video, name, model, replace(options, plan=settled.plan))
+        progress.begin(str(source), guess_frame_count(video, options.read))
         with open_writer(target, header, video, model, options) as writer:
-            tally = Tally(progress)
+            tally = FrameTimes(progress)
             with closing(prefetch(video.frames(), READ_AHEAD_FRAMES)) as ahead:
                 windows = model.encode_clip(tally.watch(ahead), header.plan, video.info.counted_frames)
                 count = append_all(writer, windows, options)
             clock = tally.clock(video.info.time_base)
             sha256 = sha256_file(Path(source)) if Path(source).is_file() else None
             header = finish_header(header, clock, count, sha256)
-            with copied_audio(source, clock, target, options) as (audio, packets):
+            with copy_audio_aside(source, clock, target, options) as (audio, packets):
                 writer.close(clock, audio, header)
         return EncodeResult(
             target=target,
             frames=len(clock),
-            shape=(count, *latent_size(video, model)),
+            shape=(count, *compute_latent_size(video, model)),
             bytes=target.stat().st_size,
             seconds=perf_counter() - began,
             audio_packets=packets,
@@ -117,8 +118,8 @@ def encode(
         )
 
 
-class Tally:
-    """The frames that went by: their pixels pass on, their times stay."""
+class FrameTimes:
+    """Notes the times of frames that pass by on their way to the network."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -126,7 +127,7 @@ class Tally:
         self._durations: list[int] = []
 
     def watch(self, frames: Iterator[Frame]) -> Iterator[np.ndarray]:
-        """The pixels [H, W, 3] of each frame."""
+        """Give the pixels [H, W, 3] of each frame, and keep its times."""
         for frame in frames:
             self._pts.append(frame.pts)
             self._durations.append(frame.duration)
@@ -134,25 +135,25 @@ class Tally:
             yield frame.rgb
 
     def clock(self, time_base: Fraction) -> FrameClock:
-        """When all those frames are shown."""
+        """The clock of all frames that have passed by."""
         return FrameClock(time_base, np.array(self._pts, np.int64), np.array(self._durations, np.int64))
 
 
 def append_all(writer: LatentWriter, windows: Iterable[Tensor], options: EncodeOptions) -> int:
-    """Write what the posterior gives for every window; returns the number of latent frames."""
+    """Write the latents of every window's posterior; returns the number of latent frames."""
     count = 0
     with closing(prefetch(windows, depth=1)) as ahead:  # the network runs while this thread writes
         for moments in ahead:
             posterior = Posterior.of(moments)
             sampled = options.posterior == "sample"
             latents = posterior.sample(options.seed, start=count) if sampled else posterior.mode()
-            logvar = time_first(posterior.logvar) if options.posterior == "full" else None
-            writer.append(time_first(latents), logvar)
+            logvar = put_time_first(posterior.logvar) if options.posterior == "full" else None
+            writer.append(put_time_first(latents), logvar)
             count += latents.shape[2]
     return count
 
 
-def time_first(latents: Tensor) -> Tensor:
+def put_time_first(latents: Tensor) -> Tensor:
     """[1, C, t, h, w] → [t, C, h, w]."""
     return latents[0].transpose(0, 1)
 
@@ -160,18 +161,20 @@ def time_first(latents: Tensor) -> Tensor:
 def open_writer(
     target: Path, header: LatentHeader, video: VideoSource, model: Model, options: EncodeOptions
 ) -> LatentWriter:
-    """A writer for the latents of this clip."""
+    """Open a writer for the latents of this clip."""
     store = DTYPES[options.store or model.runtime.dtype_name].stored
-    return LatentWriter(target, header, *latent_size(video, model), store, options.posterior == "full")
+    return LatentWriter(
+        target, header, *compute_latent_size(video, model), store, options.posterior == "full"
+    )
 
 
-def latent_size(video: VideoSource, model: Model) -> tuple[int, int, int]:
+def compute_latent_size(video: VideoSource, model: Model) -> tuple[int, int, int]:
     """C, h, w of the latents of this clip."""
     space = model.spec.grid.space
     return model.spec.channels, -(-video.info.height // space), -(-video.info.width // space)
 
 
-def header_for(video: VideoSource, name: str, model: Model, options: EncodeOptions) -> LatentHeader:
+def make_header(video: VideoSource, name: str, model: Model, options: EncodeOptions) -> LatentHeader:
     """All that can be said of the latents before the clip has been read; it calls the source `name`."""
     spec, info = model.spec, video.info
     return LatentHeader(
@@ -205,16 +208,16 @@ def finish_header(
     )
 
 
-def expected_frames(video: VideoSource, read: ReadOptions) -> int | None:
-    """How many frames to expect, for a progress bar only."""
+def guess_frame_count(video: VideoSource, read: ReadOptions) -> int | None:
+    """How many frames to expect, for a progress bar only; None where nobody can say."""
     return read.frames or (None if read.start or read.end or read.fps else video.info.header_frames)
 
 
 @contextmanager
-def copied_audio(
+def copy_audio_aside(
     source: Path | str, clock: FrameClock, target: Path, options: EncodeOptions
 ) -> Iterator[tuple[Path | None, int]]:
-    """The source's audio in a file of its own while the block runs, and its number of packets."""
+    """Copy the source's audio into a file that lasts as long as the block; the file, and its packets."""
     if not options.audio or options.read.raw or not Path(source).is_file():
         yield None, 0
         return

@@ -22,7 +22,7 @@ WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth")
 def inspect(path: Path, verify: bool = False, stream: int = 0) -> dict[str, Any]:
     """Facts of a `.latent`, a weight file or model folder, or else a video; `verify` reads it to its end.
 
-    `stream` is the one to tell of where a video has several.
+    `stream` chooses one where a video has several.
     """
     if not path.exists():
         raise BadInput(f"{path}: no such file", "check the path")
@@ -37,7 +37,7 @@ def inspect(path: Path, verify: bool = False, stream: int = 0) -> dict[str, Any]
 
 
 def inspect_latent(path: Path, verify: bool) -> dict[str, Any]:
-    """Header facts of a `.latent`, and what its tensors and clock amount to."""
+    """The header of a `.latent`, and the size of its tensors and its clock in a few numbers."""
     with open_latent(path) as reader:
         if verify:
             reader.verify()
@@ -49,14 +49,14 @@ def inspect_latent(path: Path, verify: bool) -> dict[str, Any]:
             "dtype": reader.dtype,
             "logvar": reader.has_logvar,
             "audio": reader.has_audio,
-            "clock": clock_facts(reader),
-            **to_json_values(asdict(reader.header), spell),
+            "clock": sum_up_clock(reader),
+            **to_json_values(asdict(reader.header), spell_briefly),
             "verified": verify,
         }
 
 
-def clock_facts(reader: LatentReader) -> dict[str, Any]:
-    """The clip's times, summed up."""
+def sum_up_clock(reader: LatentReader) -> dict[str, Any]:
+    """The times of the clip in a few numbers."""
     clock = reader.clock
     return {
         "frames": len(clock),
@@ -68,7 +68,7 @@ def clock_facts(reader: LatentReader) -> dict[str, Any]:
 
 
 def inspect_weights(path: Path) -> dict[str, Any]:
-    """Keys and size of a weight file, and the model it is for where a config says so."""
+    """Keys and size of a weight file, and its model where a config names one."""
     described = path.is_dir() or path.with_name("config.json").is_file()
     found = registry.resolve(path) if described else None
     file = found.weights if found else path
@@ -89,23 +89,23 @@ def inspect_weights(path: Path) -> dict[str, Any]:
 
 
 def inspect_video(path: Path, verify: bool, stream: int = 0) -> dict[str, Any]:
-    """What a video's header says of one stream; with `verify`, also what was counted by decoding it all."""
+    """What a video's header says of one stream; with `verify`, also what decoding all of it counted."""
     with open_video(path, ReadOptions(stream=stream)) as video:
         facts = {
             "file": str(path),
             "kind": "video",
             "stream": stream,
-            **to_json_values(asdict(video.info), spell),
+            **to_json_values(asdict(video.info), spell_briefly),
         }
         if verify:
-            facts["counted"] = counted(video.frames())
+            facts["counted"] = count_frames(video.frames())
         facts["notices"] = list(video.notices)
     facts["verified"] = verify
     return facts
 
 
-def counted(frames: Iterator) -> dict[str, Any]:
-    """Frames that really are there, and their times in ticks."""
+def count_frames(frames: Iterator) -> dict[str, Any]:
+    """How many frames there really are, and their times in ticks."""
     times = [frame.pts for frame in frames]
     steps = {b - a for a, b in pairwise(times)}
     return {
@@ -116,6 +116,6 @@ def counted(frames: Iterator) -> dict[str, Any]:
     }
 
 
-def spell(value: object) -> object:
-    """Fractions in the words that people use: 25, or 30000/1001."""
+def spell_briefly(value: object) -> object:
+    """Fractions as people write them: 25, or 30000/1001."""
     return str(value) if isinstance(value, Fraction) else value

@@ -1,4 +1,4 @@
-"""Models: which there are, where their weights stand, and whether a file fits one."""
+"""Models: which there are, where their weights lie, and whether a file fits one."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -7,10 +7,27 @@ from typing import Any
 
 import torch
 
+from vidlatent.engine.load import load_model
+from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError
 from vidlatent.models import hub, registry
 from vidlatent.models.base import ModelSpec
 from vidlatent.models.weights import load_network
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model to load, and where it runs; see `load_model`. None leaves the choice to the job."""
+
+    model: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    weights: Path | None = None
+    config: Path | None = None
+
+    def load(self, model: str | None = None, device: str | None = None) -> Model:
+        """Load the chosen model; `model` and `device` count where none was chosen."""
+        return load_model(self.model or model, self.device or device, self.dtype, self.weights, self.config)
 
 
 @dataclass(frozen=True)
@@ -26,22 +43,22 @@ class ModelRow:
     summary: str
 
 
-def listed() -> Iterator[ModelRow]:
-    """Every model that has a name."""
+def list_models() -> Iterator[ModelRow]:
+    """Every model that has a name, a row each."""
     for spec in registry.specs():
         yield ModelRow(
             name=spec.name,
             compression=f"{spec.grid.time}x{spec.grid.space}x{spec.grid.space}",
             channels=spec.channels,
-            time_rule=time_rule(spec),
+            time_rule=describe_time_rule(spec),
             licence=spec.licence,
-            weights=whereabouts(spec),
+            weights=locate_weights(spec),
             summary=spec.summary,
         )
 
 
-def time_rule(spec: ModelSpec) -> str:
-    """How the model is cut in time, in a few words."""
+def describe_time_rule(spec: ModelSpec) -> str:
+    """How the model may be cut in time, in a few words."""
     if spec.exact:
         return "exact"
     encode, decode = spec.plan.encode_time, spec.plan.decode_time
@@ -50,8 +67,8 @@ def time_rule(spec: ModelSpec) -> str:
     return f"windows {encode.longest or 'whole'} / {decode.longest or 'whole'}"
 
 
-def whereabouts(spec: ModelSpec) -> str:
-    """Where the weights stand."""
+def locate_weights(spec: ModelSpec) -> str:
+    """Where the weights of a model are: see `ModelRow`."""
     if spec.name in registry.BUNDLED:
         return "bundled"
     if spec.weightless:
@@ -61,8 +78,8 @@ def whereabouts(spec: ModelSpec) -> str:
     return "here" if hub.here(spec.hub) else "to pull"
 
 
-def shown(name: str) -> dict[str, Any]:
-    """Every fact of one model, its number of parameters counted on its network."""
+def describe_model(name: str) -> dict[str, Any]:
+    """Every fact of one model; its parameters are counted on its network."""
     spec = registry.resolve(name).spec if name in registry.BUNDLED else registry.find(name)
     with torch.device("meta"):
         network = registry.family(spec.family).build(spec)
@@ -71,9 +88,9 @@ def shown(name: str) -> dict[str, Any]:
         facts.pop(rule)
     return {
         **facts,
-        "time_rule": time_rule(spec),
+        "time_rule": describe_time_rule(spec),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "weights": whereabouts(spec),
+        "weights": locate_weights(spec),
     }
 
 
@@ -103,25 +120,25 @@ def check(path: Path, config: Path | None = None) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What fetching a model means: where from, how much, under which licence."""
+class Download:
+    """What `pull` would fetch: from where, how many bytes, under which licence."""
 
     where: str
     bytes: int | None
     licence: str
 
 
-def offered(name: str) -> Offer:
-    """What `pull` would fetch; raises UsageError where there is nothing to fetch."""
+def look_up_download(name: str) -> Download:
+    """Ask what `pull` would fetch; raises UsageError where there is nothing to fetch."""
     spec = registry.find(name)
     if spec.hub is None:
         raise UsageError(
-            f"{name}: nothing to fetch ({whereabouts(spec)})",
+            f"{name}: nothing to fetch ({locate_weights(spec)})",
             "vidlatent models list shows what can be pulled",
         )
-    return Offer(f"{spec.hub.repo}/{spec.hub.file}", hub.look(spec.hub).bytes, spec.licence)
+    return Download(f"{spec.hub.repo}/{spec.hub.file}", hub.look(spec.hub).bytes, spec.licence)
 
 
 def pull(name: str) -> Path:
-    """Fetch the weights of a model into the local cache, if they are not there yet; returns the file."""
+    """Fetch the weights of a model into the local cache, unless they are there; returns the file."""
     return registry.resolve(name).weights

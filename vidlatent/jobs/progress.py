@@ -1,28 +1,28 @@
-"""How a job tells whoever waits for it how far it is."""
+"""How a job says how far it is."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told of a clip once it is open, then of every frame that is done."""
+    """Whoever shows how far a job is: called once a clip is open, then after every frame."""
 
     def begin(self, what: str, total: int | None) -> None:
-        """Work on `what` begins; `total` frames are expected, as far as anyone knows."""
+        """Work on `what` begins; `total` frames are expected, None where that is unknown."""
         ...
 
     def frames(self, done: int) -> None:
-        """So many frames are done."""
+        """So many frames of the clip are done."""
         ...
 
 
 class Silent:
-    """Nobody waits."""
+    """For jobs that nobody watches."""
 
     def begin(self, what: str, total: int | None) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def frames(self, done: int) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 SILENT = Silent()

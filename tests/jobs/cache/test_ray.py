@@ -15,7 +15,7 @@ from vidlatent.jobs.cache.manifest import open_manifest
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.ray_engine import RayOptions, run_on_ray
 from vidlatent.jobs.cache.shards import Sharding
-from vidlatent.jobs.decode import ModelChoice
+from vidlatent.jobs.models import ModelChoice
 
 CLIPS = 12
 BUSY = {  # Ray's workers give way to all others, and may be given up for it, unless told not to

@@ -25,9 +25,10 @@ from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.cache.status import describe_cache
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.verify import replay_sample, verify
-from vidlatent.jobs.decode import ModelChoice
 from vidlatent.jobs.exchange.export import export
-from vidlatent.jobs.readback.dataset import LatentDataset, LatentStream
+from vidlatent.jobs.models import ModelChoice
+from vidlatent.jobs.readback.dataset import LatentDataset
+from vidlatent.jobs.readback.stream import LatentStream
 
 KINDS = ("tar", "safetensors")
 CLIPS = 6

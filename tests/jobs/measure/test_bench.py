@@ -8,10 +8,10 @@ import pytest
 from vidlatent.engine.load import load_model
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.jobs.measure.bench import bench
-from vidlatent.jobs.measure.bench_options import BenchOptions, expand, load_subjects
+from vidlatent.jobs.measure.bench_options import BenchOptions, list_clips, load_subjects
 from vidlatent.jobs.measure.document import report_to_json, row_from_json, row_to_json
-from vidlatent.jobs.measure.results import summaries
-from vidlatent.jobs.measure.roundtrip import Pass, Subject, latent_bits, roundtrip
+from vidlatent.jobs.measure.results import summarise
+from vidlatent.jobs.measure.roundtrip import RoundtripPass, Subject, count_latent_bits, roundtrip
 from vidlatent.metrics.psnr import Psnr
 
 
@@ -21,7 +21,7 @@ def options(**more) -> BenchOptions:
 
 @pytest.mark.parametrize("frames", [1, 2, 9, 18])
 def test_a_roundtrip_pairs_every_frame_with_its_own(toy, moving_clip, frames):
-    clip, done = moving_clip(frames, 20, 28), Pass()
+    clip, done = moving_clip(frames, 20, 28), RoundtripPass()
     pairs = list(roundtrip(toy, iter(clip), done))
     assert np.array_equal(np.stack([source for source, _ in pairs]), clip)
     assert np.array_equal(np.stack([back for _, back in pairs]), clip)
@@ -30,23 +30,23 @@ def test_a_roundtrip_pairs_every_frame_with_its_own(toy, moving_clip, frames):
 
 
 def test_a_roundtrip_holds_a_window_of_the_clip_whatever_its_length(toy, moving_clip):
-    clip, done = moving_clip(200, 16, 16), Pass()
+    clip, done = moving_clip(200, 16, 16), RoundtripPass()
     most = max(len(done.held) for _ in roundtrip(toy, iter(clip), done))
     assert most <= 2 * toy.plan.encode_time.longest
 
 
 def test_latent_bits_count_what_is_kept(toy, moving_clip):
-    done = Pass()
+    done = RoundtripPass()
     list(roundtrip(replace(toy, store="fp16"), iter(moving_clip(5, 16, 24)), done))
-    assert latent_bits(replace(toy, store="fp16"), done) == 2 * 768 * 2 * 3 * 16
+    assert count_latent_bits(replace(toy, store="fp16"), done) == 2 * 768 * 2 * 3 * 16
 
 
 def test_truncation_is_half_a_level_darker_than_rounding(toy, moving_clip):
     """What the papers' scripts lose by casting floats to uint8."""
     clip = moving_clip(1)
     halves = replace(toy, store="fp16")
-    rounded = next(back for _, back in roundtrip(halves, iter(clip), Pass()))
-    cut = next(back for _, back in roundtrip(replace(halves, truncate=True), iter(clip), Pass()))
+    rounded = next(back for _, back in roundtrip(halves, iter(clip), RoundtripPass()))
+    cut = next(back for _, back in roundtrip(replace(halves, truncate=True), iter(clip), RoundtripPass()))
     gap = rounded.astype(int) - cut
     assert set(np.unique(gap)) == {0, 1}
     assert gap.mean() == pytest.approx(0.5, abs=0.2)
@@ -76,7 +76,7 @@ def test_a_clip_that_fails_is_a_row_and_the_others_go_on(toy, as_clip, moving_cl
     errors = [row.error for row in report.rows]
     assert [bool(error) for error in errors] == [True, True, False, False]
     assert "gone.mp4: no such file" in errors[0]
-    assert [(line.subject, line.clips, line.failed) for line in summaries(report)] == [
+    assert [(line.subject, line.clips, line.failed) for line in summarise(report)] == [
         ("toy", 1, 1),
         ("ffv1", 1, 1),
     ]
@@ -137,7 +137,7 @@ def test_a_resumed_bench_shows_the_same_pictures(toy, as_clip, moving_clip, tmp_
     asked = options(pictures=2)
     first = bench(clips, [halves], asked, resume=journal)
     again = bench(clips, [halves], asked, resume=journal)
-    assert sum(row.witness is not None for row in again.rows) == 2
+    assert sum(row.pictures is not None for row in again.rows) == 2
     assert pictures(again) == pictures(first)
     assert len(list(tmp_path.glob("rows.jsonl.pictures/*.npz"))) == 2  # of those that are shown
 
@@ -153,11 +153,11 @@ def test_pictures_that_are_none_are_named(toy, as_clip, moving_clip, tmp_path):
 
 def pictures(report) -> list[tuple[str, bytes]]:
     """All that a page shows of every row's frames."""
-    kept = [(row.subject, row.witness) for row in report.rows if row.witness]
+    kept = [(row.subject, row.pictures) for row in report.rows if row.pictures]
     return [
         (name, pixels.tobytes())
-        for name, witness in kept
-        for pixels in (*(p for w in witness.worst() for p in (w.reference, w.difference)), *witness.strip())
+        for name, pictures in kept
+        for pixels in (*(p for w in pictures.worst() for p in (w.reference, w.difference)), *pictures.strip())
     ]
 
 
@@ -185,7 +185,7 @@ def test_fvd_is_one_number_over_all_clips(toy, as_clip, moving_clip, tmp_path):
     report = bench(clips, [toy], options(metrics=("psnr", "fvd"), files={"fvd": tmp_path / "i3d.pt"}))
     assert "fvd" not in report.rows[0].scores
     assert report.overall["toy"]["fvd"].values["windows"] == 2
-    assert summaries(report)[0].means["fvd"] == pytest.approx(0, abs=1e-6)
+    assert summarise(report)[0].means["fvd"] == pytest.approx(0, abs=1e-6)
     assert report_to_json(report)["summary"][0]["means"]["fvd"] == pytest.approx(0, abs=1e-6)
 
 
@@ -197,7 +197,7 @@ def test_fvd_cannot_be_resumed(toy, tmp_path):
 def test_only_the_worst_rows_keep_their_pictures(toy, as_clip, moving_clip):
     clips = [as_clip(name, moving_clip(2)) for name in "abc"]
     rows = bench(clips, [toy], options(pictures=2)).rows
-    assert sum(row.witness is not None for row in rows) == 2
+    assert sum(row.pictures is not None for row in rows) == 2
 
 
 def test_each_latent_dtype_is_a_subject():
@@ -209,7 +209,7 @@ def test_a_folder_stands_for_the_videos_inside(tmp_path):
     for name in ("b.MP4", "sub/a.webm", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert expand([tmp_path]) == [tmp_path / "b.MP4", tmp_path / "sub" / "a.webm"]
+    assert list_clips([tmp_path]) == [tmp_path / "b.MP4", tmp_path / "sub" / "a.webm"]
 
 
 @pytest.mark.parametrize(

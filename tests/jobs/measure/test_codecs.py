@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vidlatent.errors import BadInput
-from vidlatent.jobs.measure.codecs import CODECS, NEAR, Codec, coded, decoded
+from vidlatent.jobs.measure.codecs import CODECS, NEAR, Codec, decode_coded, encode_with_codec
 
 
 def generated(frames):
@@ -13,8 +13,8 @@ def generated(frames):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_lossless_codec_gives_every_frame_back(moving_clip, dtype):
     frames = moving_clip(4, 33, 47).astype(dtype) * (257 if dtype == np.uint16 else 1)
-    with coded(CODECS["ffv1"], 0.0, lambda: generated(frames)) as clip:
-        back = np.stack(list(decoded(clip)))
+    with encode_with_codec(CODECS["ffv1"], 0.0, lambda: generated(frames)) as clip:
+        back = np.stack(list(decode_coded(clip)))
     assert back.dtype == dtype
     assert np.array_equal(back, frames)
 
@@ -23,21 +23,21 @@ def test_a_lossless_codec_gives_every_frame_back(moving_clip, dtype):
 def test_a_codec_meets_the_rate_it_was_given(moving_clip, name):
     noise = np.random.default_rng(0).integers(-20, 20, (8, 64, 96, 3))
     frames = np.clip(moving_clip(8, 64, 96) + noise, 0, 255).astype(np.uint8)
-    with coded(CODECS[name], 1.0, lambda: generated(frames)) as clip:
+    with encode_with_codec(CODECS[name], 1.0, lambda: generated(frames)) as clip:
         assert clip.bits_per_pixel == pytest.approx(1.0, rel=2 * NEAR)
         assert clip.bits == pytest.approx(8 * clip.path.stat().st_size, rel=0.5)
-        assert len(list(decoded(clip))) == 8
+        assert len(list(decode_coded(clip))) == 8
 
 
 def test_odd_sides_come_back_as_they_were(moving_clip):
     frames = moving_clip(3, 65, 97)
-    with coded(CODECS["x264"], 0.5, lambda: generated(frames)) as clip:
-        back = list(decoded(clip))
+    with encode_with_codec(CODECS["x264"], 0.5, lambda: generated(frames)) as clip:
+        back = list(decode_coded(clip))
     assert {frame.shape for frame in back} == {(65, 97, 3)}
 
 
 def test_the_coded_file_is_gone_afterwards(moving_clip):
-    with coded(CODECS["ffv1"], 0.0, lambda: generated(moving_clip(2))) as clip:
+    with encode_with_codec(CODECS["ffv1"], 0.0, lambda: generated(moving_clip(2))) as clip:
         assert clip.path.exists()
     assert not clip.path.parent.exists()
 
@@ -45,11 +45,14 @@ def test_the_coded_file_is_gone_afterwards(moving_clip):
 def test_an_encoder_that_fails_speaks_for_itself(moving_clip):
     with (
         pytest.raises(BadInput, match=r"ffmpeg failed: .*libnothing"),
-        coded(Codec("bad", ("-c:v", "libnothing")), 0.0, lambda: generated(moving_clip(2))),
+        encode_with_codec(Codec("bad", ("-c:v", "libnothing")), 0.0, lambda: generated(moving_clip(2))),
     ):
         pass
 
 
 def test_a_clip_without_frames_is_refused():
-    with pytest.raises(BadInput, match="no frames"), coded(CODECS["ffv1"], 0.0, lambda: generated([])):
+    with (
+        pytest.raises(BadInput, match="no frames"),
+        encode_with_codec(CODECS["ffv1"], 0.0, lambda: generated([])),
+    ):
         pass

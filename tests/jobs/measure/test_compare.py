@@ -6,7 +6,7 @@ import pytest
 
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.jobs.measure.compare import CompareOptions, compare
-from vidlatent.jobs.measure.score import same_depth
+from vidlatent.jobs.measure.score import match_depths
 from vidlatent.metrics.ffmpeg import probe
 
 FILTERS = probe(imageio_ffmpeg.get_ffmpeg_exe()).filters
@@ -141,4 +141,4 @@ def test_two_depths_are_compared_in_the_deeper_one(as_clip, moving_clip):
 
 def test_widening_8_bits_reaches_both_ends():
     shallow, deep = np.array([0, 255], np.uint8), np.zeros(2, np.uint16)
-    assert same_depth(shallow, deep)[0].tolist() == [0, 65535]
+    assert match_depths(shallow, deep)[0].tolist() == [0, 65535]

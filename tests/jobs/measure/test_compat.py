@@ -15,9 +15,9 @@ import vidlatent
 from vidlatent.cli import app
 from vidlatent.errors import UsageError
 from vidlatent.io.read.source import ReadOptions
-from vidlatent.jobs.measure import compat as job
 from vidlatent.jobs.measure.compat import CompatOptions, compat
-from vidlatent.jobs.measure.likeness import Channel, Likeness, Score, most_similar, stand_ins
+from vidlatent.jobs.measure.compat_report import Crossing, Crossings, judge
+from vidlatent.jobs.measure.likeness import Channel, Likeness, PictureScore, make_stand_ins, pick_most_similar
 from vidlatent.models import cv_vae, image_vae
 
 one_thread = cases.one_thread
@@ -126,11 +126,11 @@ def test_a_wrong_scale_is_told_from_a_stranger():
     scaled = Likeness.of(3 * z + channels, z)
     assert scaled.pearson == pytest.approx(1, abs=1e-6) and scaled.rel_l2_fitted < 1e-6 < 2 < scaled.rel_l2
     other = Likeness.of(torch.randn(1, 4, 3, 8, 8), z)
-    bad, good = (job.Crossing(Score(20, None, (20,)), gap) for gap in (9.0, 0.0))
-    crossings = job.Crossings(bad, {}, bad, bad, bad, scaled, scaled)
-    assert job.judge(crossings).word == "scale mismatch"
-    assert job.judge(replace(crossings, latents=other)).word == "incompatible"
-    assert job.judge(replace(crossings, first_frame=good, image_mode=good)).word == "compatible"
+    bad, good = (Crossing(PictureScore(20, None, (20,)), gap) for gap in (9.0, 0.0))
+    crossings = Crossings(bad, {}, bad, bad, bad, scaled, scaled)
+    assert judge(crossings).word == "scale mismatch"
+    assert judge(replace(crossings, latents=other)).word == "incompatible"
+    assert judge(replace(crossings, first_frame=good, image_mode=good)).word == "compatible"
 
 
 def test_channel_statistics_are_those_of_the_channel():
@@ -140,13 +140,13 @@ def test_channel_statistics_are_those_of_the_channel():
 
 def test_what_stands_for_a_group_of_frames():
     video = torch.arange(9.0).view(1, 1, 9, 1, 1)
-    assert stand_ins(video, "first", 4).flatten().tolist() == [0]
-    assert stand_ins(video, "slice", 4).flatten().tolist() == [0, 4, 8]
-    assert stand_ins(video, "average", 4).flatten().tolist() == [0, 2.5, 6.5]
-    drawn = stand_ins(video, "random", 4, seed=3).flatten().tolist()
-    assert drawn == stand_ins(video, "random", 4, seed=3).flatten().tolist()
+    assert make_stand_ins(video, "first", 4).flatten().tolist() == [0]
+    assert make_stand_ins(video, "slice", 4).flatten().tolist() == [0, 4, 8]
+    assert make_stand_ins(video, "average", 4).flatten().tolist() == [0, 2.5, 6.5]
+    drawn = make_stand_ins(video, "random", 4, seed=3).flatten().tolist()
+    assert drawn == make_stand_ins(video, "random", 4, seed=3).flatten().tolist()
     assert drawn[0] == 0 and drawn[1] in (1, 2, 3, 4) and drawn[2] in (5, 6, 7, 8)
-    near = most_similar(video, torch.tensor([0.0, 3.2, 5.1]).view(1, 1, 3, 1, 1), 4)
+    near = pick_most_similar(video, torch.tensor([0.0, 3.2, 5.1]).view(1, 1, 3, 1, 1), 4)
     assert near.flatten().tolist() == [0, 3, 5]
 
 

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from vidlatent.errors import BadInput, UsageError
-from vidlatent.jobs.measure.protocols import PROTOCOLS, Protocol, protocol_named
+from vidlatent.jobs.measure.protocols import PROTOCOLS, Protocol, find_protocol
 from vidlatent.metrics.psnr import Psnr
 
 OD, CV = PROTOCOLS["od-vae-paper"], PROTOCOLS["cv-vae-paper"]
@@ -47,4 +47,4 @@ def test_od_vae_counts_identical_frames_as_100_db_and_averages_lpips_maps():
 
 def test_an_unknown_protocol_lists_those_there_are():
     with pytest.raises(UsageError, match="od-vae-paper, cv-vae-paper"):
-        protocol_named("wf-vae-paper")
+        find_protocol("wf-vae-paper")

@@ -12,7 +12,9 @@ import vidlatent
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.exchange.export import ExportOptions, export
-from vidlatent.jobs.readback.dataset import BucketSampler, LatentDataset, LatentStream, OpenFiles
+from vidlatent.jobs.readback.buckets import BucketSampler
+from vidlatent.jobs.readback.dataset import LatentDataset, OpenFiles
+from vidlatent.jobs.readback.stream import LatentStream
 
 CROP = 2
 

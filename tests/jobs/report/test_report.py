@@ -20,9 +20,9 @@ from vidlatent.errors import UsageError
 from vidlatent.jobs.measure.bench import bench
 from vidlatent.jobs.measure.bench_options import BenchOptions
 from vidlatent.jobs.report.files import check_targets, write_report
-from vidlatent.jobs.report.html import WIDEST, jpeg
-from vidlatent.jobs.report.plots import per_frame
-from vidlatent.jobs.report.tables import number, tables
+from vidlatent.jobs.report.html import WIDEST, encode_jpeg
+from vidlatent.jobs.report.plots import plot_per_frame
+from vidlatent.jobs.report.tables import format_number, make_tables
 
 SCREENSHOT = ROOT / "bin" / "screenshot-report"
 needs_plots = pytest.mark.skipif(find_spec("matplotlib") is None, reason="matplotlib is not installed")
@@ -100,7 +100,7 @@ def test_html_holds_every_plot_and_picture_itself(report, tmp_path):
 
 @needs_plots
 def test_the_same_numbers_are_the_same_plot(report):
-    assert per_frame(report, report.rows[:3], "psnr") == per_frame(report, report.rows[:3], "psnr")
+    assert plot_per_frame(report, report.rows[:3], "psnr") == plot_per_frame(report, report.rows[:3], "psnr")
 
 
 @needs_plots
@@ -121,7 +121,7 @@ def test_a_browser_finds_nothing_wrong_with_the_page(report, tmp_path):
 
 def test_jpeg_pictures_are_true_and_not_too_wide():
     rgb = np.full((8, 2 * WIDEST, 3), (200, 30, 90), np.uint8)
-    with av.open(io.BytesIO(jpeg(rgb))) as image:
+    with av.open(io.BytesIO(encode_jpeg(rgb))) as image:
         shown = next(image.decode(video=0)).to_ndarray(format="rgb24")
     assert shown.shape == (4, WIDEST, 3)
     assert np.abs(shown.astype(int) - (200, 30, 90)).max() <= 3
@@ -142,7 +142,7 @@ def test_targets_are_checked_before_the_work(tmp_path):
 
 
 def test_columns_that_say_nothing_are_left_out(report):
-    summary, *_, failed = tables(report)
+    summary, *_, failed = make_tables(report)
     assert summary.title == "Summary" and "peak device" not in summary.headers
     assert failed.rows[0][0] == "gone.mp4" or failed.rows[0][0].endswith("gone.mp4")
     assert failed.rows[0][2] == "toy, x264 0.5 bpp, x264 1 bpp"
@@ -160,4 +160,4 @@ def test_columns_that_say_nothing_are_left_out(report):
     ],
 )
 def test_numbers_have_four_digits(value, shown):
-    assert number(value) == shown
+    assert format_number(value) == shown

@@ -14,7 +14,7 @@ from vidlatent.jobs.cache.key import describe_read
 from vidlatent.jobs.cache.manifest import DONE, FAILED, OF_CLIP, ManifestRow
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.scan import Clip
-from vidlatent.jobs.encode import Tally, append_all, finish_header, header_for, open_writer
+from vidlatent.jobs.encode import FrameTimes, append_all, finish_header, make_header, open_writer
 from vidlatent.jobs.progress import SILENT
 from vidlatent.jobs.reading.survey import FileState, get_file_state
 
@@ -71,11 +71,11 @@ def make_entry(video: VideoSource, task: Task, target: Path, model: Model) -> No
     An entry is a pure function of its key, so its header calls the source by its hash, not by a file name.
     """
     options = task.recipe.options()
-    header = header_for(video, task.source_sha256, model, options)
+    header = make_header(video, task.source_sha256, model, options)
     header = replace(header, extra={"cache_key": task.key})
     target.parent.mkdir(parents=True, exist_ok=True)
     with open_writer(target, header, video, model, options) as writer:
-        tally = Tally(SILENT)
+        tally = FrameTimes(SILENT)
         frames = tally.watch(video.frames())
         count = append_all(
             writer, model.encode_clip(frames, options.plan, video.info.counted_frames), options

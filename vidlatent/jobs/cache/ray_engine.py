@@ -22,7 +22,7 @@ from vidlatent.jobs.cache.run import CacheRun, open_run
 from vidlatent.jobs.cache.scan import Clip, scan
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.tally import CacheProgress, NoProgress, Tally
-from vidlatent.jobs.decode import ModelChoice
+from vidlatent.jobs.models import ModelChoice
 
 CLIPS_PER_BATCH = 8  # so that an actor's readers are ahead of its model
 COUNTS = ("done", "reused", "failed", "skipped", "frames", "bytes")

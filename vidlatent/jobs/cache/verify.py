@@ -17,7 +17,8 @@ from vidlatent.jobs.cache.key import parse_read
 from vidlatent.jobs.cache.manifest import DONE, Manifest, ManifestRow
 from vidlatent.jobs.cache.scan import MEMBER
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.decode import ModelChoice, check_model, decoded_frames, model_for
+from vidlatent.jobs.decode import check_model, choose_model, decode_frames
+from vidlatent.jobs.models import ModelChoice
 from vidlatent.metrics.psnr import Psnr
 
 SLICE_FRAMES = 16
@@ -89,7 +90,7 @@ def replay_sample(
     for row in random.Random(seed).sample(rows, min(count, len(rows))):
         if row.model not in models:
             with manifest.place(row).open() as latents:
-                models[row.model] = model_for(latents, choice or ModelChoice())
+                models[row.model] = choose_model(latents, choice or ModelChoice())
         yield compare_entry(manifest, row, models[row.model])
 
 
@@ -106,7 +107,7 @@ def compare_entry(manifest: Manifest, row: ManifestRow, model: Model) -> Replay:
         open_video(row.source, parse_read(row.read)) as video,
     ):
         check_model(latents, model)
-        decoded = decoded_frames(latents, model, latents.header.plan, (0, row.frames))
+        decoded = decode_frames(latents, model, latents.header.plan, (0, row.frames))
         read = (frame.rgb for frame in video.frames())
         frames = 0
         for pairs in _slice_pairs(zip(read, decoded, strict=False)):

@@ -14,7 +14,7 @@ from torch import Tensor
 from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.cache.manifest import ManifestRow
 from vidlatent.jobs.cache.store import Place
-from vidlatent.jobs.readback.dataset import normalised
+from vidlatent.jobs.readback.dataset import normalise_latents
 
 RAW, NORMALISED = "raw", "normalised"
 SPACES = (RAW, NORMALISED)
@@ -48,7 +48,7 @@ class Piece:
         with self.place.open() as reader:
             found = reader.read(0, reader.frames)
             if (self.space or usual) == NORMALISED:
-                found = normalised(found, reader).to(found.dtype)
+                found = normalise_latents(found, reader).to(found.dtype)
         return found.transpose(0, 1).contiguous()
 
     def moments(self) -> Tensor:

@@ -1,1 +1,1 @@
-"""Measurements: models and codecs compared on clips, and what was found as plain facts."""
+"""Measurements of models and codecs on clips, and what was found, as plain facts."""

@@ -1,4 +1,4 @@
-"""Which frame of one video belongs to which of another: by their times, and said aloud where they differ."""
+"""Which frame of one video belongs to which of another: found by their times, and told where those differ."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _ELSE = f"{_ALIGN} overlap compares the frames both have, {_ALIGN} index pairs t
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedFrame:
     """One frame [H, W, 3] and its time in seconds."""
 
     rgb: np.ndarray = field(repr=False)
@@ -30,7 +30,7 @@ class Timed:
 
 @dataclass
 class Alignment:
-    """How two videos were laid side by side; complete once all pairs were taken."""
+    """How the frames of two videos were paired; complete once all pairs were taken."""
 
     mode: Mode
     pairs: int = 0
@@ -50,8 +50,8 @@ class Alignment:
 class Aligner:
     """Pairs the frames of two streams, in bounded memory.
 
-    `tolerance` is how far apart, in seconds, two clocks may show the same moment: containers round times to
-    their own ticks. `names` are what errors call the two.
+    `tolerance` is how many seconds the times of one moment may differ: containers round times to their own
+    ticks. Errors call the two streams by their `names`.
     """
 
     def __init__(self, mode: Mode, tolerance: Fraction, names: tuple[str, str]) -> None:
@@ -60,9 +60,9 @@ class Aligner:
         self._names = names
 
     def pairs(
-        self, first: Iterator[Timed], second: Iterator[Timed]
+        self, first: Iterator[TimedFrame], second: Iterator[TimedFrame]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Pairs of frames [H, W, 3]; raises BadInput where the mode allows no pairing."""
+        """Pairs of frames [H, W, 3]; raises BadInput where the mode does not allow the pairing."""
         together = self._overlap if self.alignment.mode == "overlap" else self._in_step
         for a, b in together(first, second):
             self.alignment.pairs += 1
@@ -70,7 +70,9 @@ class Aligner:
         if not self.alignment.pairs:
             raise BadInput(f"{self._names[0]} and {self._names[1]} have no frame in common", _ELSE)
 
-    def _in_step(self, first: Iterator[Timed], second: Iterator[Timed]) -> Iterator[tuple[Timed, Timed]]:
+    def _in_step(
+        self, first: Iterator[TimedFrame], second: Iterator[TimedFrame]
+    ) -> Iterator[tuple[TimedFrame, TimedFrame]]:
         done = self.alignment
         while True:
             a, b = next(first, None), next(second, None)
@@ -86,7 +88,7 @@ class Aligner:
                 f"{self._names[0]} has {counts[0]} frames, {self._names[1]} has {counts[1]}", _ELSE
             )
 
-    def _check_times(self, a: Timed, b: Timed) -> None:
+    def _check_times(self, a: TimedFrame, b: TimedFrame) -> None:
         done = self.alignment
         if done.mode == "index":
             return
@@ -99,7 +101,9 @@ class Aligner:
             raise BadInput(f"times part at frame {done.pairs}: {where}", _ELSE)
         raise BadInput(f"the videos begin apart: {where}", f"{_ALIGN} start lays their first frames together")
 
-    def _overlap(self, first: Iterator[Timed], second: Iterator[Timed]) -> Iterator[tuple[Timed, Timed]]:
+    def _overlap(
+        self, first: Iterator[TimedFrame], second: Iterator[TimedFrame]
+    ) -> Iterator[tuple[TimedFrame, TimedFrame]]:
         a, b = next(first, None), next(second, None)
         while a is not None and b is not None:
             if abs(b.at - a.at) <= self._tolerance:

@@ -1,4 +1,4 @@
-"""Bench: clips through models and codecs and back, timed and measured, one row for each."""
+"""Bench: sends clips through models and codecs and back, and measures each, a row for every pair."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from vidlatent.errors import UsageError, VidlatentError, parameter
-from vidlatent.jobs.measure.bench_options import EQUAL, BenchOptions, settings, under
-from vidlatent.jobs.measure.clip import Clip
-from vidlatent.jobs.measure.codecs import CODECS, Codec, coded, decoded
-from vidlatent.jobs.measure.deltas import deltas
-from vidlatent.jobs.measure.journal import Journal
-from vidlatent.jobs.measure.machine import Clocked, machine
-from vidlatent.jobs.measure.results import Report, Row, Speed
-from vidlatent.jobs.measure.roundtrip import See, Subject, latent_bits, measure
-from vidlatent.jobs.measure.score import Score, Scoreboard, definitions
-from vidlatent.jobs.measure.witness import Witness
+from vidlatent.jobs.measure.bench_options import EQUAL, BenchOptions, apply_protocol, describe_settings
+from vidlatent.jobs.measure.clip import MeasuredClip
+from vidlatent.jobs.measure.codecs import CODECS, Codec, decode_coded, encode_with_codec
+from vidlatent.jobs.measure.deltas import compute_deltas
+from vidlatent.jobs.measure.journal import BenchJournal
+from vidlatent.jobs.measure.machine import Clocked, describe_machine
+from vidlatent.jobs.measure.pictures import KeptPictures
+from vidlatent.jobs.measure.results import Report, ReportRow, Speed
+from vidlatent.jobs.measure.roundtrip import See, Subject, count_latent_bits, measure
+from vidlatent.jobs.measure.score import Score, Scoreboard, define_metrics
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.metrics.base import Metric
 from vidlatent.metrics.fvd import Fvd
@@ -36,15 +36,15 @@ def bench(
     Rows found in the file `resume` are not measured again, and new ones are added to it as they are done.
     """
     options = options or BenchOptions()
-    asked = settings(options, subjects)
+    asked = describe_settings(options, subjects)
     if resume and "fvd" in options.metrics:
         raise UsageError(
             "fvd looks at all clips together: it cannot be resumed", f"leave out fvd or {parameter('resume')}"
         )
-    run = _Run(options, [under(options, s) for s in subjects], progress)
-    known = definitions([*run.metrics(), *run.sets("")])  # complains of metrics before any work is done
-    journal = Journal(resume, asked) if resume else None
-    rows: list[Row] = []
+    run = _Run(options, [apply_protocol(options, s) for s in subjects], progress)
+    known = define_metrics([*run.metrics(), *run.sets("")])  # complains of metrics before any work is done
+    journal = BenchJournal(resume, asked) if resume else None
+    rows: list[ReportRow] = []
     for clip in clips:
         for row in run.rows(str(clip), journal):
             rows.append(row)
@@ -57,27 +57,27 @@ def bench(
         kind="bench",
         rows=tuple(rows),
         metrics=known,
-        machine=machine(subjects[0].model.runtime.device),
+        machine=describe_machine(subjects[0].model.runtime.device),
         settings=asked,
-        deltas=tuple(deltas(rows, known, baseline)) if baseline else (),
+        deltas=tuple(compute_deltas(rows, known, baseline)) if baseline else (),
         overall=run.overall(),
     )
 
 
-def keep_worst_pictures(rows: list[Row], count: int) -> list[Row]:
-    """Let go of the frames of all rows but the `count` worst ones: memory does not grow with the clips.
+def keep_worst_pictures(rows: list[ReportRow], count: int) -> list[ReportRow]:
+    """Drop the pictures of all rows but the `count` worst ones, so that memory does not grow with the clips.
 
-    Gives the rows that lost theirs.
+    Returns the rows that lost theirs.
     """
-    seen = [i for i, row in enumerate(rows) if row.witness]
-    seen.sort(key=lambda i: rows[i].witness.error, reverse=True)
+    seen = [i for i, row in enumerate(rows) if row.pictures]
+    seen.sort(key=lambda i: rows[i].pictures.error, reverse=True)
     for i in seen[count:]:
-        rows[i] = replace(rows[i], witness=None)
+        rows[i] = replace(rows[i], pictures=None)
     return [rows[i] for i in seen[count:]]
 
 
 class _Run:
-    """A bench under way: what it measures with, and what is gathered over all clips."""
+    """What a bench measures with, and the metrics that gather over all clips."""
 
     def __init__(self, options: BenchOptions, subjects: list[Subject], progress: Progress) -> None:
         self._options = options
@@ -91,7 +91,7 @@ class _Run:
         return self._options.protocol.metrics(names, self._options.files)
 
     def sets(self, subject: str) -> list[Fvd]:
-        """Metrics that look at all clips of a subject together: FVD, where asked."""
+        """The metrics that look at all clips of a subject together: FVD, where it was asked for."""
         if "fvd" not in self._options.metrics:
             return []
         if subject not in self._sets:
@@ -99,28 +99,28 @@ class _Run:
         return self._sets[subject]
 
     def overall(self) -> dict[str, dict[str, Score]]:
-        """The scores of `sets`."""
+        """The scores of the metrics in `sets`."""
         return {
             subject: {metric.name: Score(metric.result()) for metric in metrics}
             for subject, metrics in self._sets.items()
             if subject
         }
 
-    def rows(self, path: str, journal: Journal | None) -> Iterator[Row]:
-        """The rows of one clip: models first, since codecs may aim at their rates."""
+    def rows(self, path: str, journal: BenchJournal | None) -> Iterator[ReportRow]:
+        """The rows of one clip: models first, because codecs may aim at their rates."""
         equal = []
         for subject in self._subjects:
-            blank = Row(path, subject.name, "model", subject.name)
+            blank = ReportRow(path, subject.name, "model", subject.name)
             row = self._row(blank, partial(self._model, subject=subject), journal)
             equal.append((subject.name, row.bits_per_pixel))
             yield row
         for name in self._options.codecs:
             for label, family, rate in self._targets(name, equal):
                 work = partial(self._codec, codec=CODECS[name], rate=rate)
-                yield self._row(Row(path, label, "codec", family), work, journal)
+                yield self._row(ReportRow(path, label, "codec", family), work, journal)
 
     def _targets(self, name: str, equal: list[tuple[str, float | None]]) -> Iterator[tuple[str, str, float]]:
-        """Name, family and bits per pixel of what a codec is to aim at; only chosen rates make its curve."""
+        """Name, family and bits per pixel of a codec's targets; only chosen rates are points of its curve."""
         if CODECS[name].lossless:
             yield name, "", 0.0
             return
@@ -130,27 +130,29 @@ class _Run:
             else:
                 yield f"{name} {rate:g} bpp", name, float(rate)
 
-    def _row(self, blank: Row, work: Callable[..., Row], journal: Journal | None) -> Row:
-        """The row from the journal, or measured now; an error of ours becomes the row."""
+    def _row(
+        self, blank: ReportRow, work: Callable[..., ReportRow], journal: BenchJournal | None
+    ) -> ReportRow:
+        """The row from the journal, or measured now. An error of ours becomes a row that says it."""
         done = journal.find(blank.clip, blank.subject) if journal else None
         if done:
             return done
         try:
-            clip = Clip(blank.clip, self._options.read, self._options.protocol)
+            clip = MeasuredClip(blank.clip, self._options.read, self._options.protocol)
             self._progress.begin(f"{blank.clip} · {blank.subject}", self._options.frames)
             return self._measured(blank, clip, work)
         except VidlatentError as e:
             return replace(blank, error=e.what)
 
-    def _measured(self, blank: Row, clip: Clip, work: Callable[..., Row]) -> Row:
-        """`work` with metrics watching, and what they and the clip have to say added to its row."""
+    def _measured(self, blank: ReportRow, clip: MeasuredClip, work: Callable[..., ReportRow]) -> ReportRow:
+        """Do the `work` while metrics watch, and add to its row what they and the clip have to say."""
         device = self._subjects[0].model.runtime.device
         board = Scoreboard(self.metrics(), device, self.sets(blank.subject))
-        witness = Witness()
+        pictures = KeptPictures()
 
         def see(reference: np.ndarray, distorted: np.ndarray) -> None:
             board.update(reference, distorted)
-            witness.update(reference, distorted)
+            pictures.update(reference, distorted)
             self._progress.frames(board.frames)
 
         row = work(blank, clip=clip, see=see)
@@ -165,23 +167,23 @@ class _Run:
             fps=clip.fps,
             scores=scores,
             notices=clip.notices,
-            witness=witness,
+            pictures=pictures,
         )
 
-    def _model(self, blank: Row, subject: Subject, clip: Clip, see: See) -> Row:
+    def _model(self, blank: ReportRow, subject: Subject, clip: MeasuredClip, see: See) -> ReportRow:
         found = measure(subject, clip.frames, self._options.runs, see)
         pixels = found.last.frames * clip.size[0] * clip.size[1]
         return replace(
             blank,
-            bits_per_pixel=latent_bits(subject, found.last) / pixels,
+            bits_per_pixel=count_latent_bits(subject, found.last) / pixels,
             speed=found.speed,
             peak_host_bytes=found.peak_host_bytes,
             peak_device_bytes=found.peak_device_bytes,
         )
 
-    def _codec(self, blank: Row, codec: Codec, rate: float, clip: Clip, see: See) -> Row:
-        with coded(codec, rate, clip.frames) as stream, closing(clip.frames()) as again:
-            back = Clocked(decoded(stream))
+    def _codec(self, blank: ReportRow, codec: Codec, rate: float, clip: MeasuredClip, see: See) -> ReportRow:
+        with encode_with_codec(codec, rate, clip.frames) as stream, closing(clip.frames()) as again:
+            back = Clocked(decode_coded(stream))
             for reference, distorted in zip(again, back, strict=True):
                 see(reference, distorted)
         speed = Speed(stream.encode_s, back.seconds, runs=1)

@@ -60,14 +60,14 @@ class BenchOptions:
 
     @property
     def reference(self) -> str | None:
-        """The codec that BD-rates refer to; None without codecs that have a rate."""
+        """The codec that BD-rates refer to; None where no codec has a rate."""
         with_rate = (name for name in self.codecs if not CODECS[name].lossless)
         return self.baseline or next(with_rate, None)
 
 
 @dataclass(frozen=True)
 class Loading:
-    """How models are to run: the words of --device and --dtype, and how they are to cut clips."""
+    """How models are to run, see `load_model`, and how they are to cut clips."""
 
     device: str | None = None
     dtype: str | None = None
@@ -87,11 +87,11 @@ def load_subjects(names: Sequence[str], stores: Iterable[str], how: Loading | No
         for store in kept or [model.runtime.dtype_name]:
             label = f"{model.spec.name} {store}" if kept else model.spec.name
             subjects.append(Subject(label, model, store, plan))
-    return _told_apart(subjects)
+    return _tell_apart(subjects)
 
 
-def _told_apart(subjects: list[Subject]) -> list[Subject]:
-    """Models of one name by their weights: two checkpoints of an architecture are two subjects."""
+def _tell_apart(subjects: list[Subject]) -> list[Subject]:
+    """Add the hash of their weights to models of one name: two checkpoints are two subjects."""
     names = [subject.name for subject in subjects]
     return [
         replace(s, name=f"{s.name} {s.model.weights_sha256[:8]}") if names.count(s.name) > 1 else s
@@ -99,13 +99,13 @@ def _told_apart(subjects: list[Subject]) -> list[Subject]:
     ]
 
 
-def under(options: BenchOptions, subject: Subject) -> Subject:
-    """The subject as the protocol wants it to treat latents and pixels."""
+def apply_protocol(options: BenchOptions, subject: Subject) -> Subject:
+    """The subject, treating latents and pixels as the protocol demands."""
     seed = options.seed if options.protocol.sample else subject.seed
     return replace(subject, seed=seed, truncate=options.protocol.truncate)
 
 
-def expand(inputs: Iterable[Path | str]) -> list[Path]:
+def list_clips(inputs: Iterable[Path | str]) -> list[Path]:
     """Files as they are; of folders, the videos anywhere inside in order of their names.
 
     A folder without videos stays itself: it may be one of images.
@@ -119,8 +119,8 @@ def expand(inputs: Iterable[Path | str]) -> list[Path]:
     return found
 
 
-def settings(options: BenchOptions, subjects: list[Subject]) -> dict[str, object]:
-    """What was asked, as plain values: with the machine and the metrics' protocols, what makes a number."""
+def describe_settings(options: BenchOptions, subjects: list[Subject]) -> dict[str, object]:
+    """What was asked for, as plain values: what makes a number, but for the machine and the protocols."""
     return {
         "protocol": options.protocol.name,
         "about": options.protocol.about,
@@ -131,11 +131,11 @@ def settings(options: BenchOptions, subjects: list[Subject]) -> dict[str, object
         "size": options.size,
         "codecs": list(options.codecs),
         "rates": list(options.rates) if options.codecs else [],
-        "models": {subject.name: _facts(subject) for subject in subjects},
+        "models": {subject.name: _describe_subject(subject) for subject in subjects},
     }
 
 
-def _facts(subject: Subject) -> dict[str, object]:
+def _describe_subject(subject: Subject) -> dict[str, object]:
     model, plan = subject.model, subject.plan
     return {
         "model": model.spec.name,

@@ -1,4 +1,4 @@
-"""A clip that can be gone over again and again, always the same frames."""
+"""A clip that can be read again and again, and gives the same frames each time."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,8 +12,8 @@ from vidlatent.jobs.measure.protocols import Protocol
 
 
 @dataclass
-class Clip:
-    """The part of a video that is measured. `info` and `notices` are those of the last time through."""
+class MeasuredClip:
+    """The part of a video that is measured. `info` and `notices` are those of the last reading."""
 
     path: str
     read: ReadOptions

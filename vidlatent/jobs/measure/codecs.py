@@ -1,7 +1,7 @@
-"""Classical codecs, to compare with: a clip through an encoder and decoder of ffmpeg, at a wanted rate.
+"""Classical codecs, to compare with: a clip goes through an encoder and decoder of ffmpeg, at a wanted rate.
 
-A rate is met by constant quality (CRF), searched for: that is how these codecs are compared in the field, and
-on short clips their average-bitrate modes miss by half.
+The rate is met by searching the constant quality (CRF) that gives it. That is how these codecs are compared
+in the field, and on short clips their average-bitrate modes miss the rate by half.
 """
 
 import math
@@ -29,7 +29,10 @@ _FORMATS = {  # of frames, of 4:2:0, of planar RGB
 
 @dataclass(frozen=True)
 class Codec:
-    """An encoder and how it is run; `crf` is the range of its quality. A lossless one keeps RGB, without."""
+    """An encoder, and how it is run.
+
+    `crf` is the range of its quality; a lossless codec has none, and keeps RGB.
+    """
 
     name: str
     options: tuple[str, ...]
@@ -38,7 +41,7 @@ class Codec:
 
     @property
     def lossless(self) -> bool:
-        """Whether it gives back what it was given."""
+        """Whether it gives back exactly what it was given."""
         return self.crf is None
 
     def colours(self, dtype: np.dtype, encode: bool) -> tuple[str, ...]:
@@ -59,7 +62,7 @@ CODECS: Mapping[str, Codec] = {
     "svtav1": Codec("svtav1", ("-c:v", "libsvtav1", "-preset", "8"), (1, 63), step=1),
     "ffv1": Codec("ffv1", ("-c:v", "ffv1", "-level", "3")),
 }
-Clip = Callable[[], Generator[np.ndarray]]  # begins the frames [H, W, 3] of a clip anew
+FramesAnew = Callable[[], Generator[np.ndarray]]  # starts the frames [H, W, 3] of a clip again
 TRIES = 7
 NEAR = 0.03  # of the wanted rate: then the search ends
 CRF_PER_DOUBLING = 6.0  # of the rate, roughly, for a first step
@@ -69,8 +72,8 @@ CRF_PER_DOUBLING = 6.0  # of the rate, roughly, for a first step
 class Coded:
     """A coded clip on disk, for as long as its folder lasts.
 
-    Encoding overlaps with reading the source, so `encode_s`, the time ffmpeg kept us waiting, is the least
-    that it took.
+    Encoding overlaps with reading the source. So `encode_s`, the time that ffmpeg kept us waiting, is less
+    than it took.
     """
 
     path: Path
@@ -88,10 +91,10 @@ class Coded:
 
 
 @contextmanager
-def coded(codec: Codec, bits_per_pixel: float, clip: Clip) -> Iterator[Coded]:
-    """Encode a clip of frames [H, W, 3], gone over as often as it takes, as near to the rate as CRF gets.
+def encode_with_codec(codec: Codec, bits_per_pixel: float, clip: FramesAnew) -> Iterator[Coded]:
+    """Encode a clip of frames [H, W, 3] as near to the rate as CRF gets; it is read as often as that takes.
 
-    The file is removed afterwards.
+    The file lasts as long as the block.
     """
     with TemporaryDirectory(prefix="vidlatent-codec-") as folder:
         if codec.lossless:
@@ -100,8 +103,8 @@ def coded(codec: Codec, bits_per_pixel: float, clip: Clip) -> Iterator[Coded]:
             yield _search(codec, bits_per_pixel, clip, Path(folder))
 
 
-def _search(codec: Codec, wanted: float, clip: Clip, folder: Path) -> Coded:
-    """Follow CRF against the logarithm of the rate, nearly a line, to the wanted rate."""
+def _search(codec: Codec, wanted: float, clip: FramesAnew, folder: Path) -> Coded:
+    """Search the CRF that gives the wanted rate: the logarithm of the rate is nearly a line over CRF."""
     low, high = codec.crf
     crf, tried = (low + high) / 2, {}
     for _ in range(TRIES):
@@ -116,7 +119,7 @@ def _search(codec: Codec, wanted: float, clip: Clip, folder: Path) -> Coded:
 
 
 def _next_crf(excess: dict[float, float]) -> float:
-    """CRF at which the rate's excess (log2, by CRF) is nought: on the line through the two nearest points."""
+    """The CRF where the excess of the rate (log2, by CRF) is nought, on a line through the nearest two."""
     nearest = sorted(excess, key=lambda q: abs(excess[q]))
     a = nearest[0]
     if len(nearest) == 1 or excess[a] == excess[nearest[1]]:
@@ -148,10 +151,10 @@ def _encode(codec: Codec, crf: float | None, frames: Generator[np.ndarray], path
         process.stdin.close()
         process.wait()
         seconds += time.perf_counter() - began
-    return Coded(path, codec, stream_bits(path), count, seconds, (height, width), first.dtype)
+    return Coded(path, codec, count_stream_bits(path), count, seconds, (height, width), first.dtype)
 
 
-def decoded(clip: Coded) -> Iterator[np.ndarray]:
+def decode_coded(clip: Coded) -> Iterator[np.ndarray]:
     """The frames [H, W, 3] of a coded clip, in the source's size and depth."""
     height, width = (side + side % 2 for side in clip.shape)
     colours = clip.codec.colours(clip.dtype, encode=False)
@@ -164,15 +167,15 @@ def decoded(clip: Coded) -> Iterator[np.ndarray]:
         process.wait()
 
 
-def stream_bits(path: Path) -> int:
-    """Bits of all packets of a clip's video, without the container around them."""
+def count_stream_bits(path: Path) -> int:
+    """The bits of all packets of a clip's video, without the container around them."""
     with open_video_file(path) as container:
         return 8 * sum(packet.size for packet in container.demux(video=0))
 
 
 @contextmanager
 def _ffmpeg(arguments: list[str], **pipes: int) -> Iterator[subprocess.Popen]:
-    """A run of ffmpeg while the block lasts; raises BadInput in its own words where it fails."""
+    """Run ffmpeg while the block lasts; raises BadInput with ffmpeg's own words where it fails."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", *arguments]
     with TemporaryFile() as complaints:
         process = subprocess.Popen(command, stderr=complaints, **pipes)
@@ -194,7 +197,7 @@ def _ffmpeg(arguments: list[str], **pipes: int) -> Iterator[subprocess.Popen]:
 
 
 def _even(frame: np.ndarray) -> np.ndarray:
-    """The frame with its last row and column repeated until both sides are even, as 4:2:0 wants them."""
+    """The frame with its last row and column repeated where a side is odd: 4:2:0 needs even sides."""
     height, width, _ = frame.shape
     if not height % 2 and not width % 2:
         return frame

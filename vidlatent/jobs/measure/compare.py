@@ -1,4 +1,4 @@
-"""Compare: any two videos, frame by frame, aligned by their times."""
+"""Compare: any two videos, frame by frame, paired by their times."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -11,11 +11,11 @@ import numpy as np
 from vidlatent.engine.runtime import pick_device
 from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.io.read.source import ReadOptions, VideoInfo, VideoSource, open_video
-from vidlatent.jobs.measure.align import MODES, Aligner, Mode, Timed
-from vidlatent.jobs.measure.machine import machine
-from vidlatent.jobs.measure.results import Report, Row
-from vidlatent.jobs.measure.score import Scoreboard, definitions
-from vidlatent.jobs.measure.witness import Witness
+from vidlatent.jobs.measure.align import MODES, Aligner, Mode, TimedFrame
+from vidlatent.jobs.measure.machine import describe_machine
+from vidlatent.jobs.measure.pictures import KeptPictures
+from vidlatent.jobs.measure.results import Report, ReportRow
+from vidlatent.jobs.measure.score import Scoreboard, define_metrics
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.metrics.table import make_metrics
 from vidlatent.prefetch import prefetch
@@ -25,10 +25,10 @@ READ_AHEAD_FRAMES = 8
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Which metrics, where they are computed, and how frames find each other.
+    """Which metrics, where they are computed, and how frames are paired.
 
-    `scale` resizes the second video to the size of the first; without it sizes must agree. `files` gives
-    metrics that need one their file.
+    `scale` resizes the second video to the size of the first; without it sizes must agree. `files` has the
+    files of metrics that need one, by the metric's name.
     """
 
     metrics: tuple[str, ...] = ("psnr", "ssim")
@@ -50,19 +50,19 @@ def compare(
         )
     metrics = make_metrics(list(options.metrics), options.files)
     device = pick_device(options.device)
-    board, witness, identical = Scoreboard(metrics, device), Witness(), True
+    board, pictures, identical = Scoreboard(metrics, device), KeptPictures(), True
     read = ReadOptions(frames=options.frames)
-    with open_video(first, read) as a, open_video(second, sized(read, a.info, options)) as b:
-        check_sizes(a.info, b.info)
-        aligner = Aligner(options.align, tolerance(a.info, b.info), (str(first), str(second)))
+    with open_video(first, read) as a, open_video(second, match_size(read, a.info, options)) as b:
+        refuse_other_sizes(a.info, b.info)
+        aligner = Aligner(options.align, choose_tolerance(a.info, b.info), (str(first), str(second)))
         progress.begin(str(second), options.frames or a.info.header_frames)
-        with closing(timed(a)) as left, closing(timed(b)) as right:
+        with closing(read_timed(a)) as left, closing(read_timed(b)) as right:
             for reference, distorted in aligner.pairs(left, right):
                 board.update(reference, distorted)
-                witness.update(reference, distorted)
+                pictures.update(reference, distorted)
                 identical = identical and np.array_equal(reference, distorted)
                 progress.frames(board.frames)
-        row = Row(
+        row = ReportRow(
             clip=str(first),
             subject=str(second),
             kind="video",
@@ -73,21 +73,21 @@ def compare(
             scores=board.scores(),
             notices=(
                 f"aligned: {aligner.alignment}",
-                *differences(a, b, options),
-                *(sameness(options) if identical else ()),
+                *describe_differences(a, b, options),
+                *(describe_sameness(options) if identical else ()),
             ),
-            witness=witness,
+            pictures=pictures,
         )
     settings = {"align": options.align, "scale": options.scale, "frames": options.frames}
-    return Report("compare", (row,), definitions(metrics), machine(device), settings)
+    return Report("compare", (row,), define_metrics(metrics), describe_machine(device), settings)
 
 
-def sized(read: ReadOptions, first: VideoInfo, options: CompareOptions) -> ReadOptions:
-    """How to read the second video: at the first one's size, if so asked."""
+def match_size(read: ReadOptions, first: VideoInfo, options: CompareOptions) -> ReadOptions:
+    """How to read the second video: scaled to the size of the first, where that was asked for."""
     return replace(read, size=(first.width, first.height)) if options.scale else read
 
 
-def check_sizes(first: VideoInfo, second: VideoInfo) -> None:
+def refuse_other_sizes(first: VideoInfo, second: VideoInfo) -> None:
     """Raise BadInput where frames of the two differ in size."""
     sizes = [(info.width, info.height) for info in (first, second)]
     if sizes[0] != sizes[1]:
@@ -98,28 +98,28 @@ def check_sizes(first: VideoInfo, second: VideoInfo) -> None:
         )
 
 
-def tolerance(first: VideoInfo, second: VideoInfo) -> Fraction:
-    """How far apart two clocks may show the same moment: one tick of the coarser, less than half a frame."""
+def choose_tolerance(first: VideoInfo, second: VideoInfo) -> Fraction:
+    """By how many seconds times may differ: one tick of the coarser clock, but half a frame at most."""
     tick = max(first.time_base, second.time_base)
     rate = first.average_rate
     return min(tick, 1 / rate / 2) if rate else tick
 
 
-def timed(video: VideoSource) -> Iterator[Timed]:
+def read_timed(video: VideoSource) -> Iterator[TimedFrame]:
     """The frames of a video with their times in seconds, read a little ahead."""
     with closing(prefetch(video.frames(), READ_AHEAD_FRAMES)) as ahead:
         for frame in ahead:
-            yield Timed(np.ascontiguousarray(frame.rgb), frame.pts * video.info.time_base)
+            yield TimedFrame(np.ascontiguousarray(frame.rgb), frame.pts * video.info.time_base)
 
 
-def sameness(options: CompareOptions) -> list[str]:
+def describe_sameness(options: CompareOptions) -> list[str]:
     """What a reader of the numbers must know where all frames are identical."""
     motion = "all frames are identical; vmaf gives those 100, but 97.4 where nothing moves (as in the first)"
     return [motion if "vmaf" in options.metrics else "all frames are identical"]
 
 
-def differences(first: VideoSource, second: VideoSource, options: CompareOptions) -> list[str]:
-    """What a reader of the numbers must know of how the two were made comparable."""
+def describe_differences(first: VideoSource, second: VideoSource, options: CompareOptions) -> list[str]:
+    """What a reader of the numbers must know about how the two videos were made comparable."""
     notes = [*first.notices, *second.notices]
     if options.scale:
         notes.append(f"{second.info.path} was scaled to {first.info.width}×{first.info.height}")

@@ -1,16 +1,18 @@
-"""BD-rates of a report's rate curves, clip by clip and metric by metric."""
+"""The BD-rates of a bench: each rate curve against that of one codec, clip by clip and metric by metric."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
 from vidlatent.errors import BadInput
-from vidlatent.jobs.measure.results import Delta, Row
+from vidlatent.jobs.measure.results import Delta, ReportRow
 from vidlatent.jobs.measure.score import Definition
 from vidlatent.metrics.bd_rate import Curve, bd_quality, bd_rate
 
 
-def deltas(rows: Iterable[Row], metrics: Mapping[str, Definition], baseline: str) -> list[Delta]:
-    """Every family of rows, a curve or a single point, against the curve of `baseline` on the same clip."""
+def compute_deltas(
+    rows: Iterable[ReportRow], metrics: Mapping[str, Definition], baseline: str
+) -> list[Delta]:
+    """Compare every family of rows, a curve or a point, with the curve of `baseline` on the same clip."""
     found = []
     for clip, families in _by_clip(rows):
         if baseline not in families:
@@ -24,18 +26,18 @@ def deltas(rows: Iterable[Row], metrics: Mapping[str, Definition], baseline: str
     return found
 
 
-def _by_clip(rows: Iterable[Row]) -> Iterator[tuple[str, dict[str, list[Row]]]]:
-    """Clip by clip, the rows of each family, as far as they have a rate."""
+def _by_clip(rows: Iterable[ReportRow]) -> Iterator[tuple[str, dict[str, list[ReportRow]]]]:
+    """The rows that have a rate, clip by clip and family by family."""
     usable = [row for row in rows if not row.error and row.bits_per_pixel and row.family]
     for clip, group in groupby(sorted(usable, key=lambda row: row.clip), key=lambda row: row.clip):
-        families: dict[str, list[Row]] = {}
+        families: dict[str, list[ReportRow]] = {}
         for row in group:
             families.setdefault(row.family, []).append(row)
         yield clip, families
 
 
-def _curve(rows: list[Row], metric: str, definition: Definition) -> Curve:
-    """(bits per pixel, quality): where less is better, quality is the number's negative."""
+def _curve(rows: list[ReportRow], metric: str, definition: Definition) -> Curve:
+    """(bits per pixel, quality) of rows. Where less is better, quality is the negative of the number."""
     sign = 1 if definition.better == "higher" else -1
     return [(row.bits_per_pixel, sign * row.scores[metric].mean) for row in rows if metric in row.scores]
 

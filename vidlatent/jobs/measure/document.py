@@ -1,11 +1,11 @@
-"""Reports as JSON, and back. The schema is written down in docs/report-schema.md."""
+"""Reports as JSON, and rows back from it. docs/report-schema.md describes the schema."""
 
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 
-from vidlatent.jobs.measure.results import Report, Row, Speed, summaries
+from vidlatent.jobs.measure.results import Report, ReportRow, Speed, summarise
 from vidlatent.jobs.measure.score import Score
 from vidlatent.json_values import to_json_values
 
@@ -14,7 +14,7 @@ SCHEMA = 1  # grows when a key changes its meaning or goes; new keys alone do no
 
 
 def report_to_json(report: Report) -> dict[str, object]:
-    """The whole report as plain JSON values; numbers that JSON has not are the strings "inf" and "-inf"."""
+    """The whole report as JSON values; infinite numbers are the strings "inf" and "-inf"."""
     return to_json_values(
         {
             "format": FORMAT,
@@ -23,7 +23,7 @@ def report_to_json(report: Report) -> dict[str, object]:
             "settings": report.settings,
             "machine": report.machine,
             "metrics": {name: asdict(definition) for name, definition in report.metrics.items()},
-            "summary": [asdict(summary) for summary in summaries(report)],
+            "summary": [asdict(summary) for summary in summarise(report)],
             "bd": [asdict(delta) for delta in report.deltas],
             "rows": [row_to_json(row) for row in report.rows],
         },
@@ -31,10 +31,10 @@ def report_to_json(report: Report) -> dict[str, object]:
     )
 
 
-def row_to_json(row: Row) -> dict[str, object]:
-    """A row as plain JSON values, with the rates that follow from it."""
+def row_to_json(row: ReportRow) -> dict[str, object]:
+    """A row as JSON values, with the rates that follow from its numbers."""
     facts = {
-        f.name: getattr(row, f.name) for f in fields(row) if f.name not in ("witness", "scores", "speed")
+        f.name: getattr(row, f.name) for f in fields(row) if f.name not in ("pictures", "scores", "speed")
     }
     facts["scores"] = {name: asdict(score) for name, score in row.scores.items()}
     facts["speed"] = asdict(row.speed) if row.speed else None
@@ -42,9 +42,9 @@ def row_to_json(row: Row) -> dict[str, object]:
     return to_json_values(facts | derived, spell_infinity)
 
 
-def row_from_json(facts: Mapping) -> Row:
+def row_from_json(facts: Mapping) -> ReportRow:
     """The inverse of row_to_json; unknown keys are ignored."""
-    known = {f.name: facts[f.name] for f in fields(Row) if f.name in facts}
+    known = {f.name: facts[f.name] for f in fields(ReportRow) if f.name in facts}
     known["scores"] = {
         name: Score(
             {key: float(value) for key, value in score["values"].items()},
@@ -55,11 +55,11 @@ def row_from_json(facts: Mapping) -> Row:
     }
     known["speed"] = Speed(**facts["speed"]) if facts["speed"] else None
     known["notices"] = tuple(facts["notices"])
-    return Row(**known)
+    return ReportRow(**known)
 
 
 def spell_infinity(value: object) -> object:
-    """Infinities as the strings "inf" and "-inf"; raises ValueError for a number that is none."""
+    """Infinities as the strings "inf" and "-inf"; raises ValueError for NaN, which no metric may give."""
     if not isinstance(value, float) or math.isfinite(value):
         return value
     if math.isnan(value):

@@ -1,6 +1,6 @@
-"""Rows that are done, a line each, so that a bench that was stopped goes on where it was.
+"""Finished rows in a file, a line each, so that a bench that was stopped goes on where it was.
 
-The pictures that a report may want lie in a folder beside the file: NAME.pictures/.
+Pictures for a report lie in a folder beside the file, NAME.pictures/.
 """
 
 import hashlib
@@ -11,42 +11,42 @@ from pathlib import Path
 
 from vidlatent.errors import BadInput
 from vidlatent.jobs.measure.document import row_from_json, row_to_json
-from vidlatent.jobs.measure.results import Row
-from vidlatent.jobs.measure.witness import Witness
+from vidlatent.jobs.measure.pictures import KeptPictures
+from vidlatent.jobs.measure.results import ReportRow
 
 
-class Journal:
-    """Finished rows by what they measured: the clip's size and time of change, the subject, the settings."""
+class BenchJournal:
+    """The finished rows of a bench, by clip (its size and modification time), subject and settings."""
 
     def __init__(self, path: Path, settings: dict[str, object]) -> None:
         self.path = path
         self._settings = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self._rows = self._read()
 
-    def find(self, clip: str, subject: str) -> Row | None:
-        """The row of this clip and subject, unless the clip or the settings have changed since."""
+    def find(self, clip: str, subject: str) -> ReportRow | None:
+        """The row of this clip and subject; None where the clip or the settings have changed since."""
         row = self._rows.get(self._key(clip, subject))
         if row is None:
             return None
-        pictures = self._pictures(row)
-        return replace(row, witness=Witness.load(pictures)) if pictures.exists() else row
+        path = self._pictures_path(row)
+        return replace(row, pictures=KeptPictures.load(path)) if path.exists() else row
 
-    def add(self, row: Row) -> None:
-        """Write a new row down, its pictures first; one that failed is left to be tried again."""
+    def add(self, row: ReportRow) -> None:
+        """Write a new row, its pictures first. One that failed is not written, so that it is tried again."""
         key = self._key(row.clip, row.subject)
         if row.error or key in self._rows:
             return
-        if row.witness:
-            row.witness.save(self._pictures(row))
+        if row.pictures:
+            row.pictures.save(self._pictures_path(row))
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"key": key, "row": row_to_json(row)}) + "\n")
 
-    def drop_pictures(self, rows: Iterable[Row]) -> None:
+    def drop_pictures(self, rows: Iterable[ReportRow]) -> None:
         """Remove the pictures of rows that no report will show."""
         for row in rows:
-            self._pictures(row).unlink(missing_ok=True)
+            self._pictures_path(row).unlink(missing_ok=True)
 
-    def _pictures(self, row: Row) -> Path:
+    def _pictures_path(self, row: ReportRow) -> Path:
         name = hashlib.sha256(self._key(row.clip, row.subject).encode()).hexdigest()[:16]
         return self.path.with_name(f"{self.path.name}.pictures") / f"{name}.npz"
 
@@ -55,8 +55,8 @@ class Journal:
         version = f"{stat.st_size} {stat.st_mtime_ns}" if stat else "missing"
         return f"{clip}|{version}|{subject}|{self._settings}"
 
-    def _read(self) -> dict[str, Row]:
-        """The rows of all whole lines: the last one may have been cut short."""
+    def _read(self) -> dict[str, ReportRow]:
+        """The rows of all whole lines. A last line that was cut short is removed from the file."""
         if not self.path.exists():
             return {}
         rows = {}

@@ -1,4 +1,4 @@
-"""How like two sets of latents are, how like two sets of pictures, and which pictures latents should give."""
+"""How alike two sets of latents are, and two sets of pictures; and which pictures latents should give."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ SAME_DB = 100.0  # PSNR of pictures that are identical
 
 @dataclass(frozen=True)
 class Channel:
-    """One latent channel in both models: its mean, its spread, and how it goes along."""
+    """One latent channel in both models: its means, its deviations, and the correlation."""
 
     video_mean: float
     video_std: float
@@ -29,8 +29,8 @@ class Channel:
 class Likeness:
     """Latents of a video model against those of an image model, from the same pictures.
 
-    `rel_l2` is the distance over the length of the image latents; `rel_l2_fitted` the same after each
-    channel of the video latents got the scale and shift that suit it best.
+    `rel_l2` is the distance over the length of the image latents. `rel_l2_fitted` is the same, once each
+    channel of the video latents has the scale and shift that suit it best.
     """
 
     pearson: float  # mean over the channels
@@ -51,19 +51,19 @@ class Likeness:
         pearson = torch.where(product > 0, cross / product, 0)
         columns = (v.mean(1), deviations[0], i.mean(1), deviations[1], pearson)
         channels = tuple(Channel(*values) for values in zip(*(c.tolist() for c in columns), strict=True))
-        return cls(float(pearson.mean()), _relative(v, i), _relative(fitted, i), channels)
+        return cls(float(pearson.mean()), _measure_distance(v, i), _measure_distance(fitted, i), channels)
 
 
 @dataclass(frozen=True)
-class Score:
-    """Pictures against what they should be: means, and the PSNR of each. None where too small for SSIM."""
+class PictureScore:
+    """Pictures against what they should be: means, and the PSNR of each; no SSIM where they are small."""
 
     psnr: float  # dB
     ssim: float | None
     frames: tuple[float, ...]  # dB
 
     @classmethod
-    def of(cls, pictures: Tensor, wanted: Tensor) -> "Score":
+    def of(cls, pictures: Tensor, wanted: Tensor) -> "PictureScore":
         """From videos [1, 3, T, H, W] in [-1, 1], compared as the 8-bit frames that a person would see."""
         height, width = wanted.shape[-2:]
         frames = [torch.from_numpy(to_frames(v, height, width)) for v in (wanted, pictures)]
@@ -76,8 +76,8 @@ class Score:
         return cls(float(each.mean()), ssim.result()["mean"] if large else None, tuple(each.tolist()))
 
 
-def stand_ins(video: Tensor, name: str, time: int, seed: int = 0) -> Tensor:
-    """What each latent should look like: [1, 3, T, H, W] → [1, 3, t, H, W] (for "first", one frame)."""
+def make_stand_ins(video: Tensor, name: str, time: int, seed: int = 0) -> Tensor:
+    """The picture each latent should give: [1, 3, T, H, W] → [1, 3, t, H, W] (one frame for "first")."""
     head, rest = video[:, :, :1], video[:, :, 1:]
     if name == "first" or not rest.shape[2]:
         return head
@@ -92,8 +92,8 @@ def stand_ins(video: Tensor, name: str, time: int, seed: int = 0) -> Tensor:
     return torch.cat([head, chosen], dim=2)
 
 
-def most_similar(video: Tensor, pictures: Tensor, time: int) -> Tensor:
-    """Of each group of frames, the one nearest to the picture decoded for it: [1, 3, t, H, W]."""
+def pick_most_similar(video: Tensor, pictures: Tensor, time: int) -> Tensor:
+    """Of each group of frames the one nearest to the picture that was decoded for it: [1, 3, t, H, W]."""
     chosen = [video[:, :, :1]]
     for k in range(1, pictures.shape[2]):
         group = video[:, :, 1 + (k - 1) * time : 1 + k * time]
@@ -103,5 +103,5 @@ def most_similar(video: Tensor, pictures: Tensor, time: int) -> Tensor:
     return torch.cat(chosen, dim=2)
 
 
-def _relative(got: Tensor, wanted: Tensor) -> float:
+def _measure_distance(got: Tensor, wanted: Tensor) -> float:
     return float((got - wanted).norm() / wanted.norm())

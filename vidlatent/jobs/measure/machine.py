@@ -1,4 +1,4 @@
-"""What a number was measured on, and with."""
+"""The machine and the libraries that a number was measured with, and clocks and meters to measure by."""
 
 import os
 import platform
@@ -17,11 +17,11 @@ from vidlatent.engine.runtime import peak_device_bytes, peak_host_bytes
 T = TypeVar("T")
 
 
-def machine(device: torch.device | None = None) -> dict[str, object]:
-    """Facts about this machine and the libraries that matter to a number."""
+def describe_machine(device: torch.device | None = None) -> dict[str, object]:
+    """The facts of this machine and its libraries that matter to a number."""
     return {
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": _name_processor(),
         "cores": os.cpu_count(),
         "device": torch.cuda.get_device_name(device) if device and device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
@@ -32,7 +32,7 @@ def machine(device: torch.device | None = None) -> dict[str, object]:
     }
 
 
-def _processor() -> str:
+def _name_processor() -> str:
     info = Path("/proc/cpuinfo")
     names = (
         [line for line in info.read_text().splitlines() if line.startswith("model name")]
@@ -43,7 +43,7 @@ def _processor() -> str:
 
 
 class Clocked(Generic[T]):
-    """An iterator that adds up the seconds spent in its own next(), the device's work included."""
+    """An iterator that adds up the seconds spent in its own next(), those of the device included."""
 
     def __init__(self, items: Iterator[T], synchronise: Callable[[], None] = lambda: None) -> None:
         self._items = iter(items)
@@ -64,9 +64,10 @@ class Clocked(Generic[T]):
 
 
 class PeakMemory:
-    """Largest resident set, and most device memory, since this object was made.
+    """The most memory taken since this object was made, on the host and on the device.
 
-    Where the system cannot forget its peak (anywhere but Linux), the host's is that of the whole process.
+    Where the system cannot forget a peak (anywhere but on Linux), that of the host is since the process
+    began.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -76,15 +77,15 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(device)
 
     def host(self) -> int:
-        """Bytes of resident memory."""
+        """The largest resident set in bytes."""
         return peak_host_bytes()
 
     def on_device(self) -> int | None:
-        """Bytes allocated on the device; None where that is the host."""
+        """The most bytes allocated on the device; None where the device is the host."""
         return peak_device_bytes(self._device) or None
 
 
 def _forget_peak() -> None:
-    """Ask Linux to start the process's high-water mark anew (proc(5), clear_refs); others refuse."""
+    """Ask Linux to forget the process's peak (proc(5), clear_refs); other systems cannot."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

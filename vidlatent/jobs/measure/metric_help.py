@@ -1,4 +1,4 @@
-"""The metrics in words, for whoever asks before anything heavy is loaded."""
+"""The metrics in words, for the command line's help: this module loads no torch, as no other of its shelf."""
 
 from vidlatent.metrics.table import METRICS
 

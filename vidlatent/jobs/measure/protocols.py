@@ -1,7 +1,7 @@
 """Published evaluations, as far as their papers and scripts tell: which pixels are compared, and how.
 
-What no protocol here repeats is the authors' last step, scoring files that a lossy codec had written: frames
-are compared as decoded.
+No protocol here repeats the authors' last step, to score files that a lossy codec had written: frames are
+compared as they were decoded.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,15 +30,15 @@ class Protocol:
     frames: int | None = None  # exactly so many, from the first
     stride: int = 1  # every so many frames
     sample: bool = False  # draw from the posterior instead of its mode
-    truncate: bool = False  # floats to integers by cutting
+    truncate: bool = False  # decoded floats are cut to integers, not rounded
     options: Mapping[str, Mapping] = field(default_factory=dict)  # of metrics, where they differ
 
     def clip(self, frames: Iterator[np.ndarray], name: str) -> Iterator[np.ndarray]:
-        """The frames [H, W, 3] that the protocol looks at; raises BadInput for a clip that has too few."""
+        """The frames [H, W, 3] that the protocol looks at; raises BadInput where a clip has too few."""
         count = 0
         for frame in islice(frames, 0, self.frames and self.frames * self.stride, self.stride):
             count += 1
-            yield self._prepared(frame)
+            yield self._prepare(frame)
         if self.frames and count < self.frames:
             raise BadInput(
                 f"{name}: gives {count} frames at every {self.stride}, {self.name} takes {self.frames}",
@@ -46,16 +46,16 @@ class Protocol:
             )
 
     def metrics(self, names: list[str], files: Mapping[str, Path]) -> list[Metric]:
-        """Fresh metrics, defined as the protocol has them."""
+        """Fresh metrics, with the definitions of the protocol."""
         made = make_metrics(names, files)
-        return [self._own(metric) for metric in made]
+        return [self._redefine(metric) for metric in made]
 
-    def _own(self, metric: Metric) -> Metric:
+    def _redefine(self, metric: Metric) -> Metric:
         own = self.options.get(metric.name)
         return metric if own is None else {"psnr": Psnr, "lpips": Lpips}[metric.name](**own)
 
-    def _prepared(self, frame: np.ndarray) -> np.ndarray:
-        """Bilinear without antialiasing to the short side, centre square, levels cut to integers."""
+    def _prepare(self, frame: np.ndarray) -> np.ndarray:
+        """Scale the short side bilinearly without antialiasing; take the centre square; cut to integers."""
         if self.side is None:
             return frame
         height, width, _ = frame.shape
@@ -68,7 +68,7 @@ class Protocol:
         return np.ascontiguousarray(square.floor().numpy().astype(frame.dtype))
 
 
-def protocol_named(name: str | None) -> Protocol:
+def find_protocol(name: str | None) -> Protocol:
     """The paper's protocol of that name; without a name, ours."""
     if name is None:
         return Protocol()

@@ -1,16 +1,16 @@
-"""What bench and compare find out, as plain facts: rows, their summary, and what made them."""
+"""What bench and compare find out, as plain facts: rows, their summary, and what they were made with."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from vidlatent.jobs.measure.pictures import KeptPictures
 from vidlatent.jobs.measure.score import Definition, Score
-from vidlatent.jobs.measure.witness import Witness
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of work, without reading the source; the median of `runs` passes."""
+    """Seconds of work, without those of reading the source; the median of `runs` passes."""
 
     encode_s: float
     decode_s: float
@@ -18,7 +18,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """One clip through one subject: a model, a codec at a rate, or another video.
 
     `clip` is the source as it was named. Bits per pixel count the latents (or the codec's stream) over the
@@ -40,11 +40,11 @@ class Row:
     peak_device_bytes: int | None = None
     notices: tuple[str, ...] = ()
     error: str | None = None
-    witness: Witness | None = field(default=None, repr=False, compare=False)
+    pictures: KeptPictures | None = field(default=None, repr=False, compare=False)
 
     @property
     def ratio(self) -> float | None:
-        """How many times smaller than raw RGB of 8 bits."""
+        """How many times smaller than RGB of 8 bits."""
         return 24 / self.bits_per_pixel if self.bits_per_pixel else None
 
     @property
@@ -79,7 +79,7 @@ class Report:
     """Everything that a report says."""
 
     kind: str  # "bench" or "compare"
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
     metrics: Mapping[str, Definition]
     machine: Mapping[str, object]
     settings: Mapping[str, object]
@@ -87,8 +87,8 @@ class Report:
     overall: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)  # FVD, subject by subject
 
     @property
-    def failed(self) -> list[Row]:
-        """Rows that are errors."""
+    def failed(self) -> list[ReportRow]:
+        """The rows that have an error instead of numbers."""
         return [row for row in self.rows if row.error]
 
 
@@ -112,13 +112,15 @@ class Summary:
     peak_device_bytes: int | None
 
 
-def summaries(report: Report) -> list[Summary]:
-    """One line per subject, in the order they were measured."""
+def summarise(report: Report) -> list[Summary]:
+    """One summary for each subject, in the order they were measured."""
     subjects = dict.fromkeys(row.subject for row in report.rows)
-    return [_summary(report, [r for r in report.rows if r.subject == subject]) for subject in subjects]
+    return [
+        _summarise_subject(report, [r for r in report.rows if r.subject == subject]) for subject in subjects
+    ]
 
 
-def _summary(report: Report, rows: list[Row]) -> Summary:
+def _summarise_subject(report: Report, rows: list[ReportRow]) -> Summary:
     good = [row for row in rows if not row.error]
     subject = rows[0].subject
     timed = [row for row in good if row.speed]
@@ -134,18 +136,18 @@ def _summary(report: Report, rows: list[Row]) -> Summary:
         failed=len(rows) - len(good),
         frames=sum(row.frames for row in good),
         means={name: value for name, value in means.items() if value is not None},
-        bits_per_pixel=_pooled_rate(good),
-        encode_fps=_per_second(timed, lambda row: row.speed.encode_s),
-        decode_fps=_per_second(timed, lambda row: row.speed.decode_s),
-        encode_realtime=_times_realtime(timed, lambda row: row.speed.encode_s),
-        decode_realtime=_times_realtime(timed, lambda row: row.speed.decode_s),
+        bits_per_pixel=_pool_rates(good),
+        encode_fps=_count_per_second(timed, lambda row: row.speed.encode_s),
+        decode_fps=_count_per_second(timed, lambda row: row.speed.decode_s),
+        encode_realtime=_count_realtime(timed, lambda row: row.speed.encode_s),
+        decode_realtime=_count_realtime(timed, lambda row: row.speed.decode_s),
         peak_host_bytes=max((r.peak_host_bytes for r in good if r.peak_host_bytes), default=None),
         peak_device_bytes=max((r.peak_device_bytes for r in good if r.peak_device_bytes), default=None),
     )
 
 
 def mean(values: Iterable[float]) -> float | None:
-    """Mean of the finite values; infinite where all are, None where there are none."""
+    """The mean of the finite values; infinite where no value is finite, None where there are none."""
     known = list(values)
     finite = [value for value in known if math.isfinite(value)]
     if not known:
@@ -153,19 +155,19 @@ def mean(values: Iterable[float]) -> float | None:
     return sum(finite) / len(finite) if finite else known[0]
 
 
-def _pooled_rate(rows: list[Row]) -> float | None:
-    """Bits of all clips over the pixels of all clips."""
+def _pool_rates(rows: list[ReportRow]) -> float | None:
+    """The bits of all clips over the pixels of all clips."""
     known = [(row.bits_per_pixel, row.frames * row.width * row.height) for row in rows if row.bits_per_pixel]
     pixels = sum(n for _, n in known)
     return sum(bpp * n for bpp, n in known) / pixels if pixels else None
 
 
-def _per_second(rows: list[Row], seconds: Callable[[Row], float]) -> float | None:
+def _count_per_second(rows: list[ReportRow], seconds: Callable[[ReportRow], float]) -> float | None:
     total = sum(seconds(row) for row in rows)
     return sum(row.frames for row in rows) / total if total else None
 
 
-def _times_realtime(rows: list[Row], seconds: Callable[[Row], float]) -> float | None:
+def _count_realtime(rows: list[ReportRow], seconds: Callable[[ReportRow], float]) -> float | None:
     known = [row for row in rows if row.fps]
     total = sum(seconds(row) for row in known)
     return sum(row.frames / row.fps for row in known) / total if total else None

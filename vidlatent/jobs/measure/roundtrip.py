@@ -1,4 +1,4 @@
-"""One clip through a model and back, streaming, with the clock running on each half."""
+"""Sends a clip through a model and back, as a stream, and times each half."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,14 +19,14 @@ from vidlatent.jobs.measure.results import Speed
 from vidlatent.models.base import Posterior
 from vidlatent.windows import Plan
 
-Frames = Callable[[], Iterator[np.ndarray]]  # begins the clip anew, frames [H, W, 3] uint8 or uint16
+Frames = Callable[[], Iterator[np.ndarray]]  # starts the clip again: frames [H, W, 3] uint8 or uint16
 Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
 See = Callable[[np.ndarray, np.ndarray], None]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model as it is measured: in which dtype its latents are kept, how clips are cut, how pixels round."""
+    """A model as it is measured: the dtype of its latents, how clips are cut, how pixels are rounded."""
 
     name: str
     model: Model
@@ -37,26 +37,24 @@ class Subject:
 
 
 @dataclass
-class Pass:
-    """What one pass over a clip cost; complete once its pairs were taken."""
+class RoundtripPass:
+    """What one pass over a clip cost; complete once all its pairs were taken."""
 
     encode_s: float = 0.0
     decode_s: float = 0.0
     frames: int = 0
     latents: int = 0
     shape: tuple[int, ...] = ()  # of the last window's latents [1, C, t, h, w]
-    held: deque[np.ndarray] = field(
-        default_factory=deque, repr=False
-    )  # sources waiting for their counterpart
+    held: deque[np.ndarray] = field(default_factory=deque, repr=False)  # sources waiting for their pair
 
 
-def roundtrip(subject: Subject, frames: Iterator[np.ndarray], done: Pass) -> Pairs:
-    """Pairs (source, reconstruction) of frames [H, W, 3]; nothing but a window of the clip is held."""
+def roundtrip(subject: Subject, frames: Iterator[np.ndarray], done: RoundtripPass) -> Pairs:
+    """Pairs (source, reconstruction) of frames [H, W, 3]; no more than a window of the clip is held."""
     model, synchronise = subject.model, subject.model.runtime.synchronise
-    read = Clocked(_held(frames, done))
+    read = Clocked(_hold(frames, done))
     windows = Clocked(model.encode_clip(read, subject.plan), synchronise)
-    stored = _stored(windows, subject, done)
-    decoded = Clocked(_decoded(model.decode_stream(stored, subject.plan), subject, done), synchronise)
+    stored = _store_latents(windows, subject, done)
+    decoded = Clocked(_round_windows(model.decode_stream(stored, subject.plan), subject, done), synchronise)
     for reconstructions in decoded:
         for frame in reconstructions[: len(done.held)]:  # beyond those is what the grid made us add
             done.frames += 1
@@ -65,14 +63,14 @@ def roundtrip(subject: Subject, frames: Iterator[np.ndarray], done: Pass) -> Pai
     done.decode_s = decoded.seconds - windows.seconds
 
 
-def _held(frames: Iterator[np.ndarray], done: Pass) -> Iterator[np.ndarray]:
+def _hold(frames: Iterator[np.ndarray], done: RoundtripPass) -> Iterator[np.ndarray]:
     for frame in frames:
         done.held.append(frame)
         yield frame
 
 
-def _stored(windows: Iterator[Tensor], subject: Subject, done: Pass) -> Iterator[Tensor]:
-    """Latents [1, C, h, w], one frame after the other, in the dtype they are kept in."""
+def _store_latents(windows: Iterator[Tensor], subject: Subject, done: RoundtripPass) -> Iterator[Tensor]:
+    """The latents [1, C, h, w] of one latent frame after the other, in the dtype they are kept in."""
     for moments in windows:
         posterior = Posterior.of(moments)
         sampled = subject.seed is not None
@@ -82,8 +80,8 @@ def _stored(windows: Iterator[Tensor], subject: Subject, done: Pass) -> Iterator
         yield from latents.to(named_dtype(subject.store)).unbind(2)
 
 
-def _decoded(windows: Iterator[Tensor], subject: Subject, done: Pass) -> Iterator[np.ndarray]:
-    """Frames [T, H, W, 3] of each decoded window, in the source's size and depth."""
+def _round_windows(windows: Iterator[Tensor], subject: Subject, done: RoundtripPass) -> Iterator[np.ndarray]:
+    """The frames [T, H, W, 3] of each decoded window, in the source's size and depth."""
     for video in windows:
         if not done.held:  # a window of nothing but frames that the grid made us add
             return
@@ -94,18 +92,18 @@ def _decoded(windows: Iterator[Tensor], subject: Subject, done: Pass) -> Iterato
         yield pixels.to_frames(shifted, height, width, dtype)
 
 
-def latent_bits(subject: Subject, done: Pass) -> int:
-    """Bits of the clip's latents as they are kept."""
+def count_latent_bits(subject: Subject, done: RoundtripPass) -> int:
+    """The bits of the clip's latents in the dtype they are kept in."""
     _, c, _, h, w = done.shape
     return done.latents * c * h * w * torch.finfo(named_dtype(subject.store)).bits
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What several passes say together; memory is that of the first of them."""
+    """What several passes over a clip found: median times, and the memory of the first of them."""
 
     speed: Speed
-    last: Pass
+    last: RoundtripPass
     peak_host_bytes: int
     peak_device_bytes: int | None
 
@@ -113,12 +111,12 @@ class Measured:
 def measure(
     subject: Subject, clip: Frames, runs: int, see: Callable[[np.ndarray, np.ndarray], None]
 ) -> Measured:
-    """Warm up, go over the clip `runs` times, and give medians. `see` gets every pair of the last pass."""
+    """Warm up, and send the clip through `runs` times. `see` is called with every pair of the last pass."""
     with closing(clip()) as frames:
-        _exhaust(roundtrip(subject, _first_window(frames, subject), Pass()))
+        _exhaust(roundtrip(subject, _first_window(frames, subject), RoundtripPass()))
     memory, passes, peaks = PeakMemory(subject.model.runtime.device), [], None
     for run in range(runs):
-        done = Pass()
+        done = RoundtripPass()
         with closing(clip()) as frames:
             for reference, distorted in roundtrip(subject, frames, done):
                 if run == runs - 1:

@@ -1,4 +1,4 @@
-"""Pairs of frames into scores: all the metrics of one comparison, fed together."""
+"""Makes scores of pairs of frames: all metrics of one comparison get the same pairs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ BATCH_FRAMES = 8  # pairs handed to the metrics at once
 
 @dataclass(frozen=True)
 class Definition:
-    """What a metric's number means, and how it was made."""
+    """What the numbers of a metric mean, and how they are made."""
 
     unit: str
     better: Better
@@ -22,7 +22,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one comparison: the clip in a few numbers, and each of its frames.
+    """What one metric says of one comparison: the clip in a few numbers, and each of its frames.
 
     `per_frame[i]` belongs to frame `first + i`.
     """
@@ -33,14 +33,14 @@ class Score:
 
     @property
     def mean(self) -> float:
-        """The headline."""
+        """The clip in one number."""
         return self.values["mean"]
 
 
 class Scoreboard:
     """Feeds pairs of frames to metrics, a few at a time, on the device where they are to be computed.
 
-    Metrics of `sets` see the same frames, but their score is not this comparison's.
+    Metrics in `sets` see the same frames, but give one score for many clips, so `scores` leaves them out.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class Scoreboard:
         self.frames = 0
 
     def update(self, reference: np.ndarray, distorted: np.ndarray) -> None:
-        """Take one pair, each [H, W, 3] uint8 or uint16."""
-        self._held.append(same_depth(reference, distorted))
+        """Take one pair of frames, each [H, W, 3] uint8 or uint16."""
+        self._held.append(match_depths(reference, distorted))
         self.frames += 1
         if len(self._held) == BATCH_FRAMES:
             self._flush()
 
     def scores(self) -> dict[str, Score]:
-        """What every metric says; ends the measuring."""
+        """The score of every metric; call it once, after the last pair."""
         self._flush()
         return {metric.name: self._score(metric) for metric in self._metrics}
 
@@ -80,13 +80,13 @@ class Scoreboard:
             metric.update(reference, distorted)
 
 
-def definitions(metrics: Iterable[Metric]) -> dict[str, Definition]:
-    """What the numbers of these metrics mean."""
+def define_metrics(metrics: Iterable[Metric]) -> dict[str, Definition]:
+    """What the numbers of these metrics mean, by their names."""
     return {m.name: Definition(m.unit, m.better, m.protocol) for m in metrics}
 
 
-def same_depth(reference: np.ndarray, distorted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both [H, W, 3] frames in the depth of the deeper one; 8 bits widen exactly: 255 · 257 = 65535."""
+def match_depths(reference: np.ndarray, distorted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both frames [H, W, 3] in the depth of the deeper one; 8 bits become 16 exactly: 255 · 257 = 65535."""
     if reference.dtype == distorted.dtype:
         return reference, distorted
     return tuple(f if f.dtype == np.uint16 else f.astype(np.uint16) * 257 for f in (reference, distorted))

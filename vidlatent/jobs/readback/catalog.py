@@ -1,4 +1,4 @@
-"""Where latents lie that can be trained on: a cache, a folder of `.latent` files, shards."""
+"""Finds the latents to train on: in caches, folders of `.latent` files, and shards."""
 
 import json
 import tarfile
@@ -12,10 +12,12 @@ from vidlatent.jobs.cache.manifest import Manifest
 from vidlatent.jobs.cache.shard_safetensors import index_path, list_safetensors
 from vidlatent.jobs.cache.store import MARKER, Store
 
+Places = Path | str | Iterable[Path | str]  # caches, folders, `.latent` files, shards: one or several
+
 
 @dataclass(frozen=True)
-class Entry:
-    """One clip's latents: where they are, [t, C, h, w], the clip's name, and what was carried along."""
+class CatalogEntry:
+    """The latents of one clip: where they lie, their shape [t, C, h, w], the clip's name and its facts."""
 
     path: Path
     shape: tuple[int, int, int, int]
@@ -25,46 +27,46 @@ class Entry:
     facts: Mapping[str, object] = field(default_factory=dict)
 
     def open(self) -> LatentReader:
-        """Open the latents, through a memory map: crops are copied out of it, and nothing else is read."""
+        """Open the latents through a memory map: a crop is copied out of it, and nothing else is read."""
         return open_latent(self.path, self.part, mapped=True)
 
 
-def catalog(places: Path | str | Iterable[Path | str], recipe: str | None = None) -> list[Entry]:
+def catalog(places: Places, recipe: str | None = None) -> list[CatalogEntry]:
     """Every clip in caches, folders of `.latent`, `.latent` files and shards, in a fixed order.
 
     Of a cache with several recipes `recipe` names the one to take (see `vidlatent cache status`).
     """
     if isinstance(places, (str, Path)):
         places = [places]
-    return [entry for place in places for entry in _entries(Path(place), recipe)]
+    return [entry for place in places for entry in _list_entries(Path(place), recipe)]
 
 
-def _entries(place: Path, recipe: str | None) -> Iterator[Entry]:
+def _list_entries(place: Path, recipe: str | None) -> Iterator[CatalogEntry]:
     if (place / MARKER).exists():
-        yield from cached(place, recipe)
+        yield from list_cache(place, recipe)
     elif place.is_dir():
         found = sorted(p for p in place.rglob("*") if p.is_file() and (p.suffix == ".latent" or is_shard(p)))
         if not found:
             raise BadInput(f"{place}: no cache, and no .latent or {' or '.join(SHARDS)} in it")
         for path in found:
-            yield from _entries(path, recipe)
+            yield from _list_entries(path, recipe)
     elif place.suffix in SHARDS:
         yield from SHARDS[place.suffix](place)
     else:
         with open_latent(place) as latents:
-            yield Entry(place, latents.shape, latents.header.source.file)
+            yield CatalogEntry(place, latents.shape, latents.header.source.file)
 
 
-def cached(root: Path, recipe: str | None = None) -> Iterator[Entry]:
+def list_cache(root: Path, recipe: str | None = None) -> Iterator[CatalogEntry]:
     """The clips of a cache whose entries are there; raises UsageError where recipes would be mixed."""
     manifest = Manifest(Store.open(root))
     for row in manifest.present_rows(recipe):
         place = manifest.place(row)
-        yield Entry(place.path, row.shape, row.source, row.key, place.part, row.facts)
+        yield CatalogEntry(place.path, row.shape, row.source, row.key, place.part, row.facts)
 
 
-def in_tar(path: Path) -> Iterator[Entry]:
-    """The clips of one shard: KEY.latent, and KEY.json with its row."""
+def list_tar_shard(path: Path) -> Iterator[CatalogEntry]:
+    """The clips of a shard of kind tar: KEY.latent, and KEY.json with the clip's row."""
     rows: dict[str, dict] = {}
     latents: dict[str, tarfile.TarInfo] = {}
     try:
@@ -80,11 +82,11 @@ def in_tar(path: Path) -> Iterator[Entry]:
             f"{path}: not a shard of latents ({e})", "make shards with `vidlatent cache export`"
         ) from e
     for key, member in latents.items():
-        yield _packed(path, key, (member.offset_data, member.size), rows.get(key, {}))
+        yield _make_entry(path, key, (member.offset_data, member.size), rows.get(key, {}))
 
 
-def in_safetensors(path: Path) -> Iterator[Entry]:
-    """The clips of one shard that `cache --shards safetensors` made, with its index beside it."""
+def list_safetensors_shard(path: Path) -> Iterator[CatalogEntry]:
+    """The clips of a shard of kind safetensors, as `cache --shards safetensors` makes it."""
     parts = list_safetensors(path)
     try:
         rows = json.loads(index_path(path).read_text())["clips"]
@@ -93,24 +95,24 @@ def in_safetensors(path: Path) -> Iterator[Entry]:
             f"{index_path(path)}: cannot be read ({e})", "it belongs to the shard of that name"
         ) from e
     for key, part in parts.items():
-        yield _packed(path, key, part, rows.get(key, {}))
+        yield _make_entry(path, key, part, rows.get(key, {}))
 
 
-def _packed(path: Path, key: str, part: tuple[int, int], row: Mapping) -> Entry:
+def _make_entry(path: Path, key: str, part: tuple[int, int], row: Mapping) -> CatalogEntry:
     shape = tuple(row["shape"]) if "shape" in row else open_latent(path, part).shape
-    return Entry(path, shape, row.get("source", key), key, part, row.get("facts", {}))
+    return CatalogEntry(path, shape, row.get("source", key), key, part, row.get("facts", {}))
 
 
-SHARDS = {".tar": in_tar, ".safetensors": in_safetensors}
+SHARDS = {".tar": list_tar_shard, ".safetensors": list_safetensors_shard}
 
 
 def is_shard(path: Path) -> bool:
-    """Whether a file is a shard, by its name: of all kinds of safetensors files ours have an index."""
+    """Whether a file is a shard. Of safetensors files it is one that has an index beside it."""
     return path.suffix == ".tar" or (path.suffix == ".safetensors" and index_path(path).exists())
 
 
-def shards_in(place: Path) -> list[Path]:
-    """The shards of a cache or a folder; a file is one itself."""
+def find_shards(place: Path) -> list[Path]:
+    """The shards of a cache or a folder; a file is taken for a shard itself."""
     if not place.is_dir():
         return [place]
     folder = Store(place).shards if (place / MARKER).exists() else place

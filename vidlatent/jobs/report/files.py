@@ -1,4 +1,4 @@
-"""Reports as files: one small writer per format, chosen by the file's suffix."""
+"""Reports as files: one small writer for each format, chosen by the file's suffix."""
 
 import csv
 import io
@@ -8,24 +8,24 @@ from pathlib import Path
 from vidlatent.errors import UsageError
 from vidlatent.files import refuse_existing, replace_on_close
 from vidlatent.jobs.measure.document import spell_infinity, write_json
-from vidlatent.jobs.measure.results import Report, Row
+from vidlatent.jobs.measure.results import Report, ReportRow
 from vidlatent.jobs.report.html import write_html
 from vidlatent.jobs.report.plots import require_plots
-from vidlatent.jobs.report.tables import Table, notes, tables
+from vidlatent.jobs.report.tables import Table, collect_notes, make_tables
 from vidlatent.json_values import to_json_values
 
 
 def write_csv(report: Report) -> str:
-    """One line per clip and subject, in plain columns; failures have their error and no numbers."""
+    """One line for each clip and subject, in plain columns; failures have their error and no numbers."""
     text = io.StringIO()
-    lines = [_flat(row, report) for row in report.rows]
+    lines = [_flatten(row, report) for row in report.rows]
     writer = csv.DictWriter(text, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
 
 
-def _flat(row: Row, report: Report) -> dict[str, object]:
+def _flatten(row: ReportRow, report: Report) -> dict[str, object]:
     facts = {
         name: getattr(row, name) for name in ("clip", "subject", "kind", "frames", "width", "height", "fps")
     }
@@ -52,27 +52,29 @@ def write_markdown(report: Report) -> str:
     """The tables, then what the numbers mean and what they were made on."""
     parts = [
         f"# vidlatent {report.kind}",
-        *(_markdown(table) for table in tables(report)),
+        *(_write_table(table) for table in make_tables(report)),
         "## How it was measured",
     ]
     parts.append("\n".join(f"* **{name}**: {d.protocol}" for name, d in report.metrics.items()))
-    parts.append("\n".join(f"* {note}" for note in notes(report)))
+    parts.append("\n".join(f"* {note}" for note in collect_notes(report)))
     parts.append("\n".join(f"* {name}: {value}" for name, value in report.machine.items()))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _markdown(table: Table) -> str:
+def _write_table(table: Table) -> str:
     rule = ["---" if i < table.numbers_from else "---:" for i in range(len(table.headers))]
     lines = (table.headers, tuple(rule), *table.rows)
-    return f"## {table.title}\n\n" + "\n".join(f"| {' | '.join(_cell(c) for c in line)} |" for line in lines)
+    return f"## {table.title}\n\n" + "\n".join(
+        f"| {' | '.join(_escape(c) for c in line)} |" for line in lines
+    )
 
 
-def _cell(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-Writer = Callable[[Report], str]
-WRITERS: Mapping[str, Writer] = {
+ReportWriter = Callable[[Report], str]
+WRITERS: Mapping[str, ReportWriter] = {
     ".json": write_json,
     ".csv": write_csv,
     ".md": write_markdown,
@@ -81,7 +83,7 @@ WRITERS: Mapping[str, Writer] = {
 
 
 def check_targets(paths: Iterable[Path], force: bool = False) -> None:
-    """Complain of reports that could not be written, before hours of measuring."""
+    """Raise UsageError where a report could not be written: better now than after hours of measuring."""
     for path in paths:
         if path.suffix not in WRITERS:
             raise UsageError(f"{path}: no such kind of report", f"there are {', '.join(WRITERS)}")

@@ -1,4 +1,4 @@
-"""The report that a person looks at: one HTML file, nothing fetched, readable on a phone."""
+"""The report for people: one HTML file that fetches nothing, and that a phone can show."""
 
 from base64 import b64encode
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from html import escape
 import numpy as np
 from av import CodecContext, VideoFrame
 
-from vidlatent.jobs.measure.results import Report, Row
-from vidlatent.jobs.measure.witness import AMPLIFY, WorstFrame
-from vidlatent.jobs.report import plots as report_plots
-from vidlatent.jobs.report.tables import Table, clip_names, notes, number, tables
+from vidlatent.jobs.measure.pictures import AMPLIFY, WorstFrame
+from vidlatent.jobs.measure.results import Report, ReportRow
+from vidlatent.jobs.report.plots import plot_per_frame, plot_rate_quality, require_plots
+from vidlatent.jobs.report.tables import Table, collect_notes, format_number, make_tables, name_clips
 
 WIDEST = 720  # pixels of a picture in the report; wider ones are scaled down
 CURVES = 8  # subjects in one plot over frames
@@ -46,7 +46,7 @@ dt { font-weight: 600; max-width: 9rem; overflow-wrap: anywhere; } dd { margin: 
 
 def write_html(report: Report) -> str:
     """The report as one self-contained page."""
-    report_plots.require_plots()
+    require_plots()
     title = f"vidlatent {report.kind}"
     return "\n".join(
         [
@@ -73,7 +73,7 @@ def _lead(report: Report) -> str:
 
 
 def _tables(report: Report) -> Iterator[str]:
-    for table in tables(report):
+    for table in make_tables(report):
         yield f"<h2>{escape(table.title)}</h2>"
         yield _table(table)
 
@@ -91,7 +91,7 @@ def _table(table: Table) -> str:
 
 
 def _rate_plots(report: Report) -> Iterator[str]:
-    plots = {name: report_plots.rate_quality(report, name) for name in report.metrics}
+    plots = {name: plot_rate_quality(report, name) for name in report.metrics}
     figures = [_svg(svg, f"{name} against bits per pixel") for name, svg in plots.items() if svg]
     if figures:
         yield '<h2>Rate and quality</h2><p class="soft">Means over the clips. Left is smaller; up is better, '
@@ -103,22 +103,22 @@ def _rate_plots(report: Report) -> Iterator[str]:
 
 
 def _frame_plots(report: Report) -> Iterator[str]:
-    """Curves of the clips that have pictures, or of the first one."""
+    """The curves of those clips that have pictures, or of the first clip."""
     rows = [row for row in report.rows if not row.error]
-    shown = dict.fromkeys(row.clip for row in rows if row.witness) or dict.fromkeys(r.clip for r in rows[:1])
-    name_of = clip_names(report)
+    shown = dict.fromkeys(row.clip for row in rows if row.pictures) or dict.fromkeys(r.clip for r in rows[:1])
+    name_of = name_clips(report)
     if shown:
         yield "<h2>Frame by frame</h2>"
     for clip in shown:
         yield f'<h3>{escape(name_of(clip))}</h3><div class="plots">'
         of_clip = [row for row in rows if row.clip == clip][:CURVES]
-        plots = {name: report_plots.per_frame(report, of_clip, name) for name in report.metrics}
+        plots = {name: plot_per_frame(report, of_clip, name) for name in report.metrics}
         yield from (_svg(svg, f"{name} of every frame") for name, svg in plots.items() if svg)
         yield "</div>"
 
 
 def _pictures(report: Report) -> Iterator[str]:
-    rows, name_of = [row for row in report.rows if row.witness], clip_names(report)
+    rows, name_of = [row for row in report.rows if row.pictures], name_clips(report)
     if rows:
         yield "<h2>Worst frames, and one row of pixels through time</h2>"
         yield f'<p class="soft">Source, reconstruction, and their difference × {AMPLIFY} around grey. The '
@@ -126,29 +126,29 @@ def _pictures(report: Report) -> Iterator[str]:
         yield "below. What flickers has vertical bars.</p>"
     for row in rows:
         yield f"<h3>{escape(name_of(row.clip))} · {escape(row.subject)}</h3>"
-        yield from (_triple(row, worst) for worst in row.witness.worst())
+        yield from (_triple(row, worst) for worst in row.pictures.worst())
         yield _strip(row)
 
 
-def _triple(row: Row, worst: WorstFrame) -> str:
+def _triple(row: ReportRow, worst: WorstFrame) -> str:
     words = f"frame {worst.index}" + (f", psnr {_psnr(row, worst)} dB" if "psnr" in row.scores else "")
     sides = {"source": worst.reference, "reconstruction": worst.distorted, "difference": worst.difference}
     images = "".join(_picture(pixels, f"{name} of {words}") for name, pixels in sides.items())
     return f'<figure><div class="triple">{images}</div><figcaption>{words}</figcaption></figure>'
 
 
-def _psnr(row: Row, worst: WorstFrame) -> str:
-    return number(row.scores["psnr"].per_frame[worst.index])
+def _psnr(row: ReportRow, worst: WorstFrame) -> str:
+    return format_number(row.scores["psnr"].per_frame[worst.index])
 
 
-def _strip(row: Row) -> str:
-    sides = zip(("source", "reconstruction"), row.witness.strip(), strict=True)
+def _strip(row: ReportRow) -> str:
+    sides = zip(("source", "reconstruction"), row.pictures.strip(), strict=True)
     images = "".join(_picture(_landscape(pixels), f"{name} through time") for name, pixels in sides)
     return f'<figure><div class="strip">{images}</div><figcaption>through time</figcaption></figure>'
 
 
 def _landscape(strip: np.ndarray) -> np.ndarray:
-    """[W, frames, 3], thinned to at most 96 rows and widened by repetition, so that it is a strip."""
+    """[W, frames, 3] with at most 96 rows, widened by repeating columns, so that it looks like a strip."""
     rows = strip[:: max(1, strip.shape[0] // 96)]
     return np.repeat(rows, max(1, WIDEST // rows.shape[1]), axis=1)
 
@@ -160,7 +160,7 @@ def _method(report: Report) -> Iterator[str]:
         nested = value if isinstance(value, dict) else {name: value}
         yield from (_fact(inner, item) for inner, item in nested.items())
     yield "</dl>"
-    if said := notes(report):
+    if said := collect_notes(report):
         yield "<h2>Notes</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in said) + "</ul>"
     yield "<h2>Machine</h2><dl>"
     yield from (_fact(name, value) for name, value in report.machine.items())
@@ -180,15 +180,15 @@ def _svg(svg: str, words: str) -> str:
 
 
 def _picture(rgb: np.ndarray, words: str) -> str:
-    return f'<img src="{_data("jpeg", jpeg(rgb))}" alt="{escape(words)}" title="{escape(words)}">'
+    return f'<img src="{_data("jpeg", encode_jpeg(rgb))}" alt="{escape(words)}" title="{escape(words)}">'
 
 
 def _data(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{b64encode(content).decode()}"
 
 
-def jpeg(rgb: np.ndarray) -> bytes:
-    """RGB [H, W, 3] uint8 as a fine JPEG (4:4:4), at most WIDEST wide."""
+def encode_jpeg(rgb: np.ndarray) -> bytes:
+    """RGB [H, W, 3] uint8 as a JPEG of high quality (4:4:4), at most WIDEST pixels wide."""
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
     width = min(frame.width, WIDEST)
     encoder = CodecContext.create("mjpeg", "w")

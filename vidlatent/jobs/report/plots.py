@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG, drawn by matplotlib where it is installed."""
+"""The plots of a report, as SVG. matplotlib draws them, where it is installed."""
 
 import io
 import math
@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from vidlatent.errors import UsageError
-from vidlatent.jobs.measure.results import Report, Row, Summary, summaries
+from vidlatent.jobs.measure.results import Report, ReportRow, Summary, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def require_plots() -> None:
 
 
 @contextmanager
-def _axes(x: str, y: str) -> Iterator[tuple["Axes", io.StringIO]]:
+def _open_axes(x: str, y: str) -> Iterator[tuple["Axes", io.StringIO]]:
     """Empty axes with labels; the SVG is in the buffer after the block."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -53,16 +53,16 @@ def _axes(x: str, y: str) -> Iterator[tuple["Axes", io.StringIO]]:
         figure.savefig(svg, format="svg", metadata={"Date": None})
 
 
-def rate_quality(report: Report, metric: str) -> str | None:
-    """Quality against bits per pixel: a line for each curve, a star for a lone point; None without rates."""
+def plot_rate_quality(report: Report, metric: str) -> str | None:
+    """Quality over bits per pixel: a line for each curve, a star for a lone point; None without rates."""
     lines = [
-        s for s in summaries(report) if s.bits_per_pixel and math.isfinite(s.means.get(metric, math.inf))
+        s for s in summarise(report) if s.bits_per_pixel and math.isfinite(s.means.get(metric, math.inf))
     ]
     if not lines:
         return None
     from matplotlib.ticker import LogLocator
 
-    with _axes("bits per pixel", _label(report, metric)) as (axes, svg):
+    with _open_axes("bits per pixel", _label_axis(report, metric)) as (axes, svg):
         for family in dict.fromkeys(line.family for line in lines if line.family):
             _draw_family(axes, metric, [line for line in lines if line.family == family])
         axes.set_xscale("log")
@@ -78,12 +78,12 @@ def _draw_family(axes: "Axes", metric: str, lines: Sequence[Summary]) -> None:
     axes.plot(*zip(*points, strict=True), label=lines[0].family, linewidth=1.6, **style)
 
 
-def per_frame(report: Report, rows: Iterable[Row], metric: str) -> str | None:
-    """One metric over the frames of one clip, a line for each subject; None where it has no such values."""
+def plot_per_frame(report: Report, rows: Iterable[ReportRow], metric: str) -> str | None:
+    """One metric over the frames of a clip, a line for each subject; None where it has no such values."""
     drawn = [row for row in rows if metric in row.scores and row.scores[metric].per_frame]
     if not drawn:
         return None
-    with _axes("frame", _label(report, metric)) as (axes, svg):
+    with _open_axes("frame", _label_axis(report, metric)) as (axes, svg):
         for row in drawn:
             score = row.scores[metric]
             values = [value if math.isfinite(value) else math.nan for value in score.per_frame]
@@ -94,7 +94,7 @@ def per_frame(report: Report, rows: Iterable[Row], metric: str) -> str | None:
     return svg.getvalue()
 
 
-def _label(report: Report, metric: str) -> str:
+def _label_axis(report: Report, metric: str) -> str:
     definition = report.metrics[metric]
     better = "more is better" if definition.better == "higher" else "less is better"
     unit = f" [{definition.unit}]" if definition.unit else ""

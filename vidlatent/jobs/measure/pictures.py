@@ -1,4 +1,4 @@
-"""What a reader of a report wants to see of a clip: its worst frames, and a strip of one row through time."""
+"""The pictures of a clip that a report shows: its worst frames, and one row of pixels through time."""
 
 import heapq
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ STRIP_FRAMES = 512  # a longer clip's strip shows every 2nd, 4th … frame
 
 @dataclass(frozen=True, order=True)
 class WorstFrame:
-    """A pair of frames [H, W, 3] uint8; ordered by how bad it is."""
+    """A pair of frames [H, W, 3] uint8; pairs are ordered by their error."""
 
     error: float  # mean squared, in levels
     index: int
@@ -28,13 +28,13 @@ class WorstFrame:
 
     @property
     def difference(self) -> np.ndarray:
-        """Distorted less reference, amplified, around mid-grey: [H, W, 3] uint8."""
+        """The difference of the two, amplified, around mid-grey: [H, W, 3] uint8."""
         gap = self.distorted.astype(np.int16) - self.reference
         return np.clip(128 + AMPLIFY * gap, 0, 255).astype(np.uint8)
 
 
-class Witness:
-    """Keeps the worst frames and the middle row of every frame, in bounded memory."""
+class KeptPictures:
+    """Keeps the worst frames of a clip, and the middle row of every frame, in bounded memory."""
 
     def __init__(self) -> None:
         self._worst: list[WorstFrame] = []
@@ -43,8 +43,8 @@ class Witness:
         self._frames = 0
 
     def update(self, reference: np.ndarray, distorted: np.ndarray) -> None:
-        """See one pair, each [H, W, 3]."""
-        r, d = eight_bits(reference), eight_bits(distorted)
+        """Look at one pair of frames, each [H, W, 3]."""
+        r, d = to_eight_bits(reference), to_eight_bits(distorted)
         error = float(np.square(d.astype(np.float32) - r).mean())
         entry = WorstFrame(error, self._frames, r, d)
         heapq.heappush(self._worst, entry)
@@ -64,13 +64,13 @@ class Witness:
         return max((frame.error for frame in self._worst), default=0.0)
 
     def strip(self) -> tuple[np.ndarray, np.ndarray]:
-        """The middle row of reference and distorted frames over time, each [W, frames, 3] uint8."""
+        """The middle rows of reference and distorted frames through time, each [W, frames, 3] uint8."""
         sides = zip(*self._rows, strict=True)
         reference, distorted = (np.stack(side, axis=1) for side in sides)
         return reference, distorted
 
     def save(self, path: Path) -> None:
-        """Write down what is kept, pixel for pixel, as a file of NumPy arrays."""
+        """Write all that is kept, pixel for pixel, into a file of NumPy arrays."""
         worst, (rows, rebuilt) = self.worst(), self.strip()
         path.parent.mkdir(exist_ok=True)
         with replace_on_close(path) as partial, partial.open("wb") as file:
@@ -85,18 +85,18 @@ class Witness:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """What `save` wrote down: to be looked at, not to be continued."""
-        witness = cls()
+        """The pictures that `save` wrote. They can be shown; no further pairs can be added."""
+        pictures = cls()
         try:
             with np.load(path, allow_pickle=False) as kept:
                 frames = (kept[name] for name in ("error", "index", "reference", "distorted"))
                 for error, index, reference, distorted in zip(*frames, strict=True):
-                    witness._worst.append(WorstFrame(float(error), int(index), reference, distorted))
+                    pictures._worst.append(WorstFrame(float(error), int(index), reference, distorted))
                 strips = kept["strip"].swapaxes(1, 2)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as e:
             raise BadInput(f"{path}: no pictures of a bench", "remove it") from e
-        witness._rows = list(zip(*strips, strict=True))
-        return witness
+        pictures._rows = list(zip(*strips, strict=True))
+        return pictures
 
     def _keep_row(self, reference: np.ndarray, distorted: np.ndarray) -> None:
         middle = reference.shape[0] // 2
@@ -106,8 +106,8 @@ class Witness:
             self._step *= 2
 
 
-def eight_bits(frame: np.ndarray) -> np.ndarray:
-    """Frame [H, W, 3] of any depth for the eye: uint8, rounded."""
+def to_eight_bits(frame: np.ndarray) -> np.ndarray:
+    """A frame [H, W, 3] of any depth as uint8, rounded, to be looked at."""
     if frame.dtype == np.uint8:
         return frame
     scale = FULL_SCALE[frame.dtype] // FULL_SCALE[np.dtype(np.uint8)]
