@@ -169,7 +169,7 @@ def decode_coded(clip: Coded) -> Iterator[np.ndarray]:
 
 def count_stream_bits(path: Path) -> int:
     """The bits of all packets of a clip's video, without the container around them."""
-    with open_video_file(path) as container:
+    with open_video_file(path, None, {}) as container:
         return 8 * sum(packet.size for packet in container.demux(video=0))
 
 
