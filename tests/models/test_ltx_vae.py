@@ -7,7 +7,8 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from helpers import cases
+from helpers import cases, ltx_files
+from helpers.ltx_files import narrowed, network
 from helpers.streams import chunked, streamed
 from safetensors.torch import save_file
 
@@ -28,15 +29,14 @@ one_thread = cases.one_thread
 STREAM_MAX_ABS = 1e-11
 
 GOLDENS = ("ltx_v090", "ltx_v091", "ltx_v095", "ltx2_v20", "ltx2_v23")
-# name, narrower by, latents that go in before anything comes out, frames still inside when all went in
+# latents that go in before anything comes out, frames still inside when all went in
 RELEASES = {
-    "ltx-video-0.9.0": (16, 25, 191),
-    "ltx-video-0.9.1": (32, 32, 241),
-    "ltx-video-0.9.5": (32, 23, 173),
-    "ltx-2": (32, 23, 173),
-    "ltx-2.3": (32, 15, 108),
+    "ltx-video-0.9.0": (25, 191),
+    "ltx-video-0.9.1": (32, 241),
+    "ltx-video-0.9.5": (23, 173),
+    "ltx-2": (23, 173),
+    "ltx-2.3": (15, 108),
 }
-WIDTHS = ("latent_channels", "block_out_channels", "decoder_block_out_channels")
 
 
 @pytest.fixture(scope="module", params=GOLDENS)
@@ -64,25 +64,6 @@ def release(request):
 def narrow(release):
     """A release at full depth with random weights, in float64."""
     return network(narrowed(release))
-
-
-def narrowed(name: str) -> dict:
-    """The config of a published model, all its widths divided."""
-    config, by = dict(registry.find(name).config), RELEASES[name][0]
-    first = {"block_out_channels": [128, 256, 512, 512], "decoder_block_out_channels": [128, 256, 512, 512]}
-    for key in WIDTHS:
-        width = config.get(key, first.get(key, 128))
-        config[key] = width // by if isinstance(width, int) else [each // by for each in width]
-    return config
-
-
-def network(config: dict, dtype: torch.dtype = torch.float64) -> torch.nn.Module:
-    torch.manual_seed(0)
-    net = FAMILY.build(FAMILY.spec_of(config))
-    for name, parameter in net.named_parameters():
-        if "scale" in name:  # tables and noise, which begin as zeros
-            torch.nn.init.normal_(parameter, std=0.3)
-    return net.to(dtype).eval().requires_grad_(False)
 
 
 def latents_of(net: torch.nn.Module, frames: int, height: int = 2, width: int = 2) -> torch.Tensor:
@@ -202,7 +183,7 @@ def added(block: torch.nn.Module, x: torch.Tensor, embedding: torch.Tensor | Non
 
 def test_what_is_delayed_comes_in_small_pieces(release, narrow):
     """Nothing comes out before so many latents; then 8 frames for each; at the end, what is inside."""
-    _, first, inside = RELEASES[release]
+    first, inside = RELEASES[release]
     latents, state, counts = latents_of(narrow, first + 3, 2, 2), TimeState(more=True), []
     for n in range(first + 3):
         counts.append(sum(piece.shape[2] for piece in narrow.decode(latents[:, :, n : n + 1], state)))
@@ -293,13 +274,8 @@ def test_a_decoder_that_mirrors_borders_refuses_what_has_none():
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory):
     """A model whose decoder is told a timestep and takes noise, from a folder as models are published in."""
-    config = narrowed("ltx-video-0.9.1")
-    state = network(config, torch.float32).state_dict()
-    state["latents_mean"], state["latents_std"] = torch.randn(4), torch.rand(4) + 0.5
-    folder = tmp_path_factory.mktemp("noisy")
-    save_file({key: value.contiguous() for key, value in state.items()}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config))
-    return vidlatent.load_model(folder, device="cpu")
+    path = ltx_files.folder(tmp_path_factory.mktemp("noisy"), "ltx-video-0.9.1")
+    return vidlatent.load_model(path, device="cpu")
 
 
 def test_by_default_decoding_is_a_function_of_the_latents(noisy):

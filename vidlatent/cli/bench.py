@@ -96,6 +96,7 @@ class ModelFlags(Flags):
         str | None,
         typer.Option("--latent-dtype", help="fp32,bf16,fp16: keep latents so; each is a row.  [as computed]"),
     ] = None
+    settings: o.SetOption = None
     device: o.DeviceOption = None
     dtype: o.DtypeOption = None
 
@@ -103,7 +104,8 @@ class ModelFlags(Flags):
         """Load every model, once for each dtype in which its latents are kept."""
         from vidlatent.jobs.measure.bench_options import Loading, load_subjects
 
-        how = Loading(self.device, self.dtype, cut.wishes())
+        settings = words.parse_settings(self.settings, "--set")
+        how = Loading(self.device, self.dtype, cut.wishes(), settings)
         return load_subjects(self.model or [], words.parse_names(self.latent_dtype), how)
 
 

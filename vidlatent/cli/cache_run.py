@@ -91,7 +91,10 @@ class RunFlags(o.ModelFlags):
         """Load the model; without --device onto the GPU that torchrun or SLURM gave this process."""
         from vidlatent.jobs.cache.plan import choose_device
 
-        return self.choice().load(device=choose_device())
+        model = self.choice().load(device=choose_device())
+        for name in model.spec.changed().keys() - model.spec.changed(latents=True).keys():
+            raise UsageError(f"--set {name}: says how latents are decoded", "set it when they are decoded")
+        return model
 
     def runner(self, model: "Model") -> Callable[..., "Tally"]:
         """Return the function that does the work: with this model here, or with models on a Ray cluster."""

@@ -25,6 +25,10 @@ DeviceOption = Annotated[
 DtypeOption = Annotated[
     str | None, typer.Option("--dtype", help="fp32, bf16 or fp16.  [default: bf16 on CUDA, else fp32]")
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="NAME=VALUE of an option of the model (see models show); repeatable."),
+]
 MaxMemoryOption = Annotated[
     str | None,
     typer.Option("--max-memory", help="Keep within this much memory, e.g. 4G: picks chunks and tiles."),
@@ -110,6 +114,7 @@ class ModelFlags(Flags):
     ] = None
     weights: WeightsOption = None
     config: ConfigOption = None
+    settings: SetOption = None
     device: DeviceOption = None
     dtype: DtypeOption = None
 
@@ -117,7 +122,8 @@ class ModelFlags(Flags):
         """Make the choice for a job that loads the model itself."""
         from vidlatent.jobs.models import ModelChoice
 
-        return ModelChoice(self.model, self.device, self.dtype, self.weights, self.config)
+        settings = words.parse_settings(self.settings, "--set")
+        return ModelChoice(self.model, self.device, self.dtype, self.weights, self.config, settings)
 
     def load(self) -> "Model":
         """Load the model; where none was named, the bundled one."""

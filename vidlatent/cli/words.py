@@ -84,6 +84,17 @@ def parse_files(given: list[str] | None, flag: str) -> dict[str, Path]:
     return files
 
 
+def parse_settings(given: list[str] | None, flag: str) -> dict[str, str]:
+    """Read options and what is chosen for them from several "NAME=VALUE"."""
+    settings = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not name or not equals or not value:
+            raise UsageError(f"{flag} {text}: expected NAME=VALUE", f"for instance {flag} timestep=0.05")
+        settings[name] = value
+    return settings
+
+
 def parse_bits_per_pixel(text: str, flag: str) -> tuple[float | str, ...]:
     """Read rates from "0.1,0.2,equal"."""
     rates: list[float | str] = []

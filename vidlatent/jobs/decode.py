@@ -94,7 +94,8 @@ def decode(
 ) -> DecodeResult:
     """Decode a `.latent` into a film, a folder of images, or YUV4MPEG on stdout ("-").
 
-    Without a model the one that the file names is loaded.
+    Without a model the one that the file names is loaded. The file says what settings of the model's
+    options to decode with, unless the model was given others.
     """
     if not isinstance(source, LatentReader):
         with open_latent(Path(source)) as latents:
@@ -102,6 +103,7 @@ def decode(
     options, model = options or DecodeOptions(), model or choose_model(source, ModelChoice())
     began, picture = perf_counter(), Picture.from_json(source.header.picture)
     check_model(source, model)
+    model = model.choose(**{**source.header.settings, **model.spec.settings})
     if str(target) != STDOUT and not Path(target).is_dir():
         refuse_same(source.path, Path(target))
         refuse_existing(Path(target), options.force)

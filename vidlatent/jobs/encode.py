@@ -192,6 +192,7 @@ def make_header(video: VideoSource, name: str, model: Model, options: EncodeOpti
         compute_dtype=model.runtime.dtype_name,
         device_kind=model.runtime.device.type,
         exactness="stream-equals-whole" if spec.exact else "reference-windows",
+        settings=spec.changed(),
         picture={**info.picture().to_json(), "reading": describe_reading(info, options.read)},
     )
 

@@ -1,7 +1,7 @@
 """Models: which there are, where their weights lie, and whether a file fits one."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ class ModelChoice:
     dtype: str | None = None
     weights: Path | None = None
     config: Path | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     def load(self, model: str | None = None, device: str | None = None) -> Model:
         """Load the chosen model; `model` and `device` count where none was chosen."""
-        return load_model(self.model or model, self.device or device, self.dtype, self.weights, self.config)
+        where = (self.device or device, self.dtype)
+        return load_model(self.model or model, *where, self.weights, self.config, self.settings)
 
 
 @dataclass(frozen=True)

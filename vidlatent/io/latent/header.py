@@ -25,6 +25,7 @@ MAX_TIME, MAX_SPACE = 64, 256
 MAX_OVERLAP = 1 << 12
 MAX_TILES = 64  # a tile advances by at least this part of its size
 MAX_SEED = (1 << 64) - 1
+MAX_SETTINGS, MAX_SETTING = 64, 1 << 64
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,10 @@ class LatentHeader:
     Latents are stored in raw posterior units; a diffusion model expects (z - shift) · scale, one
     value per channel or one for all. `posterior` "full" means: the mean, with its logvar beside it.
     `weights_sha256` may be empty where no file held the weights. `config` and `picture` (how the
-    source's frames are to be shown: colour, aspect, tags) are JSON objects, opaque here. `extra`
-    is what later versions added, written back as it was: unknown metadata keys, and for the keys
-    `grid`, `plan`, `source` and `pad` a JSON object of their unknown members.
+    source's frames are to be shown: colour, aspect, tags) are JSON objects, opaque here. `settings` are
+    those of the model's own options that are not at their defaults, and hold for decoding. `extra` is what
+    later versions added, written back as it was: unknown metadata keys, and for the keys `grid`, `plan`,
+    `source` and `pad` a JSON object of their unknown members.
     """
 
     model: str
@@ -99,6 +101,7 @@ class LatentHeader:
     device_kind: str = "cpu"
     exactness: str = "reference-windows"
     picture: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, bool | int | float] = field(default_factory=dict)
     version: str = field(default_factory=our_version)
     extra: Mapping[str, str] = field(default_factory=dict)
 
@@ -115,16 +118,19 @@ class LatentHeader:
         if 0.0 in js.numbers(self.scale, "scale"):
             raise ValueError("scale: 0 cannot be undone")
         js.numbers(self.shift, "shift")
+        _check_settings(self.settings)
 
     def to_metadata(self) -> dict[str, str]:
         """The facts as safetensors metadata: plain strings, and JSON where there is structure."""
-        plain = {name: _spell(getattr(self, name)) for name in _PARSERS if name not in _OBJECTS}
+        said = (name for name in _PARSERS if name not in _LATER or getattr(self, name))
+        plain = {name: _spell(getattr(self, name)) for name in said if name not in _OBJECTS}
         return {**self.extra, **plain, **{name: js.dump(self._spell_object(name)) for name in _OBJECTS}}
 
     @property
     def requires(self) -> tuple[str, ...]:
         """Names of the facts that readers of format version 1.0 do not know, and must not ignore."""
-        return (*nested.list_required(self.grid, "grid"), *nested.list_required(self.plan, "plan"))
+        members = (*nested.list_required(self.grid, "grid"), *nested.list_required(self.plan, "plan"))
+        return (*members, *(name for name in _LATER if getattr(self, name)))
 
     @property
     def format_minor(self) -> int:
@@ -141,8 +147,8 @@ class LatentHeader:
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "LatentHeader":
         """Parse and check `to_metadata()`; keys and members it does not know go to `extra`."""
-        js.demand(metadata, "header", _PARSERS)
-        known = {name: parse(metadata[name]) for name, parse in _PARSERS.items()}
+        js.demand(metadata, "header", (name for name in _PARSERS if name not in _LATER))
+        known = {name: parse(metadata[name]) for name, parse in _PARSERS.items() if name in metadata}
         extra = {key: text for key, text in metadata.items() if key not in _PARSERS}
         unknown = {name: _spell_unknown(name, metadata[name], known[name]) for name in _OBJECTS}
         extra |= {name: text for name, text in unknown.items() if text}
@@ -210,6 +216,7 @@ def _parse_numbers(kind: type, value: object, what: str) -> dict[str, int | bool
 _RULES = ("encode_time", "decode_time")
 _TILINGS = ("encode_tiles", "decode_tiles", "encode_columns", "decode_columns")
 _OBJECTS = ("grid", "plan", "source", "pad")
+_LATER = ("settings",)  # unknown to version 1.0: written, and required, where there is anything to say
 _PARSERS: dict[str, Callable[[str], object]] = {
     "model": str,
     "weights_sha256": str,
@@ -226,6 +233,7 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "device_kind": str,
     "exactness": str,
     "picture": _json_parser("picture", lambda value: js.table(value, "picture")),
+    "settings": _json_parser("settings", lambda value: js.table(value, "settings")),
     "version": str,
 }
 
@@ -240,6 +248,15 @@ def _check_seed(posterior: str, seed: int | None) -> None:
         js.integer(seed, "seed of a sampled posterior", 0, MAX_SEED)
     elif seed is not None:
         raise ValueError(f"seed: nothing is drawn with posterior {posterior}, got {js.brief(seed)}")
+
+
+def _check_settings(settings: Mapping[str, object]) -> None:
+    if len(settings) > MAX_SETTINGS:
+        raise ValueError(f"settings: expected at most {MAX_SETTINGS}, got {len(settings)}")
+    for name, value in settings.items():
+        js.string(name, "settings")
+        if not isinstance(value, bool | int | float) or not abs(value) < MAX_SETTING:
+            raise ValueError(f"settings.{name}: expected true, false or a number, got {js.brief(value)}")
 
 
 def _check_grid(grid: Grid) -> None:

@@ -72,7 +72,8 @@ def make_entry(video: VideoSource, task: Task, target: Path, model: Model) -> No
     """
     options = task.recipe.options()
     header = make_header(video, task.source_sha256, model, options)
-    header = replace(header, extra={"cache_key": task.key})
+    settings = model.spec.changed(latents=True)  # others are not in the key
+    header = replace(header, extra={"cache_key": task.key}, settings=settings)
     target.parent.mkdir(parents=True, exist_ok=True)
     with open_writer(target, header, video, model, options) as writer:
         tally = FrameTimes(SILENT)

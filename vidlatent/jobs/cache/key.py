@@ -32,9 +32,10 @@ class ModelIdentity:
     @classmethod
     def of(cls, model: Model) -> "ModelIdentity":
         """The identity of a loaded model; the kind of device is part of it, as it decides how sums round."""
-        spec = model.spec
+        spec, settings = model.spec, model.spec.changed(latents=True)
         return cls(
             {
+                **({"settings": settings} if settings else {}),
                 "name": spec.name,
                 "config": dict(spec.config),
                 "grid": spec.grid,

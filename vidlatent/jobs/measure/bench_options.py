@@ -72,6 +72,7 @@ class Loading:
     device: str | None = None
     dtype: str | None = None
     cut: PlanWishes = field(default_factory=PlanWishes)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 def load_subjects(names: Sequence[str], stores: Iterable[str], how: Loading | None = None) -> list[Subject]:
@@ -82,7 +83,7 @@ def load_subjects(names: Sequence[str], stores: Iterable[str], how: Loading | No
     how, kept = how or Loading(), list(stores)
     subjects = []
     for name in names or [registry.DEFAULT]:
-        model = load_model(name, how.device, how.dtype)
+        model = load_model(name, how.device, how.dtype, settings=how.settings)
         plan = plan_for(model.spec, how.cut)
         for store in kept or [model.runtime.dtype_name]:
             label = f"{model.spec.name} {store}" if kept else model.spec.name
@@ -137,6 +138,7 @@ def describe_settings(options: BenchOptions, subjects: list[Subject]) -> dict[st
 
 def _describe_subject(subject: Subject) -> dict[str, object]:
     model, plan = subject.model, subject.plan
+    chosen = model.spec.changed()
     return {
         "model": model.spec.name,
         "weights_sha256": model.weights_sha256,
@@ -147,4 +149,5 @@ def _describe_subject(subject: Subject) -> dict[str, object]:
         "decode_window": plan.decode_time.longest,
         "tile": plan.encode_tiles.size if plan.encode_tiles else None,
         "licence": model.spec.licence,
+        **({"settings": chosen} if chosen else {}),
     }
