@@ -2,6 +2,8 @@
 
 from fractions import Fraction
 
+MOST_TICKS = (1 << 31) - 1  # numerator and denominator of a time base: what video containers can say
+COARSE = Fraction(1, 1_000_000)  # seconds per tick where a stream's own time base cannot be kept
 FINEST_HZ = 10_000  # a tick is at most this long, so that a repeated timestamp has somewhere to go
 _JUMP_S = 1  # a pts further back than this means that the stream has started a new clock
 
@@ -17,6 +19,16 @@ def refine(time_base: Fraction) -> int:
     return factor
 
 
+def bound_rate(fps: Fraction) -> Fraction:
+    """A rate whose clock containers can state: `fps` itself, or the nearest with a denominator up to 1001."""
+    fits = _is_bounded(1 / fps / refine(1 / fps))
+    return fps if fits else fps.limit_denominator(1001)
+
+
+def _is_bounded(time_base: Fraction) -> bool:
+    return max(time_base.numerator, time_base.denominator) <= MOST_TICKS
+
+
 class Timeline:
     """Places frames on a clock of `time_base` ticks that only moves forward.
 
@@ -27,17 +39,19 @@ class Timeline:
     """
 
     def __init__(self, stream_base: Fraction, rate: Fraction | None) -> None:
-        self._factor = refine(stream_base)
-        self.time_base = stream_base / self._factor
-        self._step = max(1, round(1 / rate / self.time_base)) if rate else self._factor
+        finest = stream_base / refine(stream_base)
+        self.time_base = finest if _is_bounded(finest) else COARSE
+        self._stream_base = stream_base
+        self._ratio = stream_base / self.time_base
+        self._step = max(1, round(1 / rate / self.time_base if rate else self._ratio))
         self._shift = 0
         self._last: int | None = None
         self._last_step = self._step
         self.moved = self.guessed = self.leaps = 0
 
     def ticks(self, stamp: int) -> int:
-        """A time in the stream's own units, in ticks."""
-        return stamp * self._factor
+        """A time in the stream's own units, in ticks: exactly, unless `time_base` had to be another."""
+        return round(stamp * self._ratio)
 
     @property
     def step(self) -> Fraction:
@@ -82,7 +96,10 @@ class Timeline:
             (self.moved, "frames whose time did not advance, placed one tick after the frame before"),
             (self.leaps, "leaps back of the clock, time continued across them"),
         )
-        return [f"{count} {what}" for count, what in done if count]
+        found = [f"{count} {what}" for count, what in done if count]
+        if self._ratio.denominator != 1:
+            found.append(f"times in steps of {self._stream_base} s are rounded to {self.time_base} s")
+        return found
 
     def final_duration(self, own: int, previous_own: int | None) -> int:
         """How many ticks the last frame lasts.
@@ -93,6 +110,6 @@ class Timeline:
         """
         if own <= 0:
             return self._last_step
-        if previous_own is None or abs(self.ticks(previous_own) - self._last_step) <= self._factor:
+        if previous_own is None or abs(self.ticks(previous_own) - self._last_step) <= self._ratio:
             return self.ticks(own)
         return self._last_step

@@ -28,6 +28,11 @@ def natural_key(path: Path) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in parts]
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file of a folder is one of its frames, and not hidden: macOS keeps `._NAME` beside NAME."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
 class ImageFolder:
     """A VideoSource over the images of a folder in natural order.
 
@@ -36,7 +41,7 @@ class ImageFolder:
     """
 
     def __init__(self, folder: Path, options: ReadOptions) -> None:
-        images = sorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES), key=natural_key)
+        images = sorted((p for p in folder.iterdir() if is_image(p)), key=natural_key)
         if not images:
             raise BadVideo(f"{folder}: no images in this folder", f"known are {', '.join(sorted(SUFFIXES))}")
         self._folder = folder

@@ -16,18 +16,20 @@ from vidlatent.errors import BadVideo, UsageError, parameter
 from vidlatent.io.picture import colour as colours
 from vidlatent.io.picture.colour import Colour, Tags
 from vidlatent.io.picture.cropping import Insets, read_insets
+from vidlatent.io.picture.dolby_vision import FOREIGN_PROFILE, read_profile
 from vidlatent.io.picture.info import Frame, ReadOptions
 from vidlatent.io.picture.integrity import is_header_unfinished
 from vidlatent.io.picture.orientation import Orientation, odd_angle
+from vidlatent.io.picture.pages import count_pages
 from vidlatent.io.picture.resample import Framing, Rate, select
 from vidlatent.io.picture.side_data import read_side_data
 from vidlatent.io.picture.siting import left_siting, needs_left_siting
-from vidlatent.io.picture.timeline import Timeline
+from vidlatent.io.picture.timeline import Timeline, bound_rate
 from vidlatent.io.picture.tonemap import SDR, tonemap
 from vidlatent.io.read.bare_frames import Pipe
 from vidlatent.io.read.ffmpeg import STDIN, naming_errors, open_input, use_threads
 from vidlatent.io.read.pictures import Pictures, deinterlace
-from vidlatent.io.read.probe import describe, pick_stream, stream_duration
+from vidlatent.io.read.probe import describe, pick_stream, stream_duration, unknown_sound
 
 Timed = tuple[VideoFrame, int, int]  # picture, pts and duration in ticks
 # Containers with an index of presentation times; elsewhere a seek may land anywhere, so reading starts at 0.
@@ -41,9 +43,11 @@ class LibavSource:
 
     def __init__(self, path: str, options: ReadOptions) -> None:
         self._path = path
-        self._options = options
+        self._options = replace(options, fps=options.fps and bound_rate(options.fps))
         self._pipe = Pipe(sys.stdin.buffer) if path == STDIN else None
         self.notices: list[str] = []
+        if self._options.fps != options.fps:
+            self.notices.append(f"{float(options.fps):.10g} frames per second taken as {self._options.fps}")
         self._container, self._stream = self._open()
         try:
             self._begin()
@@ -63,12 +67,15 @@ class LibavSource:
 
     def _begin(self) -> None:
         """Decode the first picture wanted and learn from it what the header does not say."""
+        self._refuse_foreign_colours()
         first = self._first_picture()
         self._timeline = Timeline(self._stream.time_base, self._stream.guessed_rate)
         matrix = read_side_data(first, SideData.DISPLAYMATRIX)
         self._orientation = Orientation.of_matrix(matrix) if matrix else Orientation()
         self._window = self._window_of(first)
         self._colours: dict[tuple[Tags, str], Colour] = {}
+        self._aspect = self._stream.codec_context.sample_aspect_ratio
+        self._aspects = {self._aspect}
         codec = "" if self._options.raw else self._stream.codec_context.name  # raw frames come from any
         self._siting = left_siting() if needs_left_siting(first, codec) else None
         info = describe(
@@ -100,6 +107,14 @@ class LibavSource:
         self._reader = colours.RgbReader(info.deep, self._orientation, self._window, self._options.threads)
         self._note_assumptions(first, matrix)
         self._note_what_was_asked(first)
+
+    def _refuse_foreign_colours(self) -> None:
+        """Raise BadVideo where the pictures are in no colours known here, unless a matrix is assumed."""
+        if self._options.assume_matrix is None and read_profile(self._path) == FOREIGN_PROFILE:
+            raise BadVideo(
+                f"{self._path}: Dolby Vision profile {FOREIGN_PROFILE}, whose colours are no others'",
+                f"convert it first, or read it all the same by {parameter('assume_matrix')}",
+            )
 
     def _window_of(self, picture: VideoFrame) -> Insets:
         """The insets that the container asks for; none where they do not fit the picture."""
@@ -166,6 +181,9 @@ class LibavSource:
             self.notices.append(
                 f"{info.video_streams} video streams, reading {self._options.stream} (--stream)"
             )
+        if (pages := count_pages(self._path)) > 1:
+            self.notices.append(f"an image of {pages} pictures: only the first is read")
+        self.notices += unknown_sound(self._container)
 
     def _note_what_was_asked(self, first: VideoFrame) -> None:
         """Add notices about options that could not be followed, or that changed the pictures."""
@@ -203,6 +221,11 @@ class LibavSource:
                 f"see {parameter('start')}, {parameter('end')} and {parameter('frames')}",
             )
         self.notices += self._pictures.notices() + self._timeline.notices()
+        if self._aspects > {self._aspect}:
+            others = ", ".join(str(aspect) for aspect in sorted(self._aspects - {self._aspect}))
+            self.notices.append(
+                f"the pixel aspect changes from {self._aspect} to {others}: the first is kept"
+            )
         if self._pictures.complete:
             self._note_missing()
 
@@ -268,6 +291,7 @@ class LibavSource:
                     f"use {parameter('size')} to scale all",
                 )
             framing = Framing.plan(size, Fraction(1), self._options)
+        self._aspects.add(self._stream.codec_context.sample_aspect_ratio or self._aspect)
         sited = picture if self._siting is None else self._siting(picture)
         rgb = self._reader(sited, self._colour_of(picture))
         rgb = framing.apply(rgb)

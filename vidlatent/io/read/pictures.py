@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from fractions import Fraction
 
-from av import VideoFrame
+from av import Packet, VideoFrame
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.filter import Graph
@@ -17,6 +17,11 @@ from vidlatent.io.read.ffmpeg import reason
 
 # Recordings that may begin in the middle of a group of pictures, as cut from a broadcast.
 _STARTS_ANYWHERE = {"mpegts", "mpeg", "mpegvideo", "h264", "hevc"}
+# Codecs whose decoders make pictures up, or refuse, until the first keyframe; others find their way.
+_NEEDS_KEYFRAME = {
+    *("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv", "wmv1", "wmv2", "wmv3", "vc1", "theora"),
+    *("vp6", "vp6f", "vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "libaom-av1"),
+}
 # Codecs of which every packet is a picture (or, interlaced, a field of one).
 _PICTURE_PER_PACKET = {"h264", "hevc", "mpeg4", "mpeg2video", "mjpeg", "ffv1", "prores"}
 _HINT = f"use {parameter('allow_truncated')} to keep the frames before it"
@@ -25,9 +30,10 @@ _HINT = f"use {parameter('allow_truncated')} to keep the frames before it"
 class Pictures:
     """Every frame that a decoder gives, in display order.
 
-    `count` counts them, `concealed` those that the decoder marks as damaged, `skipped` the packets before
-    the first frame that could not be decoded. `ended_early` says what broke the stream, where
-    `allow_truncated` accepts that; `complete` is true once the stream was read to its end.
+    `count` counts them, `concealed` those that the decoder marks as damaged, `skipped` the packets and
+    pictures before the first that can be decoded, for a stream may begin between two keyframes.
+    `ended_early` says what broke the stream, where `allow_truncated` accepts that; `complete` is true once
+    the stream was read to its end.
     """
 
     def __init__(
@@ -44,6 +50,8 @@ class Pictures:
         self._allow_truncated = allow_truncated
         self._cut_off_check = CutOffCheck(path, pipe) if container.format.name in (RAW, YUV4MPEG) else None
         self.count = self.concealed = self.skipped = self._packets = 0
+        self._begun = False  # whether a packet was seen
+        self._between_keyframes = False  # whether the stream begins there, and its first keyframe is to come
         self._interlaced = False
         self.complete = False
         self.ended_early: str | None = None
@@ -54,7 +62,11 @@ class Pictures:
                 if self._cut_off_check and not self._cut_off_check.is_whole(packet):
                     break
                 self._packets += packet.size > 0 and not packet.is_discard
+                self._note_beginning(packet)
                 for frame in self._decode(packet):
+                    if self._is_made_up(frame):
+                        self.skipped += 1
+                        continue
                     self.count += 1
                     self.concealed += frame.is_corrupt
                     self._interlaced |= frame.interlaced_frame
@@ -66,11 +78,23 @@ class Pictures:
             self._break(f"frame {self.count}: {wrong}", None)
         self.complete = self.ended_early is None
 
-    def _decode(self, packet: object) -> list[VideoFrame]:
+    def _note_beginning(self, packet: Packet) -> None:
+        if not self._begun and packet.size:
+            self._begun = True
+            needs = self._stream.codec_context.name in _NEEDS_KEYFRAME
+            self._between_keyframes = needs and not packet.is_keyframe
+
+    def _is_made_up(self, frame: VideoFrame) -> bool:
+        """Whether a picture comes before the first keyframe, of which it would have to be made."""
+        self._between_keyframes = self._between_keyframes and not frame.key_frame
+        return self._between_keyframes
+
+    def _decode(self, packet: Packet) -> list[VideoFrame]:
         try:
             return packet.decode()
         except FFmpegError:
-            if self.count or self._container.format.name not in _STARTS_ANYWHERE:
+            anywhere = self._between_keyframes or self._container.format.name in _STARTS_ANYWHERE
+            if self.count or not anywhere:
                 raise
             self.skipped += 1
             return []

@@ -29,15 +29,34 @@ _KEPT_TAGS = (
 )
 
 
+_ANIMATED_IMAGES = ("avis", "msf1", "hevc", "hevx")  # brands
+
+
 def video_streams(container: InputContainer) -> list[VideoStream]:
-    """The video streams, without cover pictures unless there is nothing else."""
+    """The video streams, without cover pictures unless there is nothing else.
+
+    An animated AVIF or HEIF holds its first picture once more, as a still: the animation is the video.
+    """
     streams = [s for s in container.streams.video if s.codec_context is not None]
     moving = [s for s in streams if not s.disposition & Disposition.attached_pic]
+    if container.metadata.get("major_brand") in _ANIMATED_IMAGES:
+        moving = [s for s in moving if s.frames > 1] or moving
     return moving or streams
+
+
+def _refuse_grid(path: str, container: InputContainer) -> None:
+    """Raise BadVideo where the streams are tiles of one picture, as in photographs of an iPhone."""
+    tiles = [s for s in container.streams.video if s.disposition & Disposition.dependent]
+    if tiles:
+        raise BadVideo(
+            f"{path}: one picture in {len(tiles)} tiles (HEIF or AVIF), which are not put together here",
+            "convert it to PNG, TIFF or JPEG first",
+        )
 
 
 def pick_stream(path: str, container: InputContainer, number: int) -> VideoStream:
     """Video stream `number`; raises BadVideo where there is none at all, UsageError where there are fewer."""
+    _refuse_grid(path, container)
     streams = video_streams(container)
     if not streams:
         raise BadVideo(f"{path}: no video stream that can be decoded")
@@ -100,6 +119,12 @@ def stream_duration(stream: VideoStream) -> Fraction | None:
 def _header_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
     whole = Fraction(container.duration, 1_000_000) if container.duration else None
     return stream_duration(stream) or whole
+
+
+def unknown_sound(container: InputContainer) -> list[str]:
+    """A notice for each sound track of a codec that libav does not know: it cannot be carried along."""
+    unknown = [s.index for s in container.streams.audio if s.codec_context is None]
+    return [f"sound track {index} is of an unknown codec: left out" for index in unknown]
 
 
 def audio_track(stream: AudioStream) -> AudioTrack:

@@ -20,6 +20,7 @@ from vidlatent.io.file_parts import FilePart
 from vidlatent.io.picture.colour import YuvWriter
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.picture.resample import resize, to_square_pixels
+from vidlatent.io.picture.timeline import MOST_TICKS
 from vidlatent.io.read.ffmpeg import reason
 from vidlatent.io.sound.copy import AudioFeed
 from vidlatent.io.sound.lane import EXPERIMENTAL
@@ -83,6 +84,7 @@ class MovieSink:
         self._format = FORMATS[path.suffix.lower()]
         self._durations: dict[int, int] = {}
         self._origin_ticks: int | None = None
+        self._last_tick = 0
         self._feed: AudioFeed | None = None
         self.notices: list[str] = []
 
@@ -174,10 +176,21 @@ class MovieSink:
         if self._origin_ticks is None:
             self._start(pts)
         tick = pts - self._origin_ticks
+        self._refuse_leap(tick)
         frame = self._to_yuv(np.ascontiguousarray(rgb))
         frame.pts, frame.time_base, frame.duration = tick, self._picture.time_base, duration
         self._durations[tick] = duration
         self._mux(self._video.encode(frame))
+
+    def _refuse_leap(self, tick: int) -> None:
+        """Raise UsageError where MP4 or MOV cannot say how long the frame before this one lasts."""
+        gap, self._last_tick = tick - self._last_tick, tick
+        if self._format.name in ("mp4", "mov") and gap > MOST_TICKS:
+            at, seconds = (float(ticks * self._picture.time_base) for ticks in (tick - gap, gap))
+            raise UsageError(
+                f"{self._path}: the clock leaps by {seconds:,.0f} s at {at:,.3f} s, too far for this format",
+                "write an .mkv, or cut the clip there",
+            )
 
     def _start(self, first_pts: int) -> None:
         """Choose the film's time zero: the origin, or an earlier first frame: no time may be negative."""
