@@ -39,7 +39,7 @@ def test_help_answers_at_once():
     assert used < HELP_S
 
 
-@pytest.mark.parametrize("command", ["encode", "decode", "inspect", "models list", "models pull"])
+@pytest.mark.parametrize("command", ["encode", "decode", "peek", "inspect", "models list", "models pull"])
 def test_every_command_ends_its_help_with_an_example(vidlatent, command):
     run = vidlatent(*command.split(), "--help")
     assert run.code == 0

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 from helpers import cases
-from safetensors.torch import save_file
+from helpers.tiny_models import save_tiny
 
 from vidlatent.errors import BadWeights, UsageError
 from vidlatent.jobs import models as job
@@ -22,7 +22,6 @@ one_thread = cases.one_thread
 
 # Convolutions of other numbers of frames add in another order. Measured: 8e-7 on pixels of about ±1.6.
 STREAM_MAX_ABS = 1e-5
-PLAIN, SUPER = FAMILY.layouts
 LENGTHS = random.Random(0).sample(range(1, 61), 6)
 
 
@@ -246,36 +245,10 @@ def test_what_cannot_be_built_is_refused_in_words(flags, words):
         FAMILY.spec_of({"_class_name": "TAEHV", **flags})
 
 
-def saved(name: str, path):
-    """A file with the keys and shapes that are published under that name, as the authors write it."""
-    network = FAMILY.build(registry.find(name)).half()
-    layout = SUPER if name.endswith("super") else PLAIN
-    theirs = {layout.rename(key): key for key in authors_keys(layout)}
-    state = {theirs[key]: value.contiguous() for key, value in network.state_dict().items()}
-    path.parent.mkdir(exist_ok=True)
-    if path.suffix == ".pth":
-        torch.save(state, path)
-    else:
-        save_file(state, path)
-    return path
-
-
-def authors_keys(layout: Layout) -> list[str]:
-    """Every key that a file of this layout may have; few of them are real."""
-    insides = ("", "conv.", *(f"conv.{n}." for n in range(5)))
-    return [
-        f"{side}.{number}.{inside}{kind}"
-        for side in ("encoder", "decoder")
-        for number in range(23)
-        for inside in insides
-        for kind in ("weight", "bias")
-    ]
-
-
 @pytest.mark.parametrize("file", ["taew2_2.pth", "taehv1_5_super.safetensors", "taeltx_2.safetensors"])
 def test_a_published_file_is_told_by_its_keys_and_shapes(tmp_path, file):
     name = file.split(".")[0]
-    path = saved(name, tmp_path / file)
+    path = save_tiny(name, tmp_path / file)
     found = registry.resolve(path)
     assert (found.spec.name, found.spec.licence) == (name, "MIT")
     network, _ = load_network(FAMILY, found.spec, path)
@@ -284,7 +257,7 @@ def test_a_published_file_is_told_by_its_keys_and_shapes(tmp_path, file):
 
 
 def test_what_four_models_share_is_told_by_the_name_of_the_file(tmp_path):
-    path = saved("taehv", tmp_path / "taew2_1.pth")
+    path = save_tiny("taehv", tmp_path / "taew2_1.pth")
     assert registry.resolve(path).spec.name == "taew2_1"
     assert registry.resolve(path.rename(tmp_path / "lighttaew2_1.pth")).spec.name == "taew2_1"
     path = (tmp_path / "lighttaew2_1.pth").rename(tmp_path / "tiny.pth")
@@ -299,8 +272,11 @@ def test_what_four_models_share_is_told_by_the_name_of_the_file(tmp_path):
 
 def test_files_are_found_by_name_in_a_folder(tmp_path, monkeypatch):
     folder = tmp_path / "vae_approx"
-    plain, inner = saved("taew2_1", folder / "taew2_1.pth"), folder / "safetensors" / "taehv1_5.safetensors"
-    saved("taehv1_5", inner)
+    plain, inner = (
+        save_tiny("taew2_1", folder / "taew2_1.pth"),
+        folder / "safetensors" / "taehv1_5.safetensors",
+    )
+    save_tiny("taehv1_5", inner)
     assert registry.resolve_weights("taew2_1", folder).weights == plain
     assert registry.resolve_weights("taehv1_5", folder).weights == inner
     with pytest.raises(UsageError, match=r"taew2_1: its weights .*\nhint: .*VIDLATENT_WEIGHTS"):
@@ -312,6 +288,6 @@ def test_files_are_found_by_name_in_a_folder(tmp_path, monkeypatch):
 
 
 def test_the_wrong_file_under_a_models_name_is_refused(tmp_path):
-    path = saved("taew2_1", tmp_path / "taeltx_2.pth")
+    path = save_tiny("taew2_1", tmp_path / "taeltx_2.pth")
     with pytest.raises(BadWeights, match=r"holds taehv or taew2_1 or taecvx or taeos1_3, not taeltx_2"):
         registry.resolve_weights("taeltx_2", path)

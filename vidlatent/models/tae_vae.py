@@ -350,7 +350,7 @@ FAMILY = Family(
         replace(
             _published("taecvx", "CogVideoX", COGVIDEOX), scale=(0.7,), stands_in=StandIn(COGVIDEOX, raw=True)
         ),
-        _published("taeos1_3", "Open-Sora 1.3", ()),
+        _published("taeos1_3", "Open-Sora 1.3", ("open-sora-1.3",)),
         _published("taew2_2", "Wan 2.2 5B", ("wan-2.2-5b",), latent_channels=48, **PATCHED),
         _published(
             "taew2_2_super",

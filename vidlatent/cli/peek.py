@@ -1,0 +1,53 @@
+"""`vidlatent peek`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vidlatent.cli import options as o
+from vidlatent.cli.batch import run_each
+from vidlatent.cli.console import say
+
+if TYPE_CHECKING:
+    from vidlatent.jobs.peek import PeekResult
+
+EXAMPLE = "Example: vidlatent peek in.latent -o sheet.png"
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="A .latent file.")],
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="A contact sheet .png; a film .mp4 .mov .mkv .webm; or DIR/."),
+    ],
+    run: o.ModelFlags,
+    every: Annotated[
+        int | None,
+        typer.Option("--every", min=1, help="One picture for so many latents.  [default: what suits OUTPUT]"),
+    ] = None,
+    force: o.ForceOption = False,
+    as_json: o.JsonOption = False,
+) -> int:
+    """Show what a .latent holds, quickly: by a tiny decoder, or by colours that were fitted to its model.
+
+    Give the file of a tiny decoder, or a folder of such files, by --weights; or name the folder in the
+    variable VIDLATENT_WEIGHTS.
+    """
+    from vidlatent.jobs.peek import PeekOptions, peek
+
+    options, choice = PeekOptions(every, force), run.choice()
+    return run_each(
+        [(file, output)],
+        lambda source, target, progress: peek(Path(source), target, choice, options, progress),
+        show,
+        as_json,
+    )
+
+
+def show(result: "PeekResult") -> None:
+    """Say in a line what was made."""
+    say(
+        f"{result.target}: {result.pictures} pictures {result.width}x{result.height}, "
+        f"shown by {result.shown_by}, {result.seconds:.2f} s"
+    )
