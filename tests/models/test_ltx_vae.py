@@ -13,7 +13,7 @@ from helpers.streams import chunked, streamed
 from safetensors.torch import save_file
 
 import vidlatent
-from vidlatent.engine.memory import LiveBytes
+from vidlatent.engine.memory import LiveBytes, window_bytes
 from vidlatent.engine.model import Model
 from vidlatent.engine.runtime import Runtime
 from vidlatent.errors import BadInput, BadWeights, UsageError
@@ -184,6 +184,7 @@ def added(block: torch.nn.Module, x: torch.Tensor, embedding: torch.Tensor | Non
 def test_what_is_delayed_comes_in_small_pieces(release, narrow):
     """Nothing comes out before so many latents; then 8 frames for each; at the end, what is inside."""
     first, inside = RELEASES[release]
+    assert registry.find(release).latency == narrow.spec.latency == first
     latents, state, counts = latents_of(narrow, first + 3, 2, 2), TimeState(more=True), []
     for n in range(first + 3):
         counts.append(sum(piece.shape[2] for piece in narrow.decode(latents[:, :, n : n + 1], state)))
@@ -209,6 +210,19 @@ def test_memory_is_flat_and_the_flush_does_not_raise_it(narrow):
         assert latest[-1] <= latest[-2]
         peaks.append(latest[-2])
     assert peaks[1] == peaks[0]
+
+
+@pytest.mark.parametrize("release", ["ltx-2.3"], indirect=True)
+def test_the_memory_that_is_foretold_is_that_of_a_full_decoder(narrow):
+    model = Model(narrow, Runtime(torch.device("cpu"), torch.float64))
+    plan = model.plan(latent_window=2)
+    foretold = window_bytes(model, plan, (64, 64), encode=False)
+    state = TimeState(more=True)
+    for n in range(9):
+        latents = latents_of(narrow, 2)
+        with LiveBytes() if n == 8 else nullcontext() as meter:
+            whole(narrow.decode(latents, state))
+    assert state.nbytes < meter.peak + state.nbytes <= foretold < 2 * (meter.peak + state.nbytes)
 
 
 @pytest.mark.parametrize("release", ["ltx-video-0.9.5", "ltx-2.3"], indirect=True)
@@ -285,6 +299,12 @@ def test_by_default_decoding_is_a_function_of_the_latents(noisy):
         **{"timestep": 0.05, "noise": 0.0, "inject_noise": False, "seed": 0}
     }
     assert noisy.spec.changed() == {}
+
+
+def test_memory_can_be_foretold_with_noise_too(noisy):
+    told = noisy.choose(inject_noise=True)
+    sizes = [window_bytes(model, model.spec.plan, (32, 64), encode=False) for model in (noisy, told)]
+    assert sizes[0] <= sizes[1] < 1.1 * sizes[0]
 
 
 def test_each_setting_changes_the_picture(noisy):

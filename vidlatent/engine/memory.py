@@ -19,6 +19,7 @@ from vidlatent.engine.model import Model
 from vidlatent.engine.plan import PlanWishes, plan_for, shortened
 from vidlatent.engine.runtime import peak_host_bytes
 from vidlatent.errors import OutOfResources, UsageError
+from vidlatent.models.base import VideoVAE
 from vidlatent.models.causal import TimeState, whole
 from vidlatent.windows import Plan, TimeRule
 
@@ -96,10 +97,20 @@ def window_bytes(model: Model, plan: Plan, size: tuple[int, int], encode: bool) 
         x = torch.empty(1, channels, length, *area, dtype=model.runtime.dtype)
         x = x.contiguous(memory_format=torch.channels_last_3d)
         with LiveBytes() as meter:
-            whole((network.encode if encode else network.decode)(x, TimeState()))
+            state = _filled(network, x, meter) if not encode and spec.latency > 1 else TimeState()
+            whole((network.encode if encode else network.decode)(x, state))
     inputs = length * channels * sides[0] * sides[1] * model.runtime.dtype.itemsize
     outputs = 2 * 4 * _output_values(spec, length, sides, encode)  # float32, and once more where blended
     return round(MARGIN * meter.peak) + inputs + outputs
+
+
+def _filled(network: VideoVAE, latents: Tensor, meter: LiveBytes) -> TimeState:
+    """The state of a decoder that holds frames back, once it holds all it ever will; uncounted work."""
+    state = TimeState(more=True)
+    for _ in network.decode(latents[:, :, :1].expand(-1, -1, network.spec.latency, -1, -1), state):
+        pass
+    meter.peak = meter.live
+    return state
 
 
 def _output_values(spec, length: int, sides: list[int], encode: bool) -> int:

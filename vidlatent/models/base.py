@@ -101,6 +101,7 @@ class ModelSpec:
     tile_columns: TileColumns | None = None  # None: as rows
     windows: WindowRule | None = None  # None: windows of any length share what those of `plan` do
     grows: int = 0  # values that state adds per position and frame of latents, as far as `past` allows
+    latency: int = 1  # latents that go in before decoding gives a frame
     weightless: bool = False  # nothing to load
     stands_in: StandIn | None = None  # None: its latents are its own
     colours: Colours | None = None  # None: nobody fitted them

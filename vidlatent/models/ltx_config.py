@@ -76,6 +76,20 @@ class LtxConfig:
         return prod(b.stride[0] for b in blocks), self.patch * prod(b.stride[1] for b in blocks)
 
     @property
+    def latency(self) -> int:
+        """Latents that the decoder takes in before it gives a frame: each convolution waits for one more."""
+        if self.decoder_causal:
+            return 1
+        frames = 1 + 1  # of the last convolution, for one to come out
+        for block in reversed(self.decoder):
+            if block.kind == "unfold":
+                time = block.stride[0]
+                frames = -(-(frames + time - 1) // time) + 1  # the first of the clip becomes one
+            else:
+                frames += 2 * block.count
+        return frames + 1
+
+    @property
     def noisy(self) -> bool:
         """Whether the decoder has noise added inside it."""
         return any(block.noise for block in self.decoder)

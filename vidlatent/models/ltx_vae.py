@@ -37,6 +37,7 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
         tiles=partial(even_tiles, space=space),
         summary="a video VAE of LTX, streaming-exact",
         config=dict(config),
+        latency=c.latency,
         options=options_of(c),
         prepare=mixed if c.timestep else None,
     )
