@@ -143,3 +143,14 @@ def test_force_replaces_latents(tmp_path):
         encode(source, "-o", target),
         encode(source, "-o", target, "--force"),
     ] == [*(0, 2, 0)]
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2Jb.avi", "clip [red]x.avi", "caf\udce9.avi"])
+def test_names_reach_the_terminal_as_words(tmp_path, capsys, name):
+    (tmp_path / name).write_bytes((MEDIA / "gradio_b.avi").read_bytes())
+    assert encode(tmp_path / name, "-o", tmp_path / f"{name}.latent") == 0
+    assert encode(tmp_path / name, "-o", tmp_path / f"{name}.latent") == 2
+    assert app.run(["inspect", str(tmp_path / f"{name}.latent")]) == 0
+    shown = "".join(capsys.readouterr())
+    assert "\x1b" not in shown and shown.encode()
+    assert name not in ("clip [red]x.avi",) or name in shown

@@ -9,6 +9,7 @@ from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.console import print_json, say, say_notices
 from vidlatent.cli.sections import Flags
+from vidlatent.printable import make_printable
 
 if TYPE_CHECKING:
     from vidlatent.jobs.encode import Model
@@ -127,7 +128,7 @@ def show(report: "CompatReport") -> None:
     from vidlatent.cli.tables import show_rows
 
     video, image = report.video, report.image
-    print(f"{report.clip}: {report.frames} frames of {report.width}x{report.height}")
+    print(f"{make_printable(report.clip)}: {report.frames} frames of {report.width}x{report.height}")
     print(f"video VAE {video.name}, image VAE {image.name}\n")
     show_rows(score_rows(report))
     if report.crossings:

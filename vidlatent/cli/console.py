@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from vidlatent import errors
+from vidlatent.printable import make_printable
 
 PLAIN_EVERY_S = 10.0
 
@@ -28,9 +29,9 @@ def complain(error: errors.VidlatentError) -> None:
     """Print an error: one line that says what failed, and one that says what to do."""
     red, plain = ("\033[31m", "\033[0m") if _coloured() else ("", "")
     what, hint = error.worded(flag)
-    print(f"{red}error:{plain} {what}", file=sys.stderr)
+    print(f"{red}error:{plain} {make_printable(what)}", file=sys.stderr)
     if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+        print(f"hint: {make_printable(hint)}", file=sys.stderr)
 
 
 def flag(parameter: str) -> str:
@@ -41,7 +42,7 @@ def flag(parameter: str) -> str:
 
 def say(line: str) -> None:
     """Print a line for people, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    print(make_printable(line), file=sys.stderr, flush=True)
 
 
 def say_notices(lines: tuple[str, ...] | list[str]) -> None:
@@ -87,7 +88,8 @@ class Bar:
         from tqdm import tqdm
 
         self.close()
-        self._bar = tqdm(desc=os.path.basename(what), total=total, unit=" frames", dynamic_ncols=True)
+        name = make_printable(os.path.basename(what))
+        self._bar = tqdm(desc=name, total=total, unit=" frames", dynamic_ncols=True)
 
     def frames(self, done: int) -> None:
         """Move the bar."""

@@ -9,6 +9,7 @@ from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.console import print_json, say, say_notices
 from vidlatent.cli.sections import Flags, SectionedCommand
+from vidlatent.printable import make_printable
 
 if TYPE_CHECKING:
     import rich.table
@@ -98,10 +99,17 @@ def show(report: "Report") -> None:
 def draw(table: "Table") -> "rich.table.Table":
     """Make a table that rich can print."""
     from rich.table import Table as RichTable
+    from rich.text import Text
 
-    drawn = RichTable(title=table.title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    def cell(text: str) -> Text:
+        """What is in a cell: a name there may look like markup, or steer the terminal."""
+        return Text(make_printable(text))
+
+    drawn = RichTable(
+        title=cell(table.title), title_justify="left", box=None, pad_edge=False, header_style="bold"
+    )
     for i, head in enumerate(table.headers):
-        drawn.add_column(head, justify="left" if i < table.numbers_from else "right", overflow="fold")
+        drawn.add_column(cell(head), justify="left" if i < table.numbers_from else "right", overflow="fold")
     for row in table.rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(cell, row))
     return drawn

@@ -5,6 +5,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from vidlatent.printable import make_printable
 
 WIDE = 240  # columns, where nobody watches
 
@@ -20,10 +23,10 @@ def show_facts(facts: dict[str, Any], indent: str = "") -> None:
     width = max(len(key) for key in facts)
     for key, value in facts.items():
         if isinstance(value, dict) and value and len(str(value)) > 80:
-            console.print(f"{indent}{key}:", markup=False)
+            console.print(f"{indent}{make_printable(key)}:", markup=False)
             show_facts(value, indent + "  ")
         else:
-            console.print(f"{indent}{key:<{width}}  {spell(value)}", markup=False)
+            console.print(f"{indent}{make_printable(key):<{width}}  {spell(value)}", markup=False)
 
 
 def spell(value: Any) -> str:
@@ -34,7 +37,7 @@ def spell(value: Any) -> str:
         return ", ".join(spell(item) for item in value) or "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "-" if value is None else str(value)
+    return "-" if value is None else make_printable(str(value))
 
 
 def show_rows(rows: list[dict[str, Any]]) -> None:
@@ -43,5 +46,5 @@ def show_rows(rows: list[dict[str, Any]]) -> None:
     for i, key in enumerate(rows[0]):
         table.add_column(key.replace("_", " "), overflow="fold", no_wrap=i == 0)  # names stay in one piece
     for row in rows:
-        table.add_row(*(spell(value) for value in row.values()))
+        table.add_row(*(Text(spell(value)) for value in row.values()))  # a name may look like markup
     table_console().print(table)

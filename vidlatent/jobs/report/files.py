@@ -97,4 +97,4 @@ def write_report(report: Report, path: Path, force: bool = False) -> None:
     check_targets([path], force)
     text = WRITERS[path.suffix](report)
     with replace_on_close(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(text.encode("utf-8", "backslashreplace"))  # a name need not be UTF-8

@@ -1,0 +1,26 @@
+"""Text from outside, made fit to be shown: what steers a terminal in a name is spelled, not sent."""
+
+import unicodedata
+
+# Control characters; those that turn the direction of writing, or end lines; halves of characters, which
+# stand for bytes of a file name that are no UTF-8.
+_STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_HARMLESS = {"\u200d", "\u200c"}  # join letters and emoji, and nothing more
+
+
+def make_printable(text: str) -> str:
+    r"""`text` with each character that steers a terminal, or is none, spelled: `\x1b`, `\u202e`, `\xff`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_spell(each) if _steers(each) else each for each in text)
+
+
+def _steers(character: str) -> bool:
+    return unicodedata.category(character) in _STEERING and character not in _HARMLESS
+
+
+def _spell(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode() if code < 0xD800 else f"\\u{code:04x}"
