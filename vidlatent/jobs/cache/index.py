@@ -1,4 +1,4 @@
-"""What an earlier run found out about source files that have not changed since: a million hashes are kept.
+"""What earlier runs found out about source files, so that a million hashes need not be taken twice.
 
 A file is taken for unchanged where its path, size and modification time are the same; `--rehash` trusts
 none of that. A file that was changed a moment ago may change again within the same tick of the clock, so it

@@ -111,15 +111,17 @@ class _Run:
         equal = []
         for subject in self._subjects:
             blank = ReportRow(path, subject.name, "model", subject.name)
-            row = self._row(blank, partial(self._model, subject=subject), journal)
+            row = self._make_row(blank, partial(self._model, subject=subject), journal)
             equal.append((subject.name, row.bits_per_pixel))
             yield row
         for name in self._options.codecs:
-            for label, family, rate in self._targets(name, equal):
+            for label, family, rate in self._list_targets(name, equal):
                 work = partial(self._codec, codec=CODECS[name], rate=rate)
-                yield self._row(ReportRow(path, label, "codec", family), work, journal)
+                yield self._make_row(ReportRow(path, label, "codec", family), work, journal)
 
-    def _targets(self, name: str, equal: list[tuple[str, float | None]]) -> Iterator[tuple[str, str, float]]:
+    def _list_targets(
+        self, name: str, equal: list[tuple[str, float | None]]
+    ) -> Iterator[tuple[str, str, float]]:
         """Name, family and bits per pixel of a codec's targets; only chosen rates are points of its curve."""
         if CODECS[name].lossless:
             yield name, "", 0.0
@@ -130,7 +132,7 @@ class _Run:
             else:
                 yield f"{name} {rate:g} bpp", name, float(rate)
 
-    def _row(
+    def _make_row(
         self, blank: ReportRow, work: Callable[..., ReportRow], journal: BenchJournal | None
     ) -> ReportRow:
         """The row from the journal, or measured now. An error of ours becomes a row that says it."""
@@ -140,11 +142,11 @@ class _Run:
         try:
             clip = MeasuredClip(blank.clip, self._options.read, self._options.protocol)
             self._progress.begin(f"{blank.clip} · {blank.subject}", self._options.frames)
-            return self._measured(blank, clip, work)
+            return self._measure(blank, clip, work)
         except VidlatentError as e:
             return replace(blank, error=e.what)
 
-    def _measured(self, blank: ReportRow, clip: MeasuredClip, work: Callable[..., ReportRow]) -> ReportRow:
+    def _measure(self, blank: ReportRow, clip: MeasuredClip, work: Callable[..., ReportRow]) -> ReportRow:
         """Do the `work` while metrics watch, and add to its row what they and the clip have to say."""
         device = self._subjects[0].model.runtime.device
         board = Scoreboard(self.metrics(), device, self.sets(blank.subject))

@@ -72,8 +72,8 @@ CRF_PER_DOUBLING = 6.0  # of the rate, roughly, for a first step
 class Coded:
     """A coded clip on disk, for as long as its folder lasts.
 
-    Encoding overlaps with reading the source. So `encode_s`, the time that ffmpeg kept us waiting, is less
-    than it took.
+    Encoding overlaps with reading the source. So `encode_s`, the time that ffmpeg kept us waiting, is a
+    lower bound.
     """
 
     path: Path
@@ -141,10 +141,10 @@ def _encode(codec: Codec, crf: float | None, frames: Generator[np.ndarray], path
         *(*codec.options, *quality, str(path)),
     ]
     count, seconds = 0, 0.0
-    with closing(frames), _ffmpeg(command, stdin=subprocess.PIPE) as process:
+    with closing(frames), _run_ffmpeg(command, stdin=subprocess.PIPE) as process:
         for frame in chain([first], frames):
             began = time.perf_counter()
-            process.stdin.write(_even(frame).tobytes())
+            process.stdin.write(_pad_to_even(frame).tobytes())
             seconds += time.perf_counter() - began
             count += 1
         began = time.perf_counter()
@@ -160,7 +160,7 @@ def decode_coded(clip: Coded) -> Iterator[np.ndarray]:
     colours = clip.codec.colours(clip.dtype, encode=False)
     command = ["-i", str(clip.path), *colours, "-f", "rawvideo", "pipe:1"]
     size = height * width * 3 * clip.dtype.itemsize
-    with _ffmpeg(command, stdout=subprocess.PIPE) as process:
+    with _run_ffmpeg(command, stdout=subprocess.PIPE) as process:
         while len(raw := process.stdout.read(size)) == size:
             frame = np.frombuffer(raw, clip.dtype).reshape(height, width, 3)
             yield frame[: clip.shape[0], : clip.shape[1]]
@@ -174,7 +174,7 @@ def count_stream_bits(path: Path) -> int:
 
 
 @contextmanager
-def _ffmpeg(arguments: list[str], **pipes: int) -> Iterator[subprocess.Popen]:
+def _run_ffmpeg(arguments: list[str], **pipes: int) -> Iterator[subprocess.Popen]:
     """Run ffmpeg while the block lasts; raises BadInput with ffmpeg's own words where it fails."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", *arguments]
     with TemporaryFile() as complaints:
@@ -196,7 +196,7 @@ def _ffmpeg(arguments: list[str], **pipes: int) -> Iterator[subprocess.Popen]:
                     pipe and pipe.close()
 
 
-def _even(frame: np.ndarray) -> np.ndarray:
+def _pad_to_even(frame: np.ndarray) -> np.ndarray:
     """The frame with its last row and column repeated where a side is odd: 4:2:0 needs even sides."""
     height, width, _ = frame.shape
     if not height % 2 and not width % 2:

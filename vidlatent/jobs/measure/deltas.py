@@ -14,19 +14,19 @@ def compute_deltas(
 ) -> list[Delta]:
     """Compare every family of rows, a curve or a point, with the curve of `baseline` on the same clip."""
     found = []
-    for clip, families in _by_clip(rows):
+    for clip, families in _group_by_clip(rows):
         if baseline not in families:
             continue
         others = [name for name in families if name != baseline]
         for name, definition in metrics.items():
-            anchor = _curve(families[baseline], name, definition)
+            anchor = _make_curve(families[baseline], name, definition)
             for other in others:
-                curve = _curve(families[other], name, definition)
-                found.append(_delta(Delta(clip, name, baseline, other), anchor, curve))
+                curve = _make_curve(families[other], name, definition)
+                found.append(_compute_delta(Delta(clip, name, baseline, other), anchor, curve))
     return found
 
 
-def _by_clip(rows: Iterable[ReportRow]) -> Iterator[tuple[str, dict[str, list[ReportRow]]]]:
+def _group_by_clip(rows: Iterable[ReportRow]) -> Iterator[tuple[str, dict[str, list[ReportRow]]]]:
     """The rows that have a rate, clip by clip and family by family."""
     usable = [row for row in rows if not row.error and row.bits_per_pixel and row.family]
     for clip, group in groupby(sorted(usable, key=lambda row: row.clip), key=lambda row: row.clip):
@@ -36,13 +36,13 @@ def _by_clip(rows: Iterable[ReportRow]) -> Iterator[tuple[str, dict[str, list[Re
         yield clip, families
 
 
-def _curve(rows: list[ReportRow], metric: str, definition: Definition) -> Curve:
+def _make_curve(rows: list[ReportRow], metric: str, definition: Definition) -> Curve:
     """(bits per pixel, quality) of rows. Where less is better, quality is the negative of the number."""
     sign = 1 if definition.better == "higher" else -1
     return [(row.bits_per_pixel, sign * row.scores[metric].mean) for row in rows if metric in row.scores]
 
 
-def _delta(names: Delta, anchor: Curve, curve: Curve) -> Delta:
+def _compute_delta(names: Delta, anchor: Curve, curve: Curve) -> Delta:
     facts = (names.clip, names.metric, names.baseline, names.subject)
     try:
         return Delta(*facts, bd_rate(anchor, curve), bd_quality(anchor, curve))

@@ -1,4 +1,4 @@
-"""The metrics in words, for the command line's help: this module loads no torch, as no other of its shelf."""
+"""The metrics in words, for the command line's help: a module of its own, as help must not load torch."""
 
 from vidlatent.metrics.table import METRICS
 

@@ -131,7 +131,7 @@ class RemoteVideo:
         self.close()
 
     def close(self) -> None:
-        """Close the video; where it is still being read, its process ends, and is started for the next."""
+        """Close the video. Where it is still being read, end its process; the next clip starts it again."""
         self.stop()
         self._thread.join()
 
