@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from shutil import copyfileobj
 
-from vidlatent.errors import BadInput, parameter
+from vidlatent.errors import BadInput
 from vidlatent.files import replace_on_close
 from vidlatent.io.latent.layout import LENGTH, TensorEntry, header_json, read_layout, write_header
 from vidlatent.jobs.cache.shard_member import ShardMember, Unfit
@@ -83,7 +83,7 @@ def list_safetensors(path: Path) -> dict[str, tuple[int, int]]:
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as e:
         raise BadInput(
             f"{path}: not a shard of latents ({e})",
-            f"make shards with `vidlatent cache {parameter('shards')}`",
+            "make shards with `vidlatent cache --shards safetensors`",
         ) from e
     return {key: (start, stop - start) for key, start, stop in spans}
 
