@@ -32,10 +32,17 @@ def test_facts_of_a_film_come_as_json(vidlatent, latent, tmp_path):
 
 def test_an_existing_output_is_kept_unless_forced(vidlatent, latent, tmp_path):
     target = tmp_path / "a.png"
-    target.write_text("mine")
+    assert vidlatent("peek", latent, "-o", target).code == 0
     vidlatent("peek", latent, "-o", target).failed(2, "exists already", "--force")
-    assert target.read_text() == "mine"
     assert vidlatent("peek", latent, "-o", target, "--force").code == 0
+
+
+def test_force_replaces_no_file_of_another_kind(vidlatent, latent, tmp_path):
+    target = tmp_path / "a.png"
+    target.write_text("mine")
+    vidlatent("peek", latent, "-o", target, "--force").failed(2, "is not a picture in PNG", "--force")
+    vidlatent("peek", latent, "-o", latent, "--force").failed(2, "is the input itself")
+    assert target.read_text() == "mine"
 
 
 @pytest.mark.parametrize(

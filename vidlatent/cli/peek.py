@@ -7,7 +7,7 @@ import typer
 
 from vidlatent.cli import options as o
 from vidlatent.cli.batch import run_each
-from vidlatent.cli.console import say
+from vidlatent.cli.console import say, say_notices
 
 if TYPE_CHECKING:
     from vidlatent.jobs.peek import PeekResult
@@ -47,6 +47,7 @@ def command(
 
 def show(result: "PeekResult") -> None:
     """Say in a line what was made."""
+    say_notices(result.notices)
     say(
         f"{result.target}: {result.pictures} pictures {result.width}x{result.height}, "
         f"shown by {result.shown_by}, {result.seconds:.2f} s"

@@ -13,14 +13,16 @@ from vidlatent.clock import FrameClock
 from vidlatent.engine import pixels
 from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError, parameter
-from vidlatent.files import refuse_existing
+from vidlatent.files import refuse_existing, refuse_foreign, refuse_same
 from vidlatent.io.file_parts import FilePart
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.picture.resample import resize, to_square_pixels
-from vidlatent.io.write.sheet import SheetSink
+from vidlatent.io.write.movie import FILM
+from vidlatent.io.write.sheet import SHEET, SheetSink
 from vidlatent.io.write.sink import STDOUT, VideoSink, open_sink
-from vidlatent.jobs.decode import ModelChoice, can_hold_sound
+from vidlatent.jobs.decode import can_hold_sound
+from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.jobs.viewer import Viewer, viewer_for
 
@@ -50,6 +52,7 @@ class PeekResult:
     height: int
     shown_by: str
     seconds: float
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,13 +99,14 @@ def peek(
     if options.every is not None and options.every < 1:
         raise UsageError(f"{parameter('every')} {options.every}: must be at least 1")
     if str(target) != STDOUT and not Path(target).is_dir():
+        refuse_same(source, Path(target))
         refuse_existing(Path(target), options.force)
+        refuse_foreign(Path(target), SHEET if is_sheet(target) else FILM)
     with open_latent(source) as latents:
         viewer = viewer_for(latents, choice or ModelChoice())
-        show = (
-            plan_sheet(latents, viewer, options) if is_sheet(target) else plan_film(latents, viewer, options)
-        )
-        write(latents, target, show, progress)
+        plan = plan_sheet if is_sheet(target) else plan_film
+        show = plan(latents, viewer, options)
+        notices = write(latents, target, show, progress)
     return PeekResult(
         target=Path(target),
         pictures=len(show.numbers),
@@ -110,6 +114,7 @@ def peek(
         height=show.picture.height,
         shown_by=viewer.name,
         seconds=perf_counter() - began,
+        notices=notices,
     )
 
 
@@ -210,8 +215,11 @@ def reduce(picture: Picture, side: int) -> Picture:
     return replace(square, width=width, height=height, bit_depth=8)
 
 
-def write(source: LatentReader, target: Path | str, show: Show, progress: Progress) -> None:
-    """Write the pictures, each at its frame's own time until that of the next; and the sound, in a film."""
+def write(source: LatentReader, target: Path | str, show: Show, progress: Progress) -> tuple[str, ...]:
+    """Write the pictures, each at its frame's own time until that of the next; and the sound, in a film.
+
+    Returns what must be said of what was written.
+    """
     progress.begin(str(source.path), len(show.numbers))
     sound = source.has_audio and not is_sheet(target) and can_hold_sound(target)
     with (
@@ -224,6 +232,7 @@ def write(source: LatentReader, target: Path | str, show: Show, progress: Progre
             after = show.numbers[i + 1] if i + 1 < len(show.numbers) else None
             sink.write(rgb, int(source.clock.pts[n]), count_ticks(source.clock, n, after))
             progress.frames(i + 1)
+    return tuple(sink.notices)
 
 
 def open_show(target: Path | str, show: Show, audio: FilePart | None) -> VideoSink:

@@ -11,7 +11,7 @@ from vidlatent.engine.runtime import Runtime
 from vidlatent.errors import UsageError, parameter
 from vidlatent.files import sha256_file
 from vidlatent.io.latent.reader import LatentReader
-from vidlatent.jobs.decode import ModelChoice
+from vidlatent.jobs.models import ModelChoice
 from vidlatent.models import registry
 from vidlatent.models.base import ModelSpec
 from vidlatent.models.projection import Projection
