@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from helpers import cases
 from safetensors.torch import save_file
 
-from vidlatent.engine.plan import plan_for
+from vidlatent.engine.plan import PlanWishes, plan_for
 from vidlatent.errors import BadWeights, UsageError
 from vidlatent.jobs import models as job
 from vidlatent.models import registry
@@ -77,7 +77,7 @@ def test_golden_runs_in_tiles_that_are_not_square(tiled):
         overlaps = [cut[f"tile_overlap_factor_{side}"] for side in ("height", "width")]
         columns = TileColumns(width / height, overlaps[1])
         spec = replace(tiled.model.spec, tile_overlap=overlaps[0], tile_columns=columns)
-        plan = plan_for(spec, tile=height)
+        plan = plan_for(spec, PlanWishes(tile=height))
         moments = torch.cat(list(tiled.model.encode_stream(tiled.video(run).unbind(2), plan)), dim=2)
         cases.assert_close(moments, tiled.wanted[run["moments"]])
         cases.assert_close(tiled.model.decode(tiled.mean(run), plan), tiled.wanted[run["decoded"]])
