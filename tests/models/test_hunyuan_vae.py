@@ -59,6 +59,15 @@ def test_golden_runs_of_one_window_in_one_call(case):
                 cases.assert_close(cases.bare_decode(case.model, case.mean(run)), case.wanted[run["decoded"]])
 
 
+@pytest.mark.parametrize("case", ["hy10"], indirect=True)
+def test_clips_that_go_through_frame_by_frame_give_the_same(case, monkeypatch):
+    """As large ones do: statistics are still those of the whole clip, and history those of the parts."""
+    run = next(run for run in case.facts["runs"] if run["name"] == "t9")
+    monkeypatch.setattr("vidlatent.models.streaming.PART_BYTES", 1)
+    cases.assert_close(cases.bare_encode(case.model, case.video(run)), case.wanted[run["moments"]])
+    cases.assert_close(cases.bare_decode(case.model, case.mean(run)), case.wanted[run["decoded"]])
+
+
 def test_the_plan_of_the_model_is_that_of_diffusers():
     spec = registry.find("hunyuan-video")
     assert spec.plan == spec.plans["diffusers"] == OF_DIFFUSERS == plan_of(None)
@@ -110,9 +119,14 @@ def test_a_bare_file_with_a_prefix_is_recognised(tmp_path):
 
 def theirs(key: str) -> str:
     """Our name of a tensor as both codes write it."""
-    key = key.replace("attentions.0.norm.", "attentions.0.group_norm.").replace(".proj_out.", ".to_out.0.")
-    plain = "norm" in key or ".to_" in key or "quant" in key
-    return key if plain else ".conv.".join(key.rsplit(".", 1))
+    for ours, name in (
+        ("attentions.0.norm.", "attentions.0.group_norm."),
+        (".proj_out.", ".to_out.0."),
+        (".nin_shortcut.", ".conv_shortcut."),
+    ):
+        key = key.replace(ours, name)
+    deeper = any(part in key for part in ("conv_in.", "conv_out.", "samplers."))
+    return ".conv.".join(key.rsplit(".", 1)) if deeper else key
 
 
 def test_the_authors_config_describes_the_same_network():

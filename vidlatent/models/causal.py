@@ -170,9 +170,12 @@ def whole(pieces: Iterable[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
-def joined(parts: Iterable[Tensor], frames: int) -> Tensor:
-    """Parts of a clip as one [B, C, frames, H, W], channels-last; they are taken one by one."""
-    whole, done = None, 0
+def joined(parts: Iterable[Tensor], frames: int, whole: Tensor | None = None) -> Tensor:
+    """Parts of a clip as one [B, C, frames, H, W], channels-last; they are taken one by one.
+
+    Several are written over `whole` if it is given, one alone is the result as it is.
+    """
+    done = 0
     for part in parts:
         if part.shape[2] == frames:
             return part

@@ -19,8 +19,8 @@ from vidlatent.grid import Grid
 from vidlatent.models.base import Family, Hub, Layout, ModelSpec, Shapes
 from vidlatent.models.causal import TimeState
 from vidlatent.models.kl import Border, Decoder, Downsample, Encoder, FrameConv, Parts, Shape, VideoConv
-from vidlatent.models.layers import empty_clip
-from vidlatent.models.streaming import PastAttention
+from vidlatent.models.layers import Around, CausalConv3d, empty_clip
+from vidlatent.models.streaming import PastAttention, ResBlock
 from vidlatent.models.subpixel import enlarge_causally, enlarge_frames, enlarge_pairs
 from vidlatent.windows import Plan, TimeRule, even_tiles
 
@@ -82,6 +82,17 @@ SUPPORTED = {
     "down_block_types": ("HunyuanVideoDownBlock3D", "DownEncoderBlockCausal3D"),
     "up_block_types": ("HunyuanVideoUpBlock3D", "UpDecoderBlockCausal3D"),
 }
+
+
+class ClipBlock(ResBlock):
+    """Residual block of a clip that comes as a whole; large ones go through it a few frames at a time."""
+
+    def __init__(self, inputs: int, outputs: int, parts: Parts) -> None:
+        super().__init__(partial(CausalConv3d, around=Around(edge=True)), inputs, outputs, parts.norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → [B, C', T, H, W]."""
+        return super().forward(x, TimeState())
 
 
 class ClipAttention(PastAttention):
@@ -149,6 +160,7 @@ def _parts(config: HunyuanConfig, sampler: Callable[[int, bool], nn.Module]) -> 
         attention=ClipAttention,
         groups=config.norm_num_groups,
         eps=1e-6,
+        block=ClipBlock,
     )
 
 
@@ -200,10 +212,19 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
     )
 
 
+_NAMES = (  # of both codes, which are alike → ours
+    (r"\.group_norm\.", ".norm."),
+    (r"\.to_out\.0\.", ".proj_out."),
+    (r"\.conv_shortcut\.", ".nin_shortcut."),
+    (r"\.(conv_in|conv_out|\w+samplers\.0\.conv)\.conv\.", r".\1."),
+)
+
+
 def rename(key: str) -> str:
-    """A key of either code (they name alike) → ours; convolutions there are a level deeper."""
-    key = key.replace(".group_norm.", ".norm.").replace(".to_out.0.", ".proj_out.")
-    return re.sub(r"\.conv\.(weight|bias)$", r".\1", key)
+    """A key of diffusers or of the authors → ours."""
+    for pattern, name in _NAMES:
+        key = re.sub(pattern, name, key)
+    return key
 
 
 def config_of(shapes: Shapes) -> Mapping[str, object]:

@@ -187,7 +187,9 @@ class Level(nn.Module):
 
     def __init__(self, widths: list[int], parts: "Parts", attended: bool) -> None:
         super().__init__()
-        self.resnets = nn.ModuleList(ResBlock(inputs, outputs, parts) for inputs, outputs in pairwise(widths))
+        self.resnets = nn.ModuleList(
+            parts.block(inputs, outputs, parts) for inputs, outputs in pairwise(widths)
+        )
         self.attentions = nn.ModuleList(parts.attention(w, parts.norm) for w in widths[1:] if attended)
         self.downsamplers = nn.ModuleList()
         self.upsamplers = nn.ModuleList()
@@ -206,7 +208,7 @@ class Middle(nn.Module):
 
     def __init__(self, width: int, parts: "Parts", attended: bool) -> None:
         super().__init__()
-        self.resnets = nn.ModuleList(ResBlock(width, width, parts) for _ in range(2))
+        self.resnets = nn.ModuleList(parts.block(width, width, parts) for _ in range(2))
         self.attentions = nn.ModuleList([parts.attention(width, parts.norm)] if attended else [])
 
     def steps(self) -> Iterator[nn.Module]:
@@ -225,6 +227,7 @@ class Parts:
     attention: Callable[[int, Callable[..., GroupNorm]], nn.Module]  # (channels, what makes its norm)
     groups: int
     eps: float
+    block: Callable[[int, int, "Parts"], nn.Module] = ResBlock
 
     def norm(self, channels: int, per_frame: bool = False) -> GroupNorm:
         """Norm over the whole of each clip, or over each frame."""

@@ -202,11 +202,13 @@ class GroupNorm(nn.Module):
         """Normalise and apply x·sigmoid(x) into `out`: `x` itself, or a clip or view of a clip like it."""
         return self._write(x, out, lambda rows: F.silu(rows, inplace=True))
 
+    def fitted(self, x: Tensor) -> "GroupNorm | FittedNorm":
+        """This norm for parts of the clip `x`, with the statistics of all of it."""
+        return self if self.per_frame else FittedNorm([self.affine(sample) for sample in self._samples(x)])
+
     def _write(self, x: Tensor, out: Tensor, act) -> Tensor:
         for source, target in zip(self._samples(x), self._samples(out), strict=True):
-            scale, shift = self.affine(source)
-            for rows, block in zip(cache_blocks(source), cache_blocks(target), strict=True):
-                act(torch.addcmul(shift, rows, scale, out=block))
+            _write_affine(source, target, *self.affine(source), act)
         return out
 
     def _samples(self, x: Tensor) -> list[Tensor]:
@@ -226,6 +228,26 @@ class GroupNorm(nn.Module):
         """Replace each channel's value [C] by the mean of its group."""
         mean = channels.unflatten(0, (self.groups, -1)).mean(1, keepdim=True)
         return mean.expand(-1, len(channels) // self.groups).flatten()
+
+
+class FittedNorm:
+    """A group norm whose statistics are known: a scale and a shift of each channel [C] for each clip."""
+
+    def __init__(self, affines: list[tuple[Tensor, Tensor]]) -> None:
+        self.affines = affines
+
+    def silu_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Normalise and apply x·sigmoid(x) into `out`, a clip or view of a clip like `x`."""
+        clips = (clip.permute(0, 2, 3, 4, 1) for clip in (x, out))  # [B, T, H, W, C]
+        for source, target, affine in zip(*clips, self.affines, strict=True):
+            _write_affine(source, target, *affine, lambda rows: F.silu(rows, inplace=True))
+        return out
+
+
+def _write_affine(source: Tensor, target: Tensor, scale: Tensor, shift: Tensor, act) -> None:
+    """Scale and shift a sample [T, H, W, C] into `target`, and apply `act` while it is in the cache."""
+    for rows, block in zip(cache_blocks(source), cache_blocks(target), strict=True):
+        act(torch.addcmul(shift, rows, scale, out=block))
 
 
 class RmsNorm(nn.Module):

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlatent.models.causal import TimeState
+from vidlatent.models.causal import TimeState, in_parts, joined
 from vidlatent.models.layers import (
     CausalConv3d,
     FrameConv2d,
+    GroupNorm,
     as_clip,
     as_frames,
     attend,
@@ -26,6 +27,7 @@ from vidlatent.models.layers import (
 from vidlatent.models.subpixel import enlarge_frames
 
 Norm = Callable[[int], nn.Module]  # of so many channels
+PART_BYTES = 1 << 26  # of a clip that is convolved at once, if it is larger
 
 
 class ChannelNorm(nn.Module):
@@ -80,8 +82,12 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, state: TimeState, *guides: Tensor) -> Tensor:
         """[B, C, T, H, W] → [B, C', T, H, W]."""
         h = normalise_and_convolve(self.norm1, self.conv1, x, state, *guides)
-        h = normalise_and_convolve(self.norm2, self.conv2, h, state, *guides)
-        return h.add_(x if self.nin_shortcut is None else convolve(self.nin_shortcut, x, state))
+        h = normalise_and_convolve(self.norm2, self.conv2, h, state, *guides, over=True)
+        if self.nin_shortcut is None:
+            return h.add_(x)
+        for part, its in zip(split_frames(h), split_frames(x, of=h), strict=True):
+            part.add_(convolve(self.nin_shortcut, its, state))
+        return h
 
 
 class Attention(nn.Module):
@@ -201,13 +207,35 @@ def convolve(conv: CausalConv3d | FrameConv2d, x: Tensor, state: TimeState, enla
 
 
 def normalise_and_convolve(
-    norm: nn.Module, conv: CausalConv3d | FrameConv2d, x: Tensor, state: TimeState, *guides: Tensor
+    norm: nn.Module,
+    conv: CausalConv3d | FrameConv2d,
+    x: Tensor,
+    state: TimeState,
+    *guides: Tensor,
+    over: bool = False,
 ) -> Tensor:
     """Norm, SiLU and a convolution that keeps the number of frames: [B, C, T, H, W] → [B, C', T, H, W].
 
-    `guides` are what the norm is told besides `x`.
+    `guides` are what the norm is told besides `x`. A large clip goes through in parts of a few frames, so
+    that all of it is never there both as it is and normalised; with `over` the result takes its place.
     """
-    return write_and_convolve(lambda place: norm.silu_into(x, place, *guides), conv, x, state)
+    if guides:
+        return write_and_convolve(lambda place: norm.silu_into(x, place, *guides), conv, x, state)
+    if isinstance(norm, GroupNorm):
+        norm = norm.fitted(x)  # the others know one position at a time
+
+    def convolve_part(part: Tensor, state: TimeState) -> Tensor:
+        return write_and_convolve(lambda place: norm.silu_into(part, place), conv, part, state)
+
+    parts = in_parts(convolve_part, split_frames(x), state)
+    return joined(parts, x.shape[2], x if over else None)
+
+
+def split_frames(x: Tensor, of: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Views of a clip [B, C, T, H, W], so many frames each as have PART_BYTES, in the clip `of` if given."""
+    like = x if of is None else of
+    frame_bytes = like.shape[:2].numel() * like.shape[3:].numel() * like.element_size()
+    return x.split(max(1, PART_BYTES // max(1, frame_bytes)), dim=2)
 
 
 def write_and_convolve(
