@@ -36,6 +36,8 @@ CLASSES = {  # of diffusers, for each model that has one there; the published co
     "wan-2.1": "AutoencoderKLWan",
     "wan-2.2-5b": "AutoencoderKLWan",
     "qwen-image": "AutoencoderKLQwenImage",
+    "ltx-2": "AutoencoderKLLTX2Video",
+    "ltx-2.3": "AutoencoderKLLTX2Video",
 }
 DIRECTIONS = ("encode", "decode")
 OPTIONS = ("frames", "size", "threads", "repeats")

@@ -217,35 +217,56 @@ _DIFFUSERS_SUPPORTED = {
     "resnet_norm_eps": (1e-6,),
 }
 _STRIDED, _FOLDING = "LTXVideoDownBlock3D", ("LTXVideo095DownBlock3D", "LTX2VideoDownBlock3D")
-_DEFAULTS = {  # of the class: LTX-Video 0.9.0, whose config.json has not all of them
-    "latent_channels": 128,
-    "block_out_channels": [128, 256, 512, 512],
-    "down_block_types": [_STRIDED] * 4,
-    "decoder_block_out_channels": [128, 256, 512, 512],
-    "layers_per_block": [4, 3, 3, 3, 4],
-    "decoder_layers_per_block": [4, 3, 3, 3, 4],
-    "spatio_temporal_scaling": [True, True, True, False],
-    "decoder_spatio_temporal_scaling": [True, True, True, False],
-    "decoder_inject_noise": [False] * 5,
-    "downsample_type": ["conv"] * 4,
-    "upsample_residual": [False] * 4,
-    "upsample_factor": [1] * 4,
-    "timestep_conditioning": False,
-    "patch_size": 4,
+_DEFAULTS = {  # of the classes, for configs that have not all keys, as the first one that was published
+    DIFFUSERS: {
+        "latent_channels": 128,
+        "block_out_channels": [128, 256, 512, 512],
+        "down_block_types": [_STRIDED] * 4,
+        "decoder_block_out_channels": [128, 256, 512, 512],
+        "layers_per_block": [4, 3, 3, 3, 4],
+        "decoder_layers_per_block": [4, 3, 3, 3, 4],
+        "spatio_temporal_scaling": [True, True, True, False],
+        "decoder_spatio_temporal_scaling": [True, True, True, False],
+        "decoder_inject_noise": [False] * 5,
+        "downsample_type": ["conv"] * 4,
+        "upsample_residual": [False] * 4,
+        "upsample_factor": [1] * 4,
+        "timestep_conditioning": False,
+        "patch_size": 4,
+        "decoder_causal": False,
+    },
+    DIFFUSERS_2: {
+        "latent_channels": 128,
+        "block_out_channels": [256, 512, 1024, 2048],
+        "down_block_types": [_FOLDING[1]] * 4,
+        "decoder_block_out_channels": [256, 512, 1024],
+        "layers_per_block": [4, 6, 6, 2, 2],
+        "decoder_layers_per_block": [5, 5, 5, 5],
+        "spatio_temporal_scaling": [True] * 4,
+        "decoder_spatio_temporal_scaling": [True] * 3,
+        "decoder_inject_noise": [False] * 4,
+        "downsample_type": ["spatial", "temporal", "spatiotemporal", "spatiotemporal"],
+        "upsample_residual": [True] * 3,
+        "upsample_factor": [2] * 3,
+        "timestep_conditioning": False,
+        "patch_size": 4,
+        "decoder_causal": True,  # not so in any release
+        "decoder_spatial_padding_mode": "reflect",
+    },
 }
 
 
 def _of_diffusers(config: Mapping[str, object]) -> LtxConfig:
     demand(config, _DIFFUSERS_SUPPORTED)
-    said = {**_DEFAULTS, **config}
+    said = {**_DEFAULTS[config["_class_name"]], **config}
     return LtxConfig(
         latent_channels=said["latent_channels"],
         patch=said["patch_size"],
         encoder=tuple(_encoder_of(said)),
         decoder=tuple(_decoder_of(said)),
         timestep=bool(said["timestep_conditioning"]),
-        reflect=_reflects(config),
-        decoder_causal=bool(config.get("decoder_causal", False)),
+        reflect=_reflects(said),
+        decoder_causal=bool(said["decoder_causal"]),
         scaling_factor=config.get("scaling_factor", 1.0),
     )
 

@@ -130,6 +130,8 @@ SECOND = {
     "block_out_channels": [256, 512, 1024, 2048],
     "down_block_types": ["LTX2VideoDownBlock3D"] * 4,
     "timestep_conditioning": False,
+    "decoder_causal": False,
+    "encoder_spatial_padding_mode": "zeros",
     "decoder_spatial_padding_mode": "reflect",
 }
 THIRD = {
