@@ -38,6 +38,7 @@ CLASSES = {  # of diffusers, for each model that has one there; the published co
     "qwen-image": "AutoencoderKLQwenImage",
     "ltx-2": "AutoencoderKLLTX2Video",
     "ltx-2.3": "AutoencoderKLLTX2Video",
+    "cogvideox-2b": "AutoencoderKLCogVideoX",
 }
 DIRECTIONS = ("encode", "decode")
 OPTIONS = ("frames", "size", "threads", "repeats")
