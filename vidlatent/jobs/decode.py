@@ -19,10 +19,10 @@ from vidlatent.errors import UsageError, parameter
 from vidlatent.files import refuse_existing, refuse_foreign, refuse_same
 from vidlatent.grid import Grid
 from vidlatent.io.latent.reader import LatentReader, open_latent
-from vidlatent.io.read.source import Picture
 from vidlatent.io.write.movie import FILM
 from vidlatent.io.write.sink import STDOUT, SinkOptions, is_folder, open_sink
 from vidlatent.jobs.models import ModelChoice
+from vidlatent.jobs.picture import read_picture
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.models import registry
 from vidlatent.prefetch import prefetch
@@ -101,7 +101,7 @@ def decode(
         with open_latent(Path(source)) as latents:
             return decode(latents, target, model or choose_model(latents, ModelChoice()), options, progress)
     options, model = options or DecodeOptions(), model or choose_model(source, ModelChoice())
-    began, picture = perf_counter(), Picture.from_json(source.header.picture)
+    began, picture = perf_counter(), read_picture(source)
     check_model(source, model)
     model = model.choose(**{**source.header.settings, **model.spec.settings})
     if str(target) != STDOUT and not Path(target).is_dir():

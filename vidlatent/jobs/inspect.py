@@ -11,6 +11,7 @@ from typing import Any
 from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.read.source import ReadOptions, open_video
+from vidlatent.jobs.picture import read_picture
 from vidlatent.json_values import to_json_values
 from vidlatent.models import registry
 from vidlatent.models.tensor_file import opened
@@ -41,6 +42,7 @@ def inspect_latent(path: Path, verify: bool) -> dict[str, Any]:
     with open_latent(path) as reader:
         if verify:
             reader.verify()
+            read_picture(reader)
         return {
             "file": str(path),
             "kind": "latent",

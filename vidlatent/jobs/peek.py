@@ -23,6 +23,7 @@ from vidlatent.io.write.sheet import SHEET, SheetSink
 from vidlatent.io.write.sink import STDOUT, VideoSink, open_sink
 from vidlatent.jobs.decode import can_hold_sound
 from vidlatent.jobs.models import ModelChoice
+from vidlatent.jobs.picture import read_picture
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.jobs.viewer import Viewer, viewer_for
 
@@ -142,13 +143,13 @@ def plan_sheet(source: LatentReader, viewer: Viewer, options: PeekOptions) -> Sh
             f"a sheet holds {MOST_PICTURES}",
             f"give {-(-timing.shown // MOST_PICTURES)} or more, or make a film",
         )
-    picture = reduce(Picture.from_json(source.header.picture), THUMB_PX)
+    picture = reduce(read_picture(source), THUMB_PX)
     return plan_latents(source, viewer, chosen, picture)
 
 
 def plan_film(source: LatentReader, viewer: Viewer, options: PeekOptions) -> Show:
     """Choose every frame at full size, where a tiny model can make them; else one picture per latent."""
-    timing, picture = Timing.of(source), replace(Picture.from_json(source.header.picture), bit_depth=8)
+    timing, picture = Timing.of(source), replace(read_picture(source), bit_depth=8)
     if viewer.tiny and options.every is None:
         return Show(picture, range(timing.frames), make_frames(source, viewer, picture))
     chosen = range(0, timing.shown, options.every or 1)

@@ -66,9 +66,16 @@ def numbers(value: object, what: str, most: int = 4096) -> tuple[float, ...]:
     if not isinstance(value, list | tuple) or not 0 < len(value) <= most:
         raise ValueError(f"{what}: expected 1 to {most} numbers, got {brief(value)}")
     for number in value:
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        if isinstance(number, bool) or not isinstance(number, int | float) or not _is_finite(number):
             raise ValueError(f"{what}: expected finite numbers, got {brief(number)}")
     return tuple(float(number) for number in value)
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def table(value: object, what: str) -> dict[str, object]:

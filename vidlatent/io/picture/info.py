@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from vidlatent.io.picture import facts
 from vidlatent.io.picture.colour import Colour
 from vidlatent.io.picture.mastering import Mastering
 from vidlatent.json_values import to_json_values
@@ -112,21 +113,51 @@ class Picture:
 
     @classmethod
     def from_json(cls, data: Mapping) -> "Picture":
-        """The inverse of to_json; unknown keys are ignored."""
-        colour = dict(data["colour"])
-        chapters = (Chapter(Fraction(c["start"]), Fraction(c["end"]), c["title"]) for c in data["chapters"])
+        """The inverse of to_json; unknown members are ignored. Raises ValueError where a fact cannot be."""
+        found = {name: facts.member(facts.table(data, "picture"), name, "picture") for name in _PICTURE}
+        rate, mastering = found["rate"], data.get("mastering")
         return cls(
-            width=data["width"],
-            height=data["height"],
-            sar=Fraction(data["sar"]),
-            colour=Colour(**{**colour, "assumed": tuple(colour.get("assumed", ()))}),
-            bit_depth=data["bit_depth"],
-            time_base=Fraction(data["time_base"]),
-            rate=Fraction(data["rate"]) if data["rate"] is not None else None,
-            tags=dict(data["tags"]),
-            chapters=tuple(chapters),
-            mastering=Mastering.from_json(data["mastering"]) if data.get("mastering") else None,
+            width=facts.integer(found["width"], "picture.width", 1, facts.MOST_PX),
+            height=facts.integer(found["height"], "picture.height", 1, facts.MOST_PX),
+            sar=facts.ratio(found["sar"], "picture.sar"),
+            colour=_read_colour(found["colour"]),
+            bit_depth=facts.integer(found["bit_depth"], "picture.bit_depth", 1, 32),
+            time_base=facts.ratio(found["time_base"], "picture.time_base"),
+            rate=None if rate is None else facts.ratio(rate, "picture.rate"),
+            tags=_read_tags(found["tags"]),
+            chapters=tuple(map(_read_chapter, facts.array(found["chapters"], "picture.chapters"))),
+            mastering=Mastering.from_json(facts.table(mastering, "picture.mastering")) if mastering else None,
         )
+
+
+_PICTURE = ("width", "height", "sar", "colour", "bit_depth", "time_base", "rate", "tags", "chapters")
+
+
+def _read_colour(value: object) -> Colour:
+    found = facts.table(value, "picture.colour")
+    names = {
+        name: facts.text(facts.member(found, name, "picture.colour"), f"picture.colour.{name}")
+        for name in ("matrix", "range", "transfer", "primaries")
+    }
+    assumed = facts.array(found.get("assumed", ()), "picture.colour.assumed")
+    return Colour(**names, assumed=tuple(facts.text(name, "picture.colour.assumed") for name in assumed))
+
+
+def _read_tags(value: object) -> dict[str, str]:
+    found = facts.table(value, "picture.tags")
+    return {
+        facts.text(key, "picture.tags"): facts.text(tag, f"picture.tags.{key}") for key, tag in found.items()
+    }
+
+
+def _read_chapter(value: object) -> Chapter:
+    found = facts.table(value, "picture.chapters")
+    start, end, title = (facts.member(found, name, "picture.chapters") for name in ("start", "end", "title"))
+    return Chapter(
+        facts.seconds(start, "picture.chapters.start"),
+        facts.seconds(end, "picture.chapters.end"),
+        facts.text(title, "picture.chapters.title"),
+    )
 
 
 @dataclass(frozen=True)

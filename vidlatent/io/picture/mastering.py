@@ -12,6 +12,7 @@ from fractions import Fraction
 from av import VideoFrame
 from av.sidedata.sidedata import Type
 
+from vidlatent.io.picture import facts
 from vidlatent.io.picture.side_data import read_side_data
 
 _CHROMATICITY, _LUMINANCE = 50_000, 10_000  # steps of one
@@ -40,9 +41,22 @@ class Mastering:
 
     @classmethod
     def from_json(cls, data: Mapping) -> "Mastering":
-        """The inverse of `dataclasses.asdict`, after a way through JSON."""
-        known = {key: data.get(key) for key in ("primaries", "luminance", "levels")}
-        return cls(**{key: value and tuple(map(int, value)) for key, value in known.items()})
+        """The inverse of `dataclasses.asdict`, after a way through JSON; ValueError for what cannot be."""
+        return cls(**{key: _read_numbers(data.get(key), key, count) for key, count in _COUNTS.items()})
+
+
+_COUNTS = {"primaries": 8, "luminance": 2, "levels": 2}
+
+
+def _read_numbers(value: object, key: str, count: int) -> tuple[int, ...] | None:
+    """So many numbers of a mastering display; None where they are not stated."""
+    if value is None:
+        return None
+    what = f"picture.mastering.{key}"
+    numbers = [facts.integer(number, what, 0, facts.MOST_TERM) for number in facts.array(value, what)]
+    if len(numbers) != count:
+        raise ValueError(f"{what}: expected {count} numbers, got {len(numbers)}")
+    return tuple(numbers)
 
 
 def _parse_display(data: bytes) -> tuple[tuple[int, ...] | None, tuple[int, int] | None]:
