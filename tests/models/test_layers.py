@@ -8,11 +8,12 @@ from vidlatent.models import layers
 from vidlatent.models.layers import convolve_clip
 
 
-@pytest.mark.parametrize("part_bytes", [1 << 25, 1])
+@pytest.mark.parametrize(("part_bytes", "widest"), [(1 << 25, 5), (1, 5), (1, 4)])
 @pytest.mark.parametrize("stride", [(1, 1, 1), (1, 2, 2), (2, 2, 2)])
 @pytest.mark.parametrize("depth", [2, 3])
-def test_planes_added_up_are_the_convolution_in_three_dimensions(monkeypatch, depth, stride, part_bytes):
+def test_wide_clips_are_convolved_as_others(monkeypatch, depth, stride, part_bytes, widest):
     monkeypatch.setattr(layers, "_WIDE", 4)
+    monkeypatch.setattr(layers, "_WIDEST", widest)
     monkeypatch.setattr(layers, "_PART_BYTES", part_bytes)
     torch.manual_seed(0)
     x = torch.randn(1, 4, 7, 6, 8).contiguous(memory_format=torch.channels_last_3d)

@@ -15,7 +15,7 @@ from vidlatent.models.causal import Lead, copies_of_the_first
 
 _BLOCK_BYTES = 1 << 20  # what several passes over the same rows can keep in a core's cache
 _SCORES = 1 << 24  # of an attention that are held at once
-_WIDE = 192  # channels that are many for a convolution; with 128 it is as fast either way
+_WIDE, _WIDEST = 192, 384  # channels that are many for a convolution; with 128 it is as fast either way
 _PART_BYTES = 1 << 25  # of a convolution whose planes are added up
 
 
@@ -51,14 +51,24 @@ def unfold_cubes(x: Tensor, batch: int, frames: int, side: int) -> Tensor:
 def convolve_clip(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride=(1, 1, 1), padding=(0, 0, 0)
 ) -> Tensor:
-    """`F.conv3d` of a clip [B, C, T, H, W]; on a CPU, with many channels, plane by plane of the kernel.
+    """`F.conv3d` of a clip [B, C, T, H, W], channels last; on a CPU, with many channels, by another way.
 
-    Frames convolved with each plane and added up take up to a third less time there than the kernel for
-    three dimensions, and need no more memory than a few frames at once.
+    The kernel in three dimensions for channels last is slow there, and adds up thousands of products in a
+    row, which costs digits. The one for channels first does neither. With fewer channels it is quicker still
+    to convolve frames with each plane of the kernel, and to add up.
     """
-    depth, step = weight.shape[2], stride[0]
-    if x.device.type != "cpu" or len(x) > 1 or weight.shape[1] < _WIDE or depth == 1 or padding[0]:
+    channels, depth = weight.shape[1:3]
+    if x.device.type != "cpu" or channels < _WIDE or depth == 1 or padding[0]:
         return F.conv3d(x, weight, bias, stride, padding)
+    if channels >= _WIDEST or len(x) > 1:
+        out = F.conv3d(x.contiguous(), weight.contiguous(), bias, stride, padding)
+        return out.contiguous(memory_format=torch.channels_last_3d)
+    return _convolve_planes(x, weight, bias, stride, padding[1:])
+
+
+def _convolve_planes(x: Tensor, weight: Tensor, bias: Tensor | None, stride, padding) -> Tensor:
+    """Convolve a clip [1, C, T, H, W] plane by plane of the kernel, a few frames at once."""
+    depth, step = weight.shape[2], stride[0]
     whole = None
     frames = (x.shape[2] - depth) // step + 1
     each = max(1, _PART_BYTES // (len(weight) * x[0, 0, 0].numel() * x.element_size()))
@@ -67,7 +77,7 @@ def convolve_clip(
         part = None
         for k, plane in enumerate(weight.unbind(2)):
             seen = as_frames(x[:, :, start * step + k : (stop - 1) * step + k + 1 : step])
-            y = F.conv2d(seen, plane, None if k else bias, stride[1:], padding[1:])
+            y = F.conv2d(seen, plane, None if k else bias, stride[1:], padding)
             part = y if part is None else part.add_(y)
         part = as_clip(part, 1)
         if stop - start == frames:
