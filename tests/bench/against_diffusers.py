@@ -36,6 +36,8 @@ CLASSES = {  # of diffusers, for each model that has one there; the published co
     "wan-2.1": "AutoencoderKLWan",
     "wan-2.2-5b": "AutoencoderKLWan",
     "qwen-image": "AutoencoderKLQwenImage",
+    "hunyuan-video": "AutoencoderKLHunyuanVideo",
+    "hunyuan-video-1.5": "AutoencoderKLHunyuanVideo15",
     "ltx-2": "AutoencoderKLLTX2Video",
     "ltx-2.3": "AutoencoderKLLTX2Video",
     "cogvideox-2b": "AutoencoderKLCogVideoX",
