@@ -8,11 +8,12 @@ and freed in another.
 
 But a mapped block has fresh pages, and where pictures are large those cost a light network a third of its
 time. There the blocks that layers make of one frame, or of a group of four, stay on the heap, which keeps
-some of what is free; only windows of the largest pictures are mapped. The holes in that heap add up to less
-than one window.
+some of what is free; only windows of the largest pictures are mapped. The holes in that heap add up to half
+of what the clip needs at most, and do not grow with its length.
 
-The command line calls `map_large_blocks` when it starts; the engine calls `suit_pictures` for each clip. A
-program that only imports vidlatent keeps the allocator it has.
+The command line calls `map_large_blocks` when it starts; the engine calls `suit_pictures` for each clip, and
+`hold_tight` where a limit on memory leaves no room for holes. A program that only imports vidlatent, and sets
+no such limit, keeps the allocator it has.
 """
 
 import ctypes
@@ -25,6 +26,7 @@ SPARE_BYTES = 128 << 20  # free memory at the heap's end that it may keep: a lay
 LARGE_PIXELS = 640 * 360  # pictures from here up: one window of theirs is 25 MB
 
 _taken_over: list[bool] = []  # not empty once map_large_blocks has changed this process's allocator
+_tight: list[bool] = []  # not empty once memory is more precious than time
 
 
 def map_large_blocks() -> bool:
@@ -35,6 +37,15 @@ def map_large_blocks() -> bool:
     return True
 
 
+def hold_tight() -> bool:
+    """Map large blocks from here on, however large pictures are, as a limit on memory demands.
+
+    Returns False where the C library is not glibc.
+    """
+    _tight.append(True)
+    return map_large_blocks()
+
+
 def suit_pictures(pixels: int) -> bool:
     """Choose the settings for pictures of `pixels` pixels.
 
@@ -42,7 +53,7 @@ def suit_pictures(pixels: int) -> bool:
     """
     if not _taken_over:
         return False
-    large = pixels >= LARGE_PIXELS
+    large = pixels >= LARGE_PIXELS and not _tight
     mapped, spare = (WINDOW_BYTES, SPARE_BYTES) if large else (LARGE_BYTES, LARGE_BYTES)
     return _set_options({M_MMAP_THRESHOLD: mapped, M_TRIM_THRESHOLD: spare})
 

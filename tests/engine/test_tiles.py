@@ -6,7 +6,7 @@ import torch
 import vidlatent
 from vidlatent.engine import stream
 from vidlatent.engine.tiles import TileStates, fade, through_tiles
-from vidlatent.windows import Tiling, Window, even_tiles
+from vidlatent.windows import Tiling, even_tiles
 
 
 def test_fading_starts_entirely_with_the_neighbour():
@@ -61,7 +61,6 @@ def test_tiled_streaming_carries_a_state_per_tile():
 def test_slivers_tile_a_side_only_when_something_must_be_cut(side, only_window, spared):
     """OD-VAE: a side between step and size goes through whole, unless time or the other side is cut."""
     tiling = Tiling(40, 24, 2, 3, slivers=True)
-    x = torch.zeros(1, 3, 5, side, 16)
-    assert stream.goes_whole((tiling, tiling), x, Window(0, 5), last=only_window) is spared
+    assert stream.goes_whole((tiling, tiling), side, 16, only_window) is spared
     plain = even_tiles(40, 0.4, 8)[0]
-    assert not stream.goes_whole((plain, plain), x, Window(0, 5), last=only_window)
+    assert not stream.goes_whole((plain, plain), side, 16, only_window)

@@ -1,172 +1,159 @@
-"""Memory as a promise: trace what a window would take, and choose a plan that keeps within a limit.
+"""Memory as a promise: choose how a clip goes through a network such that it keeps within a limit."""
 
-A network is traced on fake tensors: every operation runs its shape arithmetic and nothing else, and
-the bytes alive at each moment are added up. What libraries use besides is covered by a margin.
-"""
-
-import resource
-import weakref
-from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
+from math import inf, isfinite
 from pathlib import Path
 
-import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-
+from vidlatent.allocator import hold_tight
+from vidlatent.engine.demand import UnknownLength, Workload, demand
+from vidlatent.engine.host_memory import available_bytes, resident_bytes
 from vidlatent.engine.model import Model
-from vidlatent.engine.plan import PlanWishes, plan_for, shortened
-from vidlatent.engine.runtime import peak_host_bytes
-from vidlatent.errors import OutOfResources, UsageError
-from vidlatent.models.base import VideoVAE
-from vidlatent.models.causal import TimeState, whole
-from vidlatent.windows import Plan, TimeRule
+from vidlatent.engine.plan import PlanWishes, plan_for
+from vidlatent.engine.scratch import Scratch
+from vidlatent.errors import OutOfResources, UsageError, parameter
+from vidlatent.models.base import ModelSpec
+from vidlatent.windows import Plan
 
-MARGIN = 1.25  # convolution workspaces and the allocator's rounding, measured at up to 1.2
 QUEUES_BYTES = 200 << 20  # read-ahead of frames, codecs
+HOLES = 0.6  # of what a clip needs, in free blocks that the allocator keeps for large pictures: up to 0.55
 SMALLEST_TILE_PX = 64
-
-
-class LiveBytes(TorchDispatchMode):
-    """Adds up the storage of tensors made under it, and remembers the peak."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self._count(leaf.untyped_storage())
-        return out
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self._known:
-            return
-        self._known.add(key)
-        self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._forget, key, storage.nbytes())
-
-    def _forget(self, key: int, nbytes: int) -> None:
-        self._known.discard(key)
-        self.live -= nbytes
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A plan that keeps within a limit, and what must be said of how it came to be."""
+    """How a clip goes through a network, and what must be said of how that came to be.
+
+    `passes` is how often the source is read: once, or once for every tile where each tile goes through the
+    whole clip before the next one does. That changes memory and time and nothing else; see `tilewise`.
+    """
 
     plan: Plan
     notices: tuple[str, ...] = ()
+    passes: int = 1
+
+    @contextmanager
+    def scratch(self, target: Path | None) -> Iterator[Scratch | None]:
+        """Where tiles wait for each other, beside `target` while the block runs; None where they need not."""
+        if self.passes == 1:
+            yield None
+        else:
+            with Scratch(target) as scratch:
+                yield scratch
 
 
-def settle(
-    model: Model, plan: Plan, size: tuple[int, int], limit: int | None = None, encode: bool = True
-) -> Fit:
-    """The plan to run frames of `size` (height, width) with: as asked, unless memory forbids it.
+@dataclass(frozen=True)
+class Way:
+    """A plan that may keep within a limit, and its words; with `tilewise` one tile of the clip at a time."""
+
+    plan: Plan
+    words: str = ""
+    tilewise: bool = False
+
+
+def settle(model: Model, plan: Plan, work: Workload, limit: int | None = None) -> Fit:
+    """How to put a clip through: as `plan` says, unless memory forbids it.
 
     Without a limit in bytes, an exact model runs as asked, others within what the device has free.
     """
     if limit is None:
         limit = None if model.spec.exact else available_bytes(model.runtime.device)
-    return fit(model, plan, size, limit, encode) if limit else Fit(plan)
+    return fit(model, plan, work, limit) if limit else Fit(plan)
 
 
-def window_bytes(model: Model, plan: Plan, size: tuple[int, int], encode: bool) -> int:
-    """Peak bytes of a window of frames of `size` (height, width) through the network, without weights."""
-    from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import, rarely wanted
+def fit(model: Model, plan: Plan, work: Workload, limit: int) -> Fit:
+    """The first way that keeps within `limit` bytes, or OutOfResources where not even the last does.
 
-    grid, spec = model.spec.grid, model.spec
-    plan = shortened(plan, spec, *size)
-    tiles = plan.encode_tiles if encode else plan.decode_tiles
-    sides = [side + grid.missing_pixels(side) for side in size]
-    if not encode:
-        sides = [side // grid.space for side in sides]
-    area = [min(side, tiles.size) if tiles else side for side in sides]
-    rule = plan.encode_time if encode else plan.decode_time
-    length, channels = rule.longest or 1, 3 if encode else spec.channels
-    with FakeTensorMode(), torch.inference_mode():
-        network = type(model.network)(spec)
-        state = {k: torch.empty_like(v, dtype=model.runtime.dtype) for k, v in network.state_dict().items()}
-        network.load_state_dict(state, assign=True)
-        x = torch.empty(1, channels, length, *area, dtype=model.runtime.dtype)
-        x = x.contiguous(memory_format=torch.channels_last_3d)
-        with LiveBytes() as meter:
-            state = _filled(network, x, meter) if not encode and spec.latency > 1 else TimeState()
-            whole((network.encode if encode else network.decode)(x, state))
-    inputs = length * channels * sides[0] * sides[1] * model.runtime.dtype.itemsize
-    outputs = 2 * 4 * _output_values(spec, length, sides, encode)  # float32, and once more where blended
-    return round(MARGIN * meter.peak) + inputs + outputs
-
-
-def _filled(network: VideoVAE, latents: Tensor, meter: LiveBytes) -> TimeState:
-    """The state of a decoder that holds frames back, once it holds all it ever will; uncounted work."""
-    state = TimeState(more=True)
-    for _ in network.decode(latents[:, :, :1].expand(-1, -1, network.spec.latency, -1, -1), state):
-        pass
-    meter.peak = meter.live
-    return state
-
-
-def _output_values(spec, length: int, sides: list[int], encode: bool) -> int:
-    grid = spec.grid
-    if encode:
-        return grid.latents(length) * 2 * spec.channels * sides[0] * sides[1] // grid.space**2
-    return grid.frames(length) * 3 * sides[0] * sides[1] * grid.space**2
-
-
-def fit(model: Model, plan: Plan, size: tuple[int, int], limit: int, encode: bool) -> Fit:
-    """The first plan that keeps within `limit` bytes, or OutOfResources where not even the smallest does.
-
-    As asked, else with shorter chunks (exact models), else in the largest tiles that fit.
+    As asked; else what gives the same: shorter chunks (exact models), then the tiles that were asked for one
+    by one; else the largest tiles that fit, all those of a window at once if that is enough, or one by one.
     """
     fixed = fixed_bytes(model) + QUEUES_BYTES
 
-    def need(candidate: tuple[Plan, str]) -> int:
-        return fixed + window_bytes(model, candidate[0], size, encode)
+    @cache
+    def need(way: Way) -> float:
+        return fixed + needed_bytes(model, way.plan, work, way.tilewise)
 
-    if need((plan, "")) <= limit:
-        return Fit(plan)
-    candidates = smaller_plans(model, plan, max(size))
-    least = need(candidates[-1] if candidates else (plan, ""))
-    if least > limit:
-        raise OutOfResources(
-            f"{model.spec.name} at {size[1]}x{size[0]} does not fit {limit / 1e9:.2f} GB: "
-            f"the smallest plan needs about {least / 1e9:.2f} GB",
-            "raise --max-memory, encode at a smaller --size, or use --dtype bf16",
-        )
-    first = bisect_left(candidates, -limit, key=lambda candidate: -need(candidate))
-    chosen, how = candidates[first]
-    taken = need(candidates[first]) / 1e9
-    return Fit(chosen, (f"{how}, to keep within {limit / 1e9:.1f} GB (needs about {taken:.1f} GB)",))
+    last = asked = Way(plan)
+    for ways in kinds_of_ways(model, asked, work):
+        if (way := first_within(ways, limit, need)) is not None:
+            if need(way) + HOLES * (need(way) - fixed) > limit and model.runtime.device.type == "cpu":
+                hold_tight()
+            return Fit(plan) if way == asked else told(model, way, work, limit, need(way))
+        last = ways[-1]
+    if not isfinite(need(last)):
+        return Fit(plan, ("it goes through in one piece of unknown length: no promise about memory",))
+    raise OutOfResources(
+        f"{model.spec.name} at {work.width}x{work.height} does not fit {limit / 1e9:.2f} GB: "
+        f"the smallest plan needs about {need(last) / 1e9:.2f} GB",
+        f"raise {parameter('max_memory')}, use a smaller {parameter('size')}, or {parameter('dtype')} bf16",
+    )
 
 
-def smaller_plans(model: Model, plan: Plan, side: int) -> list[tuple[Plan, str]]:
-    """Plans that take less and less memory, and what each changes."""
-    spec, plans = model.spec, []
+def needed_bytes(model: Model, plan: Plan, work: Workload, tilewise: bool = False) -> float:
+    """Peak bytes of a clip on its way through the network, without the weights; inf where nobody can know."""
+    try:
+        need = demand(model, plan, work)
+    except UnknownLength:
+        return inf
+    return need.by_tile if tilewise else need.by_window
+
+
+def first_within(ways: list[Way], limit: int, need: Callable[[Way], float]) -> Way | None:
+    """The first of ways that need less and less, found by halves; None where not even the last will do."""
+    found, low, high = None, 0, len(ways)
+    while low < high:
+        middle = (low + high) // 2
+        if need(ways[middle]) <= limit:
+            found, high = ways[middle], middle
+        else:
+            low = middle + 1
+    return found
+
+
+def kinds_of_ways(model: Model, asked: Way, work: Workload) -> Iterator[list[Way]]:
+    """Ways to put a clip through, kind by kind as they are preferred; in each, later ones need less."""
+    yield [asked]
+    spec, plan = model.spec, asked.plan
+    time, tiles = ("encode_time", "encode_tiles") if work.encode else ("decode_time", "decode_tiles")
     if spec.exact:  # its chunks change nothing but memory
-        plan = replace(plan, encode_time=TimeRule(spec.grid.time), decode_time=TimeRule(1))
-        plans.append((plan, f"chunks of {spec.grid.time} frames"))
-    if spec.tiles is None:
-        return plans
-    largest = plan.encode_tiles.size if plan.encode_tiles else side
-    for tile in tile_sizes(largest - 1):
-        try:
-            tiled = plan_for(spec, PlanWishes(tile=tile))
-        except UsageError:  # not every size suits every rule
+        plan = replace(
+            plan, **{time: replace(getattr(plan, time), stride=spec.grid.time if work.encode else 1)}
+        )
+        yield [Way(plan, f"chunks of {spec.grid.time} frames")]
+    one_by_one = getattr(plan, time).carries and work.rereadable
+    given = getattr(plan, tiles)
+    if given and one_by_one:
+        yield [Way(plan, "one tile after the other", tilewise=True)]
+    largest = plan.encode_tiles.size if plan.encode_tiles else max(work.height, work.width)
+    if tiled := [Way(cut, f"tiles of {px} px") for px, cut in smaller_tiles(spec, plan, largest)]:
+        yield tiled
+        if one_by_one:
+            yield [Way(way.plan, f"{way.words}, one after the other", tilewise=True) for way in tiled]
+
+
+def smaller_tiles(spec: ModelSpec, plan: Plan, below: int) -> list[tuple[int, Plan]]:
+    """The plan with smaller and smaller tiles, and their sides in pixels; none where frames cannot be cut.
+
+    Each is at least an eighth smaller than the one before: few enough to look at, and close enough.
+    """
+    found: list[tuple[int, Plan]] = []
+    sizes = range((below - 1) // 8 * 8, SMALLEST_TILE_PX - 1, -8) if spec.tiles else ()
+    for tile in sizes:
+        if found and found[-1][0] * 7 // 8 < tile != SMALLEST_TILE_PX:
             continue
-        plans.append((plan.tiled_as(tiled), f"tiles of {tile} px"))
-    return plans
+        with suppress(UsageError):  # not every size suits every rule
+            found.append((tile, plan.tiled_as(plan_for(spec, PlanWishes(tile=tile)))))
+    return found
 
 
-def tile_sizes(largest: int) -> range:
-    """Tile sides to try, from `largest` down in steps of the grid that most rules allow."""
-    return range(largest // 8 * 8, SMALLEST_TILE_PX - 1, -8)
+def told(model: Model, way: Way, work: Workload, limit: int, need: float) -> Fit:
+    """A way that was found, and why it was taken."""
+    passes = demand(model, way.plan, work).passes if way.tilewise else 1
+    again = f"; the source is read {passes} times" if way.tilewise else ""
+    why = f"{way.words}, to keep within {limit / 1e9:.1f} GB (needs about {need / 1e9:.1f} GB{again})"
+    return Fit(way.plan, (why,), passes)
 
 
 def fixed_bytes(model: Model) -> int:
@@ -174,22 +161,3 @@ def fixed_bytes(model: Model) -> int:
     if model.runtime.device.type == "cpu":
         return resident_bytes()
     return sum(p.numel() * p.element_size() for p in model.network.parameters())
-
-
-def resident_bytes() -> int:
-    """Resident set of this process now."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize()
-    return peak_host_bytes()
-
-
-def available_bytes(device: torch.device) -> int | None:
-    """Memory free for use on a device, this process's own share included; None where unknown."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    meminfo = Path("/proc/meminfo")
-    if device.type != "cpu" or not meminfo.exists():
-        return None
-    free = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
-    return int(free.split()[1]) * 1024 + resident_bytes()

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import partial
+from itertools import chain, repeat
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,9 +17,13 @@ from vidlatent.engine import pixels
 from vidlatent.engine.plan import PlanWishes, plan_for, shortened
 from vidlatent.engine.runtime import Runtime
 from vidlatent.engine.stream import stream
+from vidlatent.engine.tiles import Apply
+from vidlatent.engine.tilewise import Again, Cuts, TileByTile, Tilewise
 from vidlatent.errors import BadInput
 from vidlatent.models.base import ModelSpec, Posterior, VideoVAE
 from vidlatent.windows import Plan, cut
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,11 @@ class Model:
             yield frame
 
     def encode_clip(
-        self, frames: Iterable[np.ndarray], plan: Plan | None = None, known: int | None = None
+        self,
+        frames: Iterable[np.ndarray],
+        plan: Plan | None = None,
+        known: int | None = None,
+        tilewise: Tilewise | None = None,
     ) -> Iterator[Tensor]:
         """As `encode_stream`, for a clip of which no frame may be lost or come back at another time.
 
@@ -89,47 +99,56 @@ class Model:
         fit the grid goes as it is; of any other the last frame is repeated until it does: see `fitted`.
         """
         if known is not None and self.spec.grid.fits(known):
-            return self.encode_stream(frames, plan, known)
-        return self.encode_stream(self.fitted(frames, plan), plan)
+            return self.encode_stream(frames, plan, known, tilewise)
+        return self.encode_stream(Again(partial(self.fitted, frames, plan)), plan, tilewise=tilewise)
 
     def encode_stream(
         self,
         frames: Iterable[np.ndarray] | Iterable[Tensor],
         plan: Plan | None = None,
         total: int | None = None,
+        tilewise: Tilewise | None = None,
     ) -> Iterator[Tensor]:
         """Moments [B, 2C, t, h, w] in float32 for each window of a stream of frames.
 
         Frames are [H, W, 3] or [B, H, W, 3] uint8 or uint16, or tensors [B, 3, H, W] in [-1, 1]; sides
         off the grid are padded. Trailing frames that fill no latent give none: see `fitted`. Models that
         run in batches follow their reference's rule for the remainder if the `total` of frames is given.
+
+        With `tilewise` each tile of the plan goes through the whole clip before the next one, which takes
+        less memory and gives the same; `frames` is then iterated once for every tile.
         """
-        frames = iter(frames)
-        if (first := next(frames, None)) is None:
+        first, passes = again_and_again(frames)
+        if first is None:
             return
         sides = first.shape[-2:] if isinstance(first, Tensor) else first.shape[-3:-1]
         suit_pictures(prod(sides))
         plan = shortened(plan or self.spec.plan, self.spec, *sides)
-        cuts = cut(chain([first], frames), plan.encode_time, self.spec.grid.latents, total)
-        how = (plan.encode_time, plan.tiles_to_encode)
-        yield from stream(self.network.encode, cuts, self._join_frames, *how)
+        cuts = (cut(items, plan.encode_time, self.spec.grid.latents, total) for items in passes)
+        how = (self._join_frames, plan.encode_time, plan.tiles_to_encode)
+        yield from through(self.network.encode, cuts, how, tilewise)
 
     def decode_stream(
-        self, latents: Iterable[Tensor], plan: Plan | None = None, total: int | None = None
+        self,
+        latents: Iterable[Tensor],
+        plan: Plan | None = None,
+        total: int | None = None,
+        tilewise: Tilewise | None = None,
     ) -> Iterator[Tensor]:
         """Pixels [B, 3, T, H, W] in float32, not clamped, for each window of latents [B, C, h, w].
 
-        Models that run in batches need the `total` of latents to follow their reference's rule.
+        Models that run in batches need the `total` of latents to follow their reference's rule. With
+        `tilewise` the latents are iterated once for every tile; see `encode_stream`.
         """
-        latents = self._prepared(latents)
-        if (first := next(latents, None)) is None:
+        first, passes = again_and_again(Again(partial(self._prepared, latents)))
+        if first is None:
             return
         sides = [side * self.spec.grid.space for side in first.shape[-2:]]
         suit_pictures(prod(sides))
         plan = shortened(plan or self.spec.plan, self.spec, *sides)
-        cuts = cut(chain([first], latents), plan.decode_time, self.spec.grid.frames, total)
-        how = (plan.decode_time, plan.tiles_to_decode)
-        yield from stream(self.network.decode, cuts, self._join_latents, *how)
+        cuts = (cut(items, plan.decode_time, self.spec.grid.frames, total) for items in passes)
+        how = (self._join_latents, plan.decode_time, plan.tiles_to_decode)
+        yield from through(self.network.decode, cuts, how, tilewise)
 
     def _prepared(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
         """Latents [B, C, h, w] of a clip from its first on, as the network is to have them."""
@@ -144,6 +163,26 @@ class Model:
     def _join_latents(self, latents: list[Tensor]) -> Tensor:
         joined = torch.stack(latents, dim=2).to(self.runtime.device, self.runtime.dtype)
         return joined.contiguous(memory_format=torch.channels_last_3d)
+
+
+def again_and_again(source: Iterable[T]) -> tuple[T | None, Iterator[Iterator[T]]]:
+    """The first item of `source` (None: there is none), and its items as often as they are wanted.
+
+    A source that can be iterated only once gives them only once.
+    """
+    items = iter(source)
+    first = next(items, None)
+    return first, chain([chain([first], items)], (iter(source) for _ in repeat(None)))
+
+
+def through(apply: Apply, passes: Iterator[Cuts], how: tuple, tilewise: Tilewise | None) -> Iterator[Tensor]:
+    """The windows of a clip through a network: all tiles of each, or with `tilewise` all windows of a tile.
+
+    `how` is what joins the items of a window, the rule in time and that in space.
+    """
+    if tilewise is None:
+        return stream(apply, next(passes), *how)
+    return TileByTile(apply, *how, tilewise).through(passes)
 
 
 def check_video(video: Tensor) -> None:

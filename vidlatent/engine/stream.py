@@ -30,7 +30,7 @@ def stream(
         if not rule.carries:
             states = TileStates(rule.past)
         x = join(items)
-        how = None if goes_whole(tiles, x, window, last) else tiles
+        how = None if goes_whole(tiles, *x.shape[-2:], last and window.start == 0) else tiles
         pieces = skip(through_tiles(apply, x, how, states, more=rule.carries and not last), window.drop)
         del x, items  # the next window does not stand beside this one
         if rule.blend:
@@ -42,7 +42,7 @@ def stream(
         yield from filter(has_frames, [waiting])
 
 
-def goes_whole(tiles: Tiles | None, x: Tensor, window: Window, last: bool) -> bool:
+def goes_whole(tiles: Tiles | None, height: int, width: int, only_window: bool) -> bool:
     """Whether frames of this size are not cut into tiles although there is a rule for it.
 
     Rules with slivers and no size of their own (OD-VAE) tile a side between step and size only once
@@ -52,11 +52,8 @@ def goes_whole(tiles: Tiles | None, x: Tensor, window: Window, last: bool) -> bo
         return True
     rows, columns = tiles
     if rows.whole is not None and columns.whole is not None:
-        return x.shape[-2] <= rows.whole and x.shape[-1] <= columns.whole
-    if not rows.slivers:
-        return False
-    only_window = last and window.start == 0
-    return only_window and x.shape[-2] <= rows.size and x.shape[-1] <= columns.size
+        return height <= rows.whole and width <= columns.whole
+    return rows.slivers and only_window and height <= rows.size and width <= columns.size
 
 
 def skip(pieces: Iterable[Tensor], frames: int) -> Iterator[Tensor]:

@@ -1,7 +1,7 @@
 """Decode: a `.latent` becomes a film again, with the source's own times, size, colour and sound."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,9 +12,12 @@ import numpy as np
 from torch import Tensor
 
 from vidlatent.engine import pixels
+from vidlatent.engine.demand import Workload
 from vidlatent.engine.memory import Fit, settle
 from vidlatent.engine.model import Model
 from vidlatent.engine.plan import PlanWishes, plan_for
+from vidlatent.engine.scratch import Scratch
+from vidlatent.engine.tilewise import Again, Tilewise
 from vidlatent.errors import UsageError, parameter
 from vidlatent.files import refuse_existing, refuse_foreign, refuse_same
 from vidlatent.grid import Grid
@@ -110,6 +113,7 @@ def decode(
         refuse_foreign(Path(target), FILM)
     first, last = select_frames(source, options)
     settled = settle_plan(source, model, options)
+    shares = Shares(progress, last - first, model.spec.grid.latents(last), settled.passes)
     progress.begin(str(source.path), last - first)
     origin = source.clock.seconds(first) if first else Fraction(0)
     sound = source.has_audio and options.audio
@@ -117,11 +121,12 @@ def decode(
     with (
         source.open_audio() if sound and not mute else nullcontext() as audio,
         open_sink(target, picture, audio, options.sink, origin) as sink,
-        closing(decode_frames(source, model, settled.plan, (first, last))) as frames,
+        settled.scratch(None if str(target) == STDOUT else Path(target)) as scratch,
+        closing(decode_frames(source, model, settled.plan, (first, last), scratch, shares.watch)) as frames,
     ):
         for n, rgb in enumerate(frames, start=first):
             sink.write(rgb, int(source.clock.pts[n]), source.clock.duration_of(n))
-            progress.frames(n + 1 - first)
+            shares.written(n + 1 - first)
     return DecodeResult(
         target=Path(target),
         frames=last - first,
@@ -135,20 +140,59 @@ def decode(
 def settle_plan(source: LatentReader, model: Model, options: DecodeOptions) -> Fit:
     """The plan in the file, with what is wished otherwise, and smaller where memory does not suffice."""
     plan = plan_for(model.spec, options.plan, source.header.plan)
-    size = source.header.source
-    return settle(model, plan, (size.height, size.width), options.max_memory, encode=False)
+    clip = source.header.source
+    work = Workload(clip.height, clip.width, clip.frames, encode=False, rereadable=True)
+    return settle(model, plan, work, options.max_memory)
+
+
+class Shares:
+    """Tells how far a clip is, in frames, also where its latents pass by once for every tile.
+
+    Then each of those passes is an equal part of the work, and writing the frames is the last part.
+    """
+
+    def __init__(self, progress: Progress, frames: int, latents: int, passes: int) -> None:
+        self._progress, self._frames, self._latents = progress, frames, latents
+        self._before = passes if passes > 1 else 0
+        self._seen = 0
+
+    def watch(self, latents: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Count latents on their way to the network."""
+        for latent in latents:
+            self._seen += 1
+            if self._before:
+                self._tell(min(self._seen * self._frames // self._latents, self._before * self._frames))
+            yield latent
+
+    def written(self, frames: int) -> None:
+        """Tell that so many frames are written."""
+        self._tell(self._before * self._frames + frames)
+
+    def _tell(self, done: int) -> None:
+        self._progress.frames(done // (self._before + 1))
 
 
 def decode_frames(
-    source: LatentReader, model: Model, plan: Plan, span: tuple[int, int]
+    source: LatentReader,
+    model: Model,
+    plan: Plan,
+    span: tuple[int, int],
+    scratch: Scratch | None = None,
+    watch: Callable[[Iterator[Tensor]], Iterator[Tensor]] = iter,
 ) -> Iterator[np.ndarray]:
-    """Frames [first, last) = `span` of the clip, one by one: [H, W, 3] uint8, or uint16 as a deep source."""
+    """Frames [first, last) = `span` of the clip, one by one: [H, W, 3] uint8, or uint16 as a deep source.
+
+    With `scratch` the tiles go through the clip one by one, and their results wait there. `watch` sees the
+    latents pass by.
+    """
     header, (first, last) = source.header, span
     begin = find_first_latent(plan.decode_time, model.spec.grid, first, source.frames)
     n = model.spec.grid.frames(begin + 1) - 1  # the clip's number of the first frame that comes
     size = (header.source.height, header.source.width)
     dtype = np.uint16 if header.picture["bit_depth"] > 8 else np.uint8
-    windows = model.decode_stream(read_latents(source, begin), plan, source.frames - begin)
+    latents = Again(lambda: watch(read_latents(source, begin)))
+    tilewise = scratch and Tilewise(scratch, last - n)
+    windows = model.decode_stream(latents, plan, source.frames - begin, tilewise)
     frames = round_frames(windows, (first - n, last - n), size, dtype)
     depth = min(WRITE_AHEAD_FRAMES, max(1, WRITE_AHEAD_BYTES // (3 * size[0] * size[1] * dtype().itemsize)))
     with closing(prefetch(frames, depth)) as ahead:  # the network runs while this thread writes

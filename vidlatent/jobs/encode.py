@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from vidlatent.clock import FrameClock
 from vidlatent.dtypes import DTYPES
+from vidlatent.engine.demand import Workload
 from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import settle
 from vidlatent.engine.model import Model
+from vidlatent.engine.tilewise import Again, Tilewise
 from vidlatent.errors import UsageError, parameter
 from vidlatent.files import partial_path, refuse_existing, refuse_foreign, refuse_same, sha256_file
 from vidlatent.io.latent.header import POSTERIORS, LatentHeader, Pad, Source
@@ -92,15 +95,20 @@ def encode(
     refuse_foreign(target, LATENT)
     began = perf_counter()
     with open_source(source, options.read) as video:
-        size = (video.info.height, video.info.width)
-        settled = settle(model, options.plan or model.spec.plan, size, options.max_memory)
+        work = describe_work(video, options.read, Path(source).is_file() or Path(source).is_dir())
+        settled = settle(model, options.plan or model.spec.plan, work, options.max_memory)
         name = Path(source).name or "-"
         header = make_header(video, name, model, replace(options, plan=settled.plan))
         progress.begin(str(source), guess_frame_count(video, options.read))
         with open_writer(target, header, video, model, options) as writer:
-            tally = FrameTimes(progress)
-            with closing(prefetch(video.frames(), READ_AHEAD_FRAMES)) as ahead:
-                windows = model.encode_clip(tally.watch(ahead), header.plan, video.info.counted_frames)
+            tally = FrameTimes(progress, settled.passes)
+            with (
+                settled.scratch(target) as scratch,
+                closing(Passes(video, partial(open_source, source, options.read))) as passes,
+            ):
+                frames = Again(lambda: tally.watch(passes.read()))
+                tilewise = scratch and Tilewise(scratch)
+                windows = model.encode_clip(frames, settled.plan, video.info.counted_frames, tilewise)
                 count = append_all(writer, windows, options)
             clock = tally.clock(video.info.time_base)
             sha256 = sha256_file(Path(source)) if Path(source).is_file() else None
@@ -118,20 +126,50 @@ def encode(
         )
 
 
-class FrameTimes:
-    """Notes the times of frames that pass by on their way to the network."""
+class Passes:
+    """Reads a source as often as is wanted: the open video at first, and after that it is opened anew."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, video: VideoSource, reopen: Callable[[], VideoSource]) -> None:
+        self._video, self._reopen = video, reopen
+        self._reading: Iterator[Frame] | None = None
+
+    def read(self) -> Iterator[Frame]:
+        """Give the frames from the first one on, read ahead."""
+        first = self._reading is None
+        self._reading = prefetch(self._video.frames(), READ_AHEAD_FRAMES) if first else self._read_anew()
+        return self._reading
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._reading is not None:
+            self._reading.close()
+
+    def _read_anew(self) -> Iterator[Frame]:
+        with self._reopen() as video, closing(prefetch(video.frames(), READ_AHEAD_FRAMES)) as ahead:
+            yield from ahead
+
+
+class FrameTimes:
+    """Notes the times of frames that pass by on their way to the network.
+
+    Where they pass by several times, each pass is an equal part of the work, and the first tells the times.
+    """
+
+    def __init__(self, progress: Progress, passes: int = 1) -> None:
+        self._progress, self._passes = progress, passes
+        self._seen = 0
         self._pts: list[int] = []
         self._durations: list[int] = []
 
     def watch(self, frames: Iterator[Frame]) -> Iterator[np.ndarray]:
         """Give the pixels [H, W, 3] of each frame, and keep its times."""
+        first = not self._seen
         for frame in frames:
-            self._pts.append(frame.pts)
-            self._durations.append(frame.duration)
-            self._progress.frames(len(self._pts))
+            if first:
+                self._pts.append(frame.pts)
+                self._durations.append(frame.duration)
+            self._seen += 1
+            self._progress.frames(self._seen // self._passes)
             yield frame.rgb
 
     def clock(self, time_base: Fraction) -> FrameClock:
@@ -209,8 +247,14 @@ def finish_header(
     )
 
 
+def describe_work(video: VideoSource, read: ReadOptions, rereadable: bool = False) -> Workload:
+    """What this clip asks of a network; `rereadable` says that it can be opened again and again."""
+    frames = video.info.counted_frames or guess_frame_count(video, read)
+    return Workload(video.info.height, video.info.width, frames, rereadable=rereadable)
+
+
 def guess_frame_count(video: VideoSource, read: ReadOptions) -> int | None:
-    """How many frames to expect, for a progress bar only; None where nobody can say."""
+    """How many frames to expect, as far as options and header tell; None where nobody can say."""
     return read.frames or (None if read.start or read.end or read.fps else video.info.header_frames)
 
 

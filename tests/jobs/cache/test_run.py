@@ -292,7 +292,7 @@ def test_sigterm_finishes_the_clip_and_says_so(tmp_path):
 
 def test_a_window_that_does_not_fit_is_a_failed_row(tmp_path, monkeypatch):
     folder = clips.write_clips(tmp_path / "videos", 1)
-    monkeypatch.setattr("vidlatent.jobs.cache.budget.window_bytes", lambda *_, **__: 1 << 50)
+    monkeypatch.setattr("vidlatent.jobs.cache.budget.needed_bytes", lambda *_, **__: 1 << 50)
     clips.cache(folder, tmp_path / "cache", replace(clips.ONE, max_memory=64 << 30))
     (row,) = clips.rows(tmp_path / "cache")
     assert row.status == "failed" and "--max-memory leaves" in row.error

@@ -1,9 +1,11 @@
 """`--max-memory` of a cache run: how many bytes frames may wait in, and which clips are too large to try."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from math import isinf
 
-from vidlatent.engine.memory import resident_bytes, window_bytes
+from vidlatent.engine.demand import Workload
+from vidlatent.engine.host_memory import resident_bytes
+from vidlatent.engine.memory import needed_bytes
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, OutOfResources, parameter
 from vidlatent.windows import Plan
@@ -37,22 +39,18 @@ class MemoryBudget:
         queue = left // QUEUE_SHARE
         return cls(queue, left - queue)
 
-    def refuse_too_large(self, model: Model, plan: Plan, size: tuple[int, int], name: str) -> None:
-        """Raise BadInput where a window of frames of `size` (height, width) takes more than there is.
+    def refuse_too_large(self, model: Model, plan: Plan, work: Workload, name: str) -> None:
+        """Raise BadInput where a clip takes more on its way through the network than there is.
 
         The plan is part of every key, so frames are not cut into smaller pieces here: the user decides.
         """
         if self.window is None or model.runtime.device.type != "cpu":
             return
-        need = _estimate_window_bytes(model, plan, size)
+        need = needed_bytes(model, plan, work)
         if need > self.window:
+            much = "memory for a clip of unknown length" if isinf(need) else f"{need / 1e9:.2f} GB"
             raise BadInput(
-                f"{name}: {model.spec.name} needs {need / 1e9:.2f} GB for {size[1]}x{size[0]}, "
+                f"{name}: {model.spec.name} needs {much} for {work.width}x{work.height}, "
                 f"{parameter('max_memory')} leaves {self.window / 1e9:.2f} GB",
                 f"raise {parameter('max_memory')}, or give {parameter('tile')} or {parameter('size')}",
             )
-
-
-@lru_cache(maxsize=256)
-def _estimate_window_bytes(model: Model, plan: Plan, size: tuple[int, int]) -> int:
-    return window_bytes(model, plan, size, encode=True)

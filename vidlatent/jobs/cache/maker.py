@@ -19,6 +19,7 @@ from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.stop import StopSignals
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.tally import CacheProgress, NoProgress, Tally
+from vidlatent.jobs.encode import describe_work
 from vidlatent.jobs.reading.messages import Read
 from vidlatent.jobs.reading.readers import Readers
 from vidlatent.jobs.reading.remote_video import RemoteVideo
@@ -144,8 +145,8 @@ class EntryMaker:
         began, path = time.perf_counter(), self._store.entry_path(task.key)
         try:
             with video:
-                size = (video.info.height, video.info.width)
-                self._memory.refuse_too_large(self._model, task.recipe.plan, size, task.clip.name)
+                work = describe_work(video, task.recipe.read)
+                self._memory.refuse_too_large(self._model, task.recipe.plan, work, task.clip.name)
                 make_entry(video, task, path, self._model)
             took = time.perf_counter() - began
             row, became = make_done_row(task, path, took, tuple(video.notices)), "done"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vidlatent.engine import pixels
+from vidlatent.engine.demand import Workload
 from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import settle
 from vidlatent.engine.model import Model
@@ -72,11 +73,12 @@ class CompatResult:
 class Coder:
     """A model as compat uses it: it encodes whole clips into means, in pieces that fit into memory."""
 
-    def __init__(self, model: Model, size: tuple[int, int], limit: int | None) -> None:
+    def __init__(self, model: Model, clip: Tensor, limit: int | None) -> None:
         self.spec = model.spec
         self._model = model
-        plan = model.spec.plan
-        self._encode, self._decode = (settle(model, plan, size, limit, way) for way in (True, False))
+        frames, height, width = clip.shape[2:]
+        ways = (Workload(height, width, frames, encode) for encode in (True, False))
+        self._encode, self._decode = (settle(model, model.spec.plan, work, limit) for work in ways)
         self.notices = (*self._encode.notices, *self._decode.notices)
 
     def encode(self, video: Tensor) -> Tensor:
@@ -110,7 +112,7 @@ def compat(
     check_roles(video_vae.spec, image_vae.spec)
     video, notices = read_clip(clip, options.read, video_vae.spec)
     size = (video.shape[-2], video.shape[-1])
-    v, i = (Coder(model, size, options.max_memory) for model in (video_vae, image_vae))
+    v, i = (Coder(model, video, options.max_memory) for model in (video_vae, image_vae))
     zv, zi = v.encode(video), i.encode(video)
     alone = {"video": v.decode(zv), "image": i.decode(zi)}
     scores = {name: PictureScore.of(pictures, video) for name, pictures in alone.items()}
