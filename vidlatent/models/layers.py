@@ -363,7 +363,8 @@ def cache_blocks(sample: Tensor) -> list[Tensor]:
 
 def frame_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Every position of a frame attends to all positions of that frame, one head: [N, C, H, W] each."""
-    tokens = [x.flatten(2).transpose(1, 2).unsqueeze(1) for x in (q, k, v)]  # [N, 1, H·W, C]
+    # [N, 1, H·W, C]. With channels that lie apart PyTorch holds a score for every pair of positions.
+    tokens = [x.flatten(2).transpose(1, 2).contiguous().unsqueeze(1) for x in (q, k, v)]
     mixed = F.scaled_dot_product_attention(*tokens)
     return mixed.squeeze(1).transpose(1, 2).unflatten(2, q.shape[2:])
 
