@@ -13,7 +13,9 @@ from helpers.streams import chunked, streamed
 from safetensors.torch import save_file
 
 import vidlatent
-from vidlatent.engine.memory import LiveBytes, window_bytes
+from vidlatent.engine.demand import Workload
+from vidlatent.engine.footprint import LiveBytes
+from vidlatent.engine.memory import needed_bytes
 from vidlatent.engine.model import Model
 from vidlatent.engine.runtime import Runtime
 from vidlatent.errors import BadInput, BadWeights, UsageError
@@ -216,7 +218,7 @@ def test_memory_is_flat_and_the_flush_does_not_raise_it(narrow):
 def test_the_memory_that_is_foretold_is_that_of_a_full_decoder(narrow):
     model = Model(narrow, Runtime(torch.device("cpu"), torch.float64))
     plan = model.plan(latent_window=2)
-    foretold = window_bytes(model, plan, (64, 64), encode=False)
+    foretold = needed_bytes(model, plan, Workload(64, 64, encode=False))
     state = TimeState(more=True)
     for n in range(9):
         latents = latents_of(narrow, 2)
@@ -303,7 +305,8 @@ def test_by_default_decoding_is_a_function_of_the_latents(noisy):
 
 def test_memory_can_be_foretold_with_noise_too(noisy):
     told = noisy.choose(inject_noise=True)
-    sizes = [window_bytes(model, model.spec.plan, (32, 64), encode=False) for model in (noisy, told)]
+    work = Workload(32, 64, encode=False)
+    sizes = [needed_bytes(model, model.spec.plan, work) for model in (noisy, told)]
     assert sizes[0] <= sizes[1] < 1.1 * sizes[0]
 
 
