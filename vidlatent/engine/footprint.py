@@ -114,7 +114,7 @@ def footprint(network: Network, calls: tuple[Call, ...], height: int, width: int
         with LiveBytes() as meter:
             if calls[0][1] and not network.encode and network.spec.latency > 1:
                 _run(network, built, (network.spec.latency, height, width), state)
-                meter.peak, calls = meter.live, calls[1:]
+                meter.peak, calls = meter.live, calls[:1]
             for frames, state.more in calls:
                 _run(network, built, (frames, height, width), state)
                 kept.append(state.nbytes)
