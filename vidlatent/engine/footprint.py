@@ -65,8 +65,6 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        if func in _CONVOLUTIONS:
-            self.peak = max(self.peak, self.live + unfolded_bytes(args[0], args[1], out))
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 self._count(leaf.untyped_storage())
@@ -84,6 +82,17 @@ class LiveBytes(TorchDispatchMode):
     def _forget(self, key: int, nbytes: int) -> None:
         self._known.discard(key)
         self.live -= nbytes
+
+
+class WorkingBytes(LiveBytes):
+    """The same, and what PyTorch itself takes besides while it convolves."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = super().__torch_dispatch__(func, types, args, kwargs)
+        if func in _CONVOLUTIONS:
+            others = self.live - out.untyped_storage().nbytes()
+            self.peak = max(self.peak, others + unfolded_bytes(args[0], args[1], out))
+        return out
 
 
 def unfolded_bytes(x: Tensor, weight: Tensor, out: Tensor) -> int:
@@ -111,7 +120,7 @@ def footprint(network: Network, calls: tuple[Call, ...], height: int, width: int
         weights = {k: torch.empty_like(v, dtype=network.dtype) for k, v in built.state_dict().items()}
         built.load_state_dict(weights, assign=True)
         state, kept = TimeState(more=True, past=past), []
-        with LiveBytes() as meter:
+        with WorkingBytes() as meter:
             if calls[0][1] and not network.encode and network.spec.latency > 1:
                 _run(network, built, (network.spec.latency, height, width), state)
                 meter.peak, calls = meter.live, calls[:1]
