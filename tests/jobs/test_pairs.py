@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import cases
+from helpers import cache_clips, cases
 
 import vidlatent
 from vidlatent.engine.model import Model
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.read.source import ReadOptions, open_video
+from vidlatent.jobs.cache.recipe import Recipe
+from vidlatent.jobs.cache.run import run
+from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.decode import DecodeOptions, decode
 from vidlatent.jobs.encode import EncodeOptions, encode
 from vidlatent.jobs.measure.roundtrip import RoundtripPass, Subject, roundtrip
@@ -93,3 +96,17 @@ def test_a_clip_goes_there_and_back_with_every_frame(model, moving_clip):
     pairs = list(roundtrip(subject, iter(clip), done))
     assert all(np.array_equal(source, frame) for (source, _), frame in zip(pairs, clip, strict=True))
     assert (done.frames, done.latents) == (13, 5)
+
+
+def test_a_cache_holds_what_encode_makes(model, tmp_path):
+    clip, root = (
+        cache_clips.write_clip(tmp_path / "clips/a.avi", 1, frames=8, size=(16, 16)),
+        tmp_path / "cache",
+    )
+    run([str(clip.parent)], root, model, Recipe(model.spec.plan, ReadOptions()), cache_clips.ONE)
+    encode(clip, tmp_path / "a.latent", model)
+    (row,) = cache_clips.rows(root)
+    entry = Store(root).entry_path(row.key)
+    assert facts(entry) == facts(tmp_path / "a.latent") == (8, 1, 3)
+    with open_latent(entry) as cached, open_latent(tmp_path / "a.latent") as encoded:
+        assert torch.equal(cached.read(0, 3), encoded.read(0, 3))
