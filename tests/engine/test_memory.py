@@ -116,7 +116,7 @@ def test_the_calls_that_are_traced_are_the_first_ones_of_the_clip(rule, total, c
 
 
 class Remembering(nn.Module):
-    """A network that looks at all of the past, or at `past` latents of it."""
+    """A network that looks at all of the past, or at `past` latents of it, each kept as it came."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -124,10 +124,10 @@ class Remembering(nn.Module):
         self.gain = nn.Parameter(torch.ones(1))
 
     def decode(self, latents, state):
-        past = state.recall(self)
-        seen = latents if past is None else torch.cat([past, latents], dim=2)
-        state.remember(self, seen[:, :, -state.past :])
-        yield seen.mean(2, keepdim=True).expand_as(latents) * self.gain
+        seen = state.growing(self)
+        seen.extend((frame.clone(),) for frame in latents.split(1, dim=2))
+        mean = sum(frame for (frame,) in seen) / len(seen)
+        yield mean.expand_as(latents) * self.gain
 
 
 def remembering(past: int = 0) -> Model:
@@ -142,11 +142,11 @@ def state_of(model: Model, latents: int) -> int:
 
 
 def test_state_that_grows_with_the_clip_is_counted_to_its_end():
-    """And once more, as it is copied when it is put together."""
+    """Once: what `TimeState.growing` keeps is never copied to be put together."""
     model, frame = remembering(), 16 * 4 * 8 * 8
     found = footprint(Network.of(model, False), ((5, True), (4, True)), 8, 8)
     assert found.growth == 4 * frame
-    assert state_of(model, 85) - state_of(model, 45) == 2 * 40 * frame
+    assert state_of(model, 85) - state_of(model, 45) == 40 * frame
 
 
 def test_state_grows_no_further_than_the_network_looks_back():
@@ -318,3 +318,33 @@ def test_the_first_that_fits_is_found_by_halves():
     assert first_within(ways, 90, need) == ways[10]
     assert first_within(ways, 80, need) is None
     assert len(looked) <= 10
+
+
+# State that grows with the clip
+
+
+@pytest.fixture(scope="module")
+def hunyuan15():
+    return random_model("hunyuan15")
+
+
+@pytest.mark.parametrize("encode", [True, False])
+def test_state_that_grows_is_counted_for_the_whole_clip_or_as_far_as_the_past_allows(hunyuan15, encode):
+    each = hunyuan15.spec.grows * 4 * (240 // 16) * (320 // 16)  # bytes of a latent frame
+    longer, long, limited = (
+        demand(hunyuan15, plan, Workload(240, 320, frames, encode)).state
+        for plan, frames in ((hunyuan15.plan(), 641), (hunyuan15.plan(), 321), (hunyuan15.plan(past=8), 641))
+    )
+    assert longer - long == pytest.approx(80 * each)
+    assert limited < long
+
+
+def test_what_does_not_fit_for_its_growing_state_says_how_far_back_it_may_look(hunyuan15):
+    way = list(kinds_of_ways(hunyuan15, Way(hunyuan15.plan()), Workload(240, 320, 4001)))[-1][-1]
+    limit = int(needed_bytes(hunyuan15, way.plan, Workload(240, 320, 2001), way.tilewise))
+    with pytest.raises(
+        OutOfResources, match=r"hint: its first 20\d\d frames fit: past 50\d looks no further"
+    ):
+        fit(hunyuan15, hunyuan15.plan(), Workload(240, 320, 4001), limit)
+    found = fit(hunyuan15, hunyuan15.plan(past=400), Workload(240, 320, 4001), limit)
+    assert found.plan.encode_time.past == 400

@@ -132,7 +132,7 @@ def spans(tiles: Tiles | None, height: int, width: int, only_window: bool) -> tu
 
 
 def _growth(found: Footprint, rule: TimeRule, step: int, total: int | None) -> int:
-    """Bytes that state grows by after what was traced, and a copy of them while they are looked at.
+    """Bytes that state grows by after what was traced.
 
     `step` is how many latents each window adds; a rule may say how many of them a network looks back.
     """
@@ -141,4 +141,4 @@ def _growth(found: Footprint, rule: TimeRule, step: int, total: int | None) -> i
     windows = ceil(total / rule.stride)
     if rule.past:
         windows = min(windows, ceil(rule.past / step))
-    return 2 * found.growth * max(0, windows - 2)
+    return found.growth * max(0, windows - 2)

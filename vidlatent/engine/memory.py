@@ -1,5 +1,6 @@
 """Memory as a promise: choose how a clip goes through a network such that it keeps within a limit."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -84,11 +85,32 @@ def fit(model: Model, plan: Plan, work: Workload, limit: int) -> Fit:
         last = ways[-1]
     if not isfinite(need(last)):
         return Fit(plan, ("it goes through in one piece of unknown length: no promise about memory",))
+    hint = f"raise {parameter('max_memory')}, use a smaller {parameter('size')}, or {parameter('dtype')} bf16"
+    if frames := frames_that_fit(model, last, work, limit - fixed):
+        latents = model.spec.grid.latents(frames)
+        hint = (
+            f"its first {frames} frames fit: {parameter('past')} {latents} looks no further back; or {hint}"
+        )
     raise OutOfResources(
         f"{model.spec.name} at {work.width}x{work.height} does not fit {limit / 1e9:.2f} GB: "
         f"the smallest plan needs about {need(last) / 1e9:.2f} GB",
-        f"raise {parameter('max_memory')}, use a smaller {parameter('size')}, or {parameter('dtype')} bf16",
+        hint,
     )
+
+
+def frames_that_fit(model: Model, way: Way, work: Workload, limit: int) -> int:
+    """How many frames of a clip fit whose state grows; 0 where not even a few do, or nothing grows."""
+    rule = way.plan.encode_time if work.encode else way.plan.decode_time
+    if not model.spec.grows or not rule.stride or rule.past or not work.frames:
+        return 0
+    few = 4 * rule.stride * (1 if work.encode else model.spec.grid.time)  # no more is traced for longer ones
+    lengths = range(few, work.frames)
+
+    def need(frames: int) -> float:
+        return needed_bytes(model, way.plan, replace(work, frames=frames), way.tilewise)
+
+    fitting = bisect_right(lengths, limit, key=need)
+    return lengths[fitting - 1] if fitting else 0
 
 
 def needed_bytes(model: Model, plan: Plan, work: Workload, tilewise: bool = False) -> float:
