@@ -69,7 +69,7 @@ def recognise(families: Iterable[Family], shapes: Shapes, path: Path) -> Recogni
     except (KeyError, IndexError, ValueError) as e:
         raise BadWeights(
             f"{path}: has the names of {family.name} but not its shapes ({e})",
-            "give the config.json that came with these weights by --config",
+            f"give the config.json that came with these weights by {parameter('config')}",
         ) from e
     rename = layout.renamer(inside)
     ours = {rename(key): shape for key, shape in inside.items()}
