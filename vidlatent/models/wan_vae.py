@@ -127,8 +127,15 @@ class Level(nn.Module):
 
     def forward(self, x: Tensor, state: TimeState) -> Tensor:
         """[B, C, T, H, W] → [B, C', T', H', W']."""
-        y = run([*self.blocks, *self.samplers.values()], x, state)
+        y = run(self._layers(), x, state)
         return y if self.shortcut is None else self.shortcut(x, y, state)
+
+    def steps(self) -> list[nn.Module]:
+        """The level as steps one after the other: by layers, where no shortcut needs what came in."""
+        return self._layers() if self.shortcut is None else [self]
+
+    def _layers(self) -> list[nn.Module]:
+        return [*self.blocks, *self.samplers.values()]
 
 
 class Attention(nn.Module):
@@ -163,9 +170,7 @@ class Encoder(nn.Module):
 
     def forward(self, video: Tensor, state: TimeState) -> Tensor:
         """[B, C', T, H, W] → [B, 2C, t, h, w]."""
-        x = write_and_convolve(lambda place: place.copy_(video), self.conv_in, video, state)
-        x = run([*self.stages, *self.middle], x, state)
-        return normalise_and_convolve(self.norm_out, self.conv_out, x, state)
+        return _through(self, [*_steps(self.stages), *self.middle], video, state)
 
 
 class Decoder(nn.Module):
@@ -182,9 +187,21 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor, state: TimeState) -> Tensor:
         """[B, C, t, h, w] → [B, C', T, H, W]."""
-        x = write_and_convolve(lambda place: place.copy_(latents), self.conv_in, latents, state)
-        x = run([*self.middle, *self.stages], x, state)
-        return normalise_and_convolve(self.norm_out, self.conv_out, x, state)
+        return _through(self, [*self.middle, *_steps(self.stages)], latents, state)
+
+
+def _steps(stages: Iterable[Level]) -> list[nn.Module]:
+    return [step for stage in stages for step in stage.steps()]
+
+
+def _through(half: Encoder | Decoder, steps: Iterable[nn.Module], x: Tensor, state: TimeState) -> Tensor:
+    """`x` through one half of the network; nothing between two layers is kept longer than they need it."""
+    return normalise_and_convolve(
+        half.norm_out,
+        half.conv_out,
+        run(steps, write_and_convolve(lambda place: place.copy_(x), half.conv_in, x, state), state),
+        state,
+    )
 
 
 def _shrinking(stage: Stage, residual: bool) -> Level:
