@@ -345,9 +345,13 @@ def _lengths(rows: Tensor) -> Tensor:
 
 
 def _rows_of(x: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Two clips [B, C, T, H, W] alike, in blocks [..., C] side by side (see `cache_blocks`)."""
+    """Two clips [B, C, T, H, W] alike, in blocks [..., C] side by side: of frame by frame, or of several."""
+    small = 0 if _is_whole(x) else _BLOCK_BYTES // max(1, x[0, :, :1].numel() * x.element_size())
     for source, target in zip(x.permute(0, 2, 3, 4, 1), out.permute(0, 2, 3, 4, 1), strict=True):
-        yield from zip(cache_blocks(source), cache_blocks(target), strict=True)
+        if small > 1:  # so many frames are small enough together
+            yield from zip(source.split(small), target.split(small), strict=True)
+        else:
+            yield from zip(cache_blocks(source), cache_blocks(target), strict=True)
 
 
 def _moments(sample: Tensor) -> tuple[Tensor, Tensor]:
