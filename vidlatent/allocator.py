@@ -17,6 +17,7 @@ no such limit, keeps the allocator it has.
 """
 
 import ctypes
+import mmap
 import sys
 
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_ARENA_MAX = -3, -1, -8  # of mallopt(3)
@@ -56,6 +57,16 @@ def suit_pictures(pixels: int) -> bool:
     large = pixels >= LARGE_PIXELS and not _tight
     mapped, spare = (WINDOW_BYTES, SPARE_BYTES) if large else (LARGE_BYTES, LARGE_BYTES)
     return _set_options({M_MMAP_THRESHOLD: mapped, M_TRIM_THRESHOLD: spare})
+
+
+def drop_pages(address: int, nbytes: int) -> None:
+    """Let go of whole pages that are mapped from a file and unchanged; a later access reads them again."""
+    if not sys.platform.startswith("linux"):
+        return
+    first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (address + nbytes - first) // mmap.PAGESIZE * mmap.PAGESIZE
+    if length > 0:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
 
 
 def _set_options(options: dict[int, int]) -> bool:

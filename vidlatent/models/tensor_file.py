@@ -1,7 +1,7 @@
 """What a weight file holds, told without reading its tensors, and each tensor by itself.
 
 A file may be a full model of many gigabytes of which a network wants a part, so nothing is read but what is
-asked for; and that goes into memory of its own, not through a mapped file whose pages stay counted.
+asked for; and that goes into memory of its own, without the pages of a mapped file beside it.
 """
 
 import json
@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from vidlatent.allocator import drop_pages
 from vidlatent.errors import BadWeights
 from vidlatent.models.base import Shapes
 
@@ -48,10 +49,15 @@ def opened(path: Path) -> Iterator[TensorFile]:
         with path.open("rb", buffering=0) as file:
             yield _safetensors(path, file)
     else:
-        tensors = state_of(_unpickled(path), path)
+        checkpoint, mapped = _unpickled(path)
+        tensors = state_of(checkpoint, path)
         shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
         dtypes = {key: _spelled(tensor.dtype) for key, tensor in tensors.items()}
-        yield TensorFile(path, shapes, dtypes, tensors.__getitem__)
+
+        def read(key: str) -> Tensor:
+            return _copied_out(tensors[key]) if mapped else tensors[key]
+
+        yield TensorFile(path, shapes, dtypes, read)
 
 
 def shapes_in(path: Path) -> Shapes:
@@ -113,12 +119,19 @@ def _is_safetensors(path: Path) -> bool:
         return file.read(9)[8:] == b"{" or path.suffix == ".safetensors"
 
 
-def _unpickled(path: Path) -> object:
-    """What a PyTorch checkpoint holds, tensors mapped from the file; nothing in it is ever run."""
+def _copied_out(tensor: Tensor) -> Tensor:
+    """A copy of a tensor that is mapped from a file, whose pages are let go."""
+    copy, storage = tensor.clone(), tensor.untyped_storage()
+    drop_pages(storage.data_ptr(), storage.nbytes())
+    return copy
+
+
+def _unpickled(path: Path) -> tuple[object, bool]:
+    """What a PyTorch checkpoint holds, and whether tensors are mapped from it; nothing in it is ever run."""
     with path.open("rb") as file:
         zipped = file.read(4) == b"PK\x03\x04"  # the format before it cannot be mapped
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped), zipped
     except pickle.UnpicklingError as e:
         reason = str(e).strip().splitlines()[0]
         raise BadWeights(f"{path}: holds more than tensors, and is not opened ({reason})", _SAFE) from e
