@@ -137,6 +137,16 @@ def test_frames_before_zero_move_the_clip_with_its_sound(tmp_path):
     assert "below zero" in sink.notices[0]
 
 
+@pytest.mark.parametrize("options", [FAST, SinkOptions(codec="ffv1")], ids=["h264", "ffv1"])
+def test_frames_of_one_time_are_shown_one_after_the_other_and_that_is_said(tmp_path, options):
+    """No film has two frames at once; a `.latent` that another program wrote may: it was a KeyError."""
+    with open_sink(tmp_path / "x.mkv", make_picture(), options=options) as sink:
+        for pts in (0, 0, 0, 1, 40, 40, 80):
+            sink.write(np.zeros((48, 64, 3), np.uint8), pts, 0)
+    assert "4 frames have the time of the one before them: shown up to 0.002 s later" in sink.notices
+    assert [round(1000 * start) for start, _ in clips.spans(tmp_path / "x.mkv")] == [0, 1, 2, 3, 40, 41, 80]
+
+
 def test_an_origin_becomes_zero(tmp_path):
     with open_sink(tmp_path / "x.mp4", make_picture(), options=FAST, origin=Fraction(5)) as sink:
         for pts in (5000, 5041):

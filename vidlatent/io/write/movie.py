@@ -84,7 +84,8 @@ class MovieSink:
         self._format = FORMATS[path.suffix.lower()]
         self._durations: dict[int, int] = {}
         self._origin_ticks: int | None = None
-        self._last_tick = 0
+        self._last_tick: int | None = None
+        self._moved, self._furthest = 0, 0  # frames that had to be moved, and by how many ticks at most
         self._feed: AudioFeed | None = None
         self.notices: list[str] = []
 
@@ -175,16 +176,23 @@ class MovieSink:
         rgb = resize(rgb, (self._picture.width, self._picture.height))
         if self._origin_ticks is None:
             self._start(pts)
-        tick = pts - self._origin_ticks
+        tick = self._find_place(pts - self._origin_ticks)
         self._refuse_leap(tick)
         frame = self._to_yuv(np.ascontiguousarray(rgb))
         frame.pts, frame.time_base, frame.duration = tick, self._picture.time_base, duration
         self._durations[tick] = duration
         self._mux(self._video.encode(frame))
 
+    def _find_place(self, tick: int) -> int:
+        """The time of a frame, later where the frame before it is there already: no film has two at once."""
+        place = tick if self._last_tick is None else max(tick, self._last_tick + 1)
+        self._moved += place > tick
+        self._furthest = max(self._furthest, place - tick)
+        return place
+
     def _refuse_leap(self, tick: int) -> None:
         """Raise UsageError where MP4 or MOV cannot say how long the frame before this one lasts."""
-        gap, self._last_tick = tick - self._last_tick, tick
+        gap, self._last_tick = tick - (self._last_tick or 0), tick
         if self._format.name in ("mp4", "mov") and gap > MOST_TICKS:
             at, seconds = (float(ticks * self._picture.time_base) for ticks in (tick - gap, gap))
             raise UsageError(
@@ -221,6 +229,11 @@ class MovieSink:
         if self._origin_ticks is None:
             raise VidlatentError(f"{self._path}: no frames to write")
         self._mux(self._video.encode(None))
+        if self._moved:
+            late = float(self._furthest * self._picture.time_base)
+            self.notices.append(
+                f"{self._moved} frames have the time of the one before them: shown up to {late:g} s later"
+            )
         if self._feed is not None:
             self._feed.mux_until(None)
             self.notices += self._feed.losses()
