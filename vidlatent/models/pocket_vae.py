@@ -68,10 +68,14 @@ class TimeBlock(nn.Module):
         self.limit = math.inf  # where no norm holds activations, they may run away on odd pictures
 
     def forward(self, x: Tensor, batch: int, state: TimeState) -> Tensor:
-        """[B·t, C, h, w] → the same."""
+        """[B·t, C, h, w] → the same; nothing comes of no frames, and then the state stays as it is."""
+        if not len(x):
+            return x
         x = x.contiguous(memory_format=torch.channels_last)
-        if torch.is_grad_enabled():
-            seen = fold_time(delayed(unfold_time(x, batch)))
+        if torch.is_grad_enabled():  # the same without writing over what gradients need
+            clip = unfold_time(x, batch)
+            seen = fold_time(delayed(clip, state.recall(self)))
+            state.remember(self, clip[:, x.shape[1] // 2 :, -1:])
             return x + self.mix(F.silu(self.space(seen)).clamp(max=self.limit))
         dtype = quickest(x.dtype, x.device)
         seen = self.with_past(x, batch, state, dtype)
@@ -97,10 +101,14 @@ class TimeBlock(nn.Module):
         return seen
 
 
-def delayed(x: Tensor) -> Tensor:
-    """A clip [B, C, t, h, w] with the second half of its channels a step late; the first is its own past."""
+def delayed(x: Tensor, past: Tensor | None) -> Tensor:
+    """A clip [B, C, t, h, w] with the second half of its channels a step late.
+
+    `past` [B, C/2, 1, h, w] is what came before; at the start of a clip its first frame is its own past.
+    """
     now, late = x.chunk(2, dim=1)
-    return torch.cat([now, torch.cat([late[:, :, :1], late[:, :, :-1]], dim=2)], dim=1)
+    before = late[:, :, :1] if past is None else past
+    return torch.cat([now, torch.cat([before, late[:, :, :-1]], dim=2)], dim=1)
 
 
 def blocks(channels: int, count: int) -> nn.ModuleList:
