@@ -3,10 +3,11 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import pytest
 from huggingface_hub import constants
 
 from vidlatent.errors import BadWeights
+from vidlatent.jobs import models
 from vidlatent.models import hub, registry
 from vidlatent.models.base import Hub
+from vidlatent.models.published import KNOWN
 
 COMMIT, NEXT_COMMIT = "a" * 40, "b" * 40
 CONFIG = {"_class_name": "CausalVAEModel", "hidden_size": 32, "hidden_size_mult": [1, 1, 1, 1]}
@@ -168,7 +171,8 @@ def test_the_first_download_pins_the_revision(shelf):
     shelf.commit = NEXT_COMMIT
     shelf.files["someone/some-model/vae/checkpoint.ckpt"] = WEIGHTS[::-1]
     assert hub.fetch(PLACE) == first
-    assert hub.read_pin(PLACE) == hub.Pin(COMMIT, sha256(WEIGHTS))
+    config = sha256(json.dumps(CONFIG).encode())
+    assert hub.read_pin(PLACE) == hub.Pin(COMMIT, sha256(WEIGHTS), config)
 
 
 @pytest.mark.usefixtures("client")
@@ -194,6 +198,93 @@ def test_bytes_other_than_those_we_know_are_refused():
     known = Hub(PLACE.repo, PLACE.file, PLACE.config, sha256="0" * 64)
     with pytest.raises(BadWeights, match=rf"checkpoint\.ckpt: sha256 {sha256(WEIGHTS)}, expected 0000"):
         hub.fetch(known)
+
+
+@pytest.mark.usefixtures("client")
+def test_a_config_other_than_the_one_we_know_is_refused():
+    known = replace(PLACE, config_sha256="0" * 64)
+    with pytest.raises(BadWeights, match=r"some-model/vae/config\.json: sha256 [0-9a-f]{64}, expected 0000"):
+        hub.fetch(known)
+    assert not hub.here(known)
+
+
+@pytest.mark.usefixtures("client")
+def test_a_config_that_changes_after_the_first_download_is_refused(shelf):
+    config = hub.fetch(PLACE).config
+    assert hub.read_pin(PLACE).config_sha256 == sha256(json.dumps(CONFIG).encode())
+    config.resolve().write_text("{}")
+    with pytest.raises(BadWeights, match=rf"config\.json: sha256 {sha256(b'{}')}, expected"):
+        hub.fetch(PLACE)
+
+
+@pytest.mark.usefixtures("client")
+def test_a_pin_from_before_configs_were_recorded_is_still_read_and_completed():
+    hub.fetch(PLACE)
+    hub.write_pin(PLACE, hub.Pin(COMMIT, sha256(WEIGHTS)))
+    hub.fetch(PLACE)
+    assert hub.read_pin(PLACE).config_sha256 == sha256(json.dumps(CONFIG).encode())
+
+
+@pytest.mark.usefixtures("client")
+def test_a_commit_that_we_know_is_asked_for_whatever_main_is_by_now(shelf):
+    fixed = replace(PLACE, revision=NEXT_COMMIT)
+    assert hub.fetch(fixed).sha256 == sha256(WEIGHTS)
+    assert all("/main/" not in line for line in shelf.asked)
+    assert hub.read_pin(fixed).revision == NEXT_COMMIT
+
+
+@pytest.mark.usefixtures("client")
+def test_what_we_know_of_weights_outweighs_what_a_record_here_says():
+    """A record of a download is a file that anybody may have written."""
+    hub.fetch(PLACE)
+    known = replace(PLACE, sha256="0" * 64)
+    assert hub.fetch(known).sha256 == "0" * 64  # what loading then demands of the file
+
+
+DAMAGED = (
+    *(b"", b"{", b"null", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000),
+    *(b'{"revision": "main", "sha256": "x"}', json.dumps({"revision": COMMIT, "sha256": 7}).encode()),
+)
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("text", DAMAGED, ids=lambda text: str(text[:20]))
+def test_a_damaged_record_of_a_download_is_one_line(text):
+    hub.fetch(PLACE)
+    pin = next(Path(constants.HF_ASSETS_CACHE).rglob("*.json"))
+    pin.write_bytes(text)
+    with pytest.raises(BadWeights, match="a damaged record of what was downloaded") as e:
+        hub.fetch(PLACE)
+    assert str(pin) in e.value.what and "\n" not in e.value.what and "remove it" in e.value.hint
+
+
+@pytest.mark.usefixtures("client")
+def test_models_are_listed_though_one_record_is_damaged():
+    hub.write_pin(registry.find("od-vae-1.2").hub, hub.Pin(COMMIT, "damaged"))
+    rows = {row.name: row for row in models.list_models()}
+    assert rows["od-vae-1.2"].weights == "damaged pin" and rows["od-vae-1.1"].weights == "to pull"
+    assert {row.trust for row in rows.values()} == {"", "sha256", "commit", "first download"}
+
+
+@pytest.mark.usefixtures("client")
+def test_pull_says_what_it_trusts(shelf):
+    assert hub.describe_trust(PLACE).startswith("main as it is now; vidlatent knows no sha256 of it")
+    hub.fetch(PLACE)
+    assert f"commit {COMMIT[:12]}, sha256 {sha256(WEIGHTS)}, as the first download" in hub.describe_trust(
+        PLACE
+    )
+    known = replace(PLACE, revision=NEXT_COMMIT, sha256="0" * 64)
+    told = hub.describe_trust(known)
+    assert told.startswith(f"commit {NEXT_COMMIT[:12]}, sha256 {'0' * 64}, both known") and "config" in told
+
+
+@pytest.mark.parametrize("repo", KNOWN)
+def test_what_is_known_of_a_repository_is_of_one_model_and_complete_hexadecimal(repo):
+    known = KNOWN[repo]
+    assert re.fullmatch("[0-9a-f]{40}", known.revision)
+    assert all(text is None or re.fullmatch("[0-9a-f]{64}", text) for text in (known.weights, known.config))
+    places = [spec.hub for spec in registry.specs() if spec.hub and spec.hub.repo == repo]
+    assert [(place.revision, place.sha256) for place in places] == [(known.revision, known.weights)]
 
 
 @pytest.mark.usefixtures("client")
@@ -242,6 +333,13 @@ def test_released_models_come_from_their_repositories_and_are_what_their_config_
     assert found.sha256 == sha256(WEIGHTS)
 
 
+def without_hashes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let a model's files be of any bytes, as those of the small server are."""
+    spec = registry.find(name)
+    free = replace(spec, hub=replace(spec.hub, sha256=None, config_sha256=None))
+    monkeypatch.setattr(registry, "find", lambda wanted: free if wanted == name else None)
+
+
 @pytest.mark.usefixtures("client")
 @pytest.mark.parametrize(
     ("name", "repo", "folder", "file"),
@@ -257,8 +355,9 @@ def test_released_models_come_from_their_repositories_and_are_what_their_config_
     ],
 )
 def test_of_a_repository_with_more_in_it_only_the_weights_and_their_config_are_fetched(
-    shelf, name, repo, folder, file
+    shelf, monkeypatch, name, repo, folder, file
 ):
+    without_hashes(monkeypatch, name)
     spec = registry.find(name)
     config = json.dumps(spec.config).encode()
     shelf.files = {f"{repo}/{folder}{file}": WEIGHTS, f"{repo}/{folder}config.json": config}

@@ -16,7 +16,7 @@ Name = Annotated[str, typer.Argument(help="Name of a model.")]
 
 @app.command("list", epilog="Example: vidlatent models list")
 def list_models(as_json: o.JsonOption = False) -> int:
-    """List all models: compression, channels, time rule, licence, whether weights are here."""
+    """List all models: compression, channels, time rule, licence, whether weights are here and fixed."""
     from vidlatent.jobs.models import list_models
 
     show_facts([asdict(row) for row in list_models()], as_json)
@@ -50,13 +50,14 @@ def pull(
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
-    """Fetch a model's weights, after showing their size and licence."""
+    """Fetch a model's weights, after showing their size, their licence, and why they will be believed."""
     from vidlatent.jobs.models import look_up_download
     from vidlatent.jobs.models import pull as fetch
 
     offer = look_up_download(name)
     size = f"{offer.bytes / 1e6:.0f} MB" if offer.bytes else "size unknown"
     say(f"{name}: {offer.where}, {size}, licence: {offer.licence}")
+    say(f"trusts: {offer.trust}")
     if not yes:
         typer.confirm("Fetch it?", default=True, abort=True, err=True)
     print(fetch(name))

@@ -9,7 +9,7 @@ import torch
 
 from vidlatent.engine.load import load_model
 from vidlatent.engine.model import Model
-from vidlatent.errors import UsageError
+from vidlatent.errors import BadWeights, UsageError
 from vidlatent.models import hub, registry
 from vidlatent.models.base import ModelSpec
 from vidlatent.models.weights import load_network
@@ -34,7 +34,12 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model as a list shows it; `weights` is "bundled", "here", "to pull" or "give a file"."""
+    """One model as a list shows it.
+
+    `weights` is "bundled", "here", "to pull" or "give a file", or "damaged pin" where nobody knows what was
+    downloaded. `trust` is what vidlatent knows of published weights before they come: "sha256", "commit", or
+    "first download" where it is that which decides.
+    """
 
     name: str
     compression: str
@@ -42,6 +47,7 @@ class ModelRow:
     time_rule: str
     licence: str
     weights: str
+    trust: str
     summary: str
 
 
@@ -55,6 +61,7 @@ def list_models() -> Iterator[ModelRow]:
             time_rule=describe_time_rule(spec),
             licence=spec.licence,
             weights=locate_weights(spec),
+            trust=sum_up_trust(spec),
             summary=spec.summary,
         )
 
@@ -77,7 +84,19 @@ def locate_weights(spec: ModelSpec) -> str:
         return "none needed"
     if spec.hub is None:
         return "here" if registry.local_file(spec.name) else "give a file"
-    return "here" if hub.here(spec.hub) else "to pull"
+    try:
+        return "here" if hub.here(spec.hub) else "to pull"
+    except BadWeights:  # of this model alone: the others are listed, and `pull` says what is wrong
+        return "damaged pin"
+
+
+def sum_up_trust(spec: ModelSpec) -> str:
+    """What is known of a model's published weights before they come: see `ModelRow`."""
+    if spec.hub is None or spec.name in registry.BUNDLED:
+        return ""
+    if spec.hub.sha256:
+        return "sha256"
+    return "first download" if spec.hub.revision == "main" else "commit"
 
 
 def describe_model(name: str) -> dict[str, Any]:
@@ -123,11 +142,12 @@ def check(path: Path, config: Path | None = None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Download:
-    """What `pull` would fetch: from where, how many bytes, under which licence."""
+    """What `pull` would fetch: from where, how many bytes, under which licence, and why it is believed."""
 
     where: str
     bytes: int | None
     licence: str
+    trust: str
 
 
 def look_up_download(name: str) -> Download:
@@ -138,7 +158,8 @@ def look_up_download(name: str) -> Download:
             f"{name}: nothing to fetch ({locate_weights(spec)})",
             "vidlatent models list shows what can be pulled",
         )
-    return Download(f"{spec.hub.repo}/{spec.hub.file}", hub.look(spec.hub).bytes, spec.licence)
+    size = hub.look(spec.hub).bytes
+    return Download(f"{spec.hub.repo}/{spec.hub.file}", size, spec.licence, hub.describe_trust(spec.hub))
 
 
 def pull(name: str) -> Path:

@@ -19,7 +19,7 @@ LOGVAR_RANGE = (-30.0, 20.0)  # clamp of the reference implementations
 
 @dataclass(frozen=True)
 class Hub:
-    """Where published weights live on the model hub."""
+    """Where published weights live on the model hub, and what is known of them; see `published.py`."""
 
     repo: str
     file: str
@@ -27,6 +27,7 @@ class Hub:
     revision: str = "main"
     sha256: str | None = None
     bytes: int | None = None
+    config_sha256: str | None = None
 
 
 # A tile's side in pixels and the fraction that neighbours share → its tilings of pixels and of latents.

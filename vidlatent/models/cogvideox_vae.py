@@ -19,10 +19,11 @@ from torch.nn import functional as F
 
 from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
-from vidlatent.models.base import Family, Hub, Layout, ModelSpec, Shapes, TileColumns
+from vidlatent.models.base import Family, Layout, ModelSpec, Shapes, TileColumns
 from vidlatent.models.causal import TimeState
 from vidlatent.models.kl import channels_last, from_ldm
 from vidlatent.models.layers import CausalConv3d, FrameConv2d, GroupNorm, cache_blocks, empty_clip
+from vidlatent.models.published import hub_of
 from vidlatent.models.streaming import Norm, ResBlock, convolve, normalise_and_convolve, run
 from vidlatent.models.subpixel import enlarge_frames
 from vidlatent.windows import Plan, TimeRule, even_tiles
@@ -329,7 +330,7 @@ def _layout(name: str, mark: str, rename: Callable[[str], str | None]) -> Layout
 
 def _published(name: str, folder: str, config: Mapping[str, object], licence: str, summary: str) -> ModelSpec:
     """Spec of a published model; the config that lies beside its weights has the last word."""
-    hub = Hub(f"zai-org/{folder}", "vae/diffusion_pytorch_model.safetensors", "vae/config.json")
+    hub = hub_of(f"zai-org/{folder}", "vae/diffusion_pytorch_model.safetensors", "vae/config.json")
     return replace(spec_of(config), name=name, licence=licence, summary=summary, hub=hub)
 
 

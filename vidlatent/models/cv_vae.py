@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vidlatent.errors import BadWeights, UsageError
 from vidlatent.grid import Grid
-from vidlatent.models.base import Family, Hub, ModelSpec
+from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState
 from vidlatent.models.kl import (
     Attention,
@@ -28,6 +28,7 @@ from vidlatent.models.kl import (
     VideoConv,
     from_ldm,
 )
+from vidlatent.models.published import hub_of
 from vidlatent.windows import Plan, Tiling, TimeRule
 
 _TILING = {
@@ -299,7 +300,7 @@ LICENCE = "unclear (tagged Apache-2.0)"
 
 def _published(name: str, folder: str, config: Mapping[str, object]) -> ModelSpec:
     """Spec of one sub-folder of the authors' repository. The pickles beside the weights are never opened."""
-    hub = Hub(
+    hub = hub_of(
         repo="AILab-CVC/CV-VAE",
         file=f"{folder}/diffusion_pytorch_model.safetensors",
         config=f"{folder}/config.json",

@@ -1,14 +1,15 @@
 """Published weights by name: fetched once, from one revision, and the same bytes ever after.
 
-The first download of a file records its commit and sha256 here; later calls ask for that commit and
-refuse other bytes. Transfers, their resumption, mirrors and offline mode are huggingface_hub's.
+What `published.py` knows of a file is demanded. The first download records the commit and the sha256 of
+weights and config here; later calls ask for that commit and refuse other bytes, also where nothing was known
+before. Transfers, their resumption, mirrors and offline mode are huggingface_hub's.
 """
 
 import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vidlatent.errors import BadWeights
@@ -16,6 +17,7 @@ from vidlatent.files import replace_on_close, sha256_file
 from vidlatent.models.base import Hub
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,26 @@ class Remote:
 
 @dataclass(frozen=True)
 class Pin:
-    """What the first download of a file turned out to be."""
+    """What the first download of a model turned out to be."""
 
     revision: str
-    sha256: str
+    sha256: str  # of the weights
+    config_sha256: str | None = None  # None: there is none, or an older vidlatent did not record it
+
+    @classmethod
+    def of(cls, found: object) -> "Pin":
+        """From JSON; raises ValueError where it is no record of a download."""
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+        pin = cls(*(found.get(name) for name in ("revision", "sha256", "config_sha256")))
+        for name, value, rule in (
+            ("revision", pin.revision, _COMMIT),
+            ("sha256", pin.sha256, _SHA256),
+            ("config_sha256", pin.config_sha256 or "0" * 64, _SHA256),
+        ):
+            if not isinstance(value, str) or not rule.fullmatch(value):
+                raise ValueError(f"{name}: expected hexadecimal digits")
+        return pin
 
 
 @dataclass(frozen=True)
@@ -62,10 +80,29 @@ def fetch(hub: Hub) -> Fetched:
         config = hub.config and Path(hf_hub_download(hub.repo, hub.config, revision=revision))
         weights = Path(hf_hub_download(hub.repo, hub.file, revision=revision))
     pin = read_pin(hub)
-    if pin is None or pin.revision != revision:
-        pin = Pin(revision, checked(hub, weights))
-        write_pin(hub, pin)
-    return Fetched(weights, config, pin.sha256)
+    known = pin if pin is not None and pin.revision == revision else None
+    config_sha256 = config and checked(
+        f"{hub.repo}/{hub.config}", config, hub.config_sha256 or (known and known.config_sha256)
+    )
+    if known is None:
+        known = Pin(revision, checked(f"{hub.repo}/{hub.file}", weights, hub.sha256), config_sha256)
+    known = replace(known, config_sha256=config_sha256)
+    if known != pin:
+        write_pin(hub, known)
+    return Fetched(weights, config, hub.sha256 or known.sha256)
+
+
+def describe_trust(hub: Hub) -> str:
+    """Why the bytes that come from the hub will be believed, in a sentence."""
+    fixed = _COMMIT.fullmatch(hub.revision)
+    commit = f"commit {hub.revision[:12]}" if fixed else f"{hub.revision} as it is now"
+    if hub.sha256:
+        config = "" if hub.config_sha256 or not hub.config else "; of its config, what the hub gives first"
+        return f"{commit}, sha256 {hub.sha256}, both known to vidlatent{config}"
+    pin = read_pin(hub)
+    if pin:
+        return f"commit {pin.revision[:12]}, sha256 {pin.sha256}, as the first download here recorded"
+    return f"{commit}; vidlatent knows no sha256 of it: what the hub gives first is believed, and recorded"
 
 
 def here(hub: Hub) -> bool:
@@ -78,25 +115,36 @@ def here(hub: Hub) -> bool:
     )
 
 
-def checked(hub: Hub, weights: Path) -> str:
-    """The sha256 of fresh weights; raises BadWeights, and forgets them, if the hub or we expect another."""
-    blob = weights.resolve()
+def checked(name: str, file: Path, known: str | None) -> str:
+    """The sha256 of a file from the hub; raises BadWeights, and forgets it, if the hub or we expect another.
+
+    `name` is the file's on the hub, `known` what it must hash to, where that is known.
+    """
+    blob = file.resolve()
     promised = blob.name if _SHA256.fullmatch(blob.name) else None  # large files are stored by their hash
-    expected, got = hub.sha256 or promised, sha256_file(weights)
+    expected, got = known or promised, sha256_file(file)
     if expected not in (None, got):
-        weights.unlink()
+        file.unlink()
         blob.unlink(missing_ok=True)
         raise BadWeights(
-            f"{hub.repo}/{hub.file}: sha256 {got}, expected {expected}",
+            f"{name}: sha256 {got}, expected {expected}",
             "the download was removed; fetch it again, and distrust its source if this repeats",
         )
     return got
 
 
 def read_pin(hub: Hub) -> Pin | None:
-    """What an earlier download recorded."""
+    """What an earlier download recorded; raises BadWeights where the record is damaged."""
     path = _pin_path(hub)
-    return Pin(**json.loads(path.read_text())) if path.is_file() else None
+    try:
+        return Pin.of(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as e:
+        raise BadWeights(
+            f"{path}: a damaged record of what was downloaded ({str(e) or type(e).__name__})",
+            "remove it, and the next `vidlatent models pull` will check and record the files anew",
+        ) from e
 
 
 def write_pin(hub: Hub, pin: Pin) -> None:
@@ -130,6 +178,8 @@ def naming_hub_errors(hub: Hub) -> Iterator[None]:
 
 
 def _revision(hub: Hub) -> str:
+    if _COMMIT.fullmatch(hub.revision):
+        return hub.revision
     pin = read_pin(hub)
     return pin.revision if pin else hub.revision
 

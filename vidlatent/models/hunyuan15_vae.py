@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
-from vidlatent.models.base import Family, Hub, Layout, ModelSpec, Shapes
+from vidlatent.models.base import Family, Layout, ModelSpec, Shapes
 from vidlatent.models.causal import TimeState, joined
 from vidlatent.models.hunyuan_vae import LICENCE
 from vidlatent.models.kl import from_ldm
@@ -30,6 +30,7 @@ from vidlatent.models.layers import (
     fold_cubes,
     unfold_cubes,
 )
+from vidlatent.models.published import hub_of
 from vidlatent.models.streaming import (
     PastAttention,
     ResBlock,
@@ -318,7 +319,7 @@ FAMILY = Family(
     specs=(
         replace(
             spec_of({}),
-            hub=Hub(
+            hub=hub_of(
                 repo="tencent/HunyuanVideo-1.5",
                 file="vae/diffusion_pytorch_model.safetensors",
                 config="vae/config.json",

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from vidlatent.errors import BadWeights, UsageError
 from vidlatent.grid import Grid
-from vidlatent.models.base import Family, Hub, Layout, ModelSpec, Shapes
+from vidlatent.models.base import Family, Layout, ModelSpec, Shapes
 from vidlatent.models.causal import TimeState
 from vidlatent.models.kl import Border, Decoder, Downsample, Encoder, FrameConv, Parts, Shape, VideoConv
 from vidlatent.models.layers import Around, CausalConv3d, empty_clip
+from vidlatent.models.published import hub_of
 from vidlatent.models.streaming import PastAttention, ResBlock
 from vidlatent.models.subpixel import enlarge_causally, enlarge_frames, enlarge_pairs
 from vidlatent.windows import Plan, TimeRule, even_tiles
@@ -250,7 +251,7 @@ FAMILY = Family(
     specs=(
         replace(
             spec_of({}),
-            hub=Hub(
+            hub=hub_of(
                 repo="hunyuanvideo-community/HunyuanVideo",
                 file="vae/diffusion_pytorch_model.safetensors",
                 config="vae/config.json",

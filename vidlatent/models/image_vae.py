@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
-from vidlatent.models.base import Family, Hub, ModelSpec
+from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState
 from vidlatent.models.kl import (
     Attention,
@@ -30,6 +30,7 @@ from vidlatent.models.kl import (
     from_ldm,
 )
 from vidlatent.models.layers import as_clip, as_frames
+from vidlatent.models.published import hub_of
 from vidlatent.windows import Plan, TimeRule, even_tiles
 
 SD = {
@@ -196,7 +197,7 @@ def _known(
     """Spec of a published autoencoder; without a repository it comes from a file or folder of the user's."""
     summary = f"image autoencoder of {of}, each frame alone"
     folder = "vae/" if repo in PIPELINES else ""
-    hub = repo and Hub(repo, f"{folder}diffusion_pytorch_model.safetensors", f"{folder}config.json")
+    hub = repo and hub_of(repo, f"{folder}diffusion_pytorch_model.safetensors", f"{folder}config.json")
     return replace(spec_of(config), name=name, summary=summary, licence=licence, hub=hub)
 
 

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
-from vidlatent.models.base import Family, Hub, Layout, ModelSpec, Shapes, frame_noise
+from vidlatent.models.base import Family, Layout, ModelSpec, Shapes, frame_noise
 from vidlatent.models.ltx_config import AUTHORS, DIFFUSERS, DIFFUSERS_2, DIFFUSION, LtxConfig
 from vidlatent.models.ltx_names import config_of, rename_authors, rename_diffusers
 from vidlatent.models.ltx_network import LtxVae
 from vidlatent.models.options import Option
+from vidlatent.models.published import hub_of
 from vidlatent.windows import Plan, TimeRule, even_tiles
 
 MOST_SEED = (1 << 64) - 1
@@ -159,7 +160,7 @@ def _published(
     hub = None
     if repo:
         folder = "vae/diffusion_pytorch_model.safetensors", "vae/config.json"
-        hub = Hub(repo, *((file, None) if file else folder))
+        hub = hub_of(repo, *((file, None) if file else folder))
     told = "; its decoder is told a timestep" if config.get("timestep_conditioning") else ""
     summary = f"8x32x32 to 128 channels, streaming-exact{told}"
     return replace(spec_of(config), name=name, licence=licence, summary=summary, hub=hub)

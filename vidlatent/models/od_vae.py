@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidlatent.errors import BadWeights, UsageError
-from vidlatent.models.base import Family, Hub, ModelSpec
+from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState
 from vidlatent.models.layers import (
     Attention,
@@ -28,6 +28,7 @@ from vidlatent.models.layers import (
     repeat_first,
 )
 from vidlatent.models.od_config import MERGED_DOWN, MERGED_UP, V10_CONFIG, V11_CONFIG, V12_CONFIG, OdConfig
+from vidlatent.models.published import hub_of
 from vidlatent.windows import Plan, Tiling, TimeRule
 
 DIFFUSERS_FILE = "diffusion_pytorch_model.safetensors"
@@ -310,7 +311,7 @@ def rename(key: str) -> str | None:
 
 def _release(version: str, config: Mapping[str, object], file: str, summary: str) -> ModelSpec:
     repo = f"LanguageBind/Open-Sora-Plan-v{version}.0"
-    hub = Hub(repo, f"vae/{file}", "vae/config.json")
+    hub = hub_of(repo, f"vae/{file}", "vae/config.json")
     return spec_of(config, f"od-vae-{version}", licence="MIT", summary=summary, hub=hub)
 
 

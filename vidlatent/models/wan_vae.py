@@ -14,9 +14,10 @@ from itertools import product
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidlatent.models.base import Family, Hub, Layout, ModelSpec
+from vidlatent.models.base import Family, Layout, ModelSpec
 from vidlatent.models.causal import TimeState, joined, zeros
 from vidlatent.models.layers import Around, CausalConv3d, FrameConv2d, RmsNorm, empty_clip
+from vidlatent.models.published import hub_of
 from vidlatent.models.streaming import (
     Down,
     ResBlock,
@@ -301,7 +302,7 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
 
 def _published(name: str, config: Mapping[str, object], repo: str, what: str) -> ModelSpec:
     """Spec of a published model; the config that lies beside its weights has the last word."""
-    hub = Hub(repo, "vae/diffusion_pytorch_model.safetensors", "vae/config.json")
+    hub = hub_of(repo, "vae/diffusion_pytorch_model.safetensors", "vae/config.json")
     return replace(spec_of(config), name=name, hub=hub, summary=f"video VAE of {what}, streaming-exact")
 
 

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
-from vidlatent.models.base import Family, Hub, ModelSpec
+from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState
 from vidlatent.models.haar import Haar3d, InverseHaar3d, haar2d, inverse_haar2d
 from vidlatent.models.layers import CausalConv3d, FrameConv2d, GroupNorm
+from vidlatent.models.published import hub_of
 from vidlatent.models.streaming import (
     Attention,
     ChannelNorm,
@@ -270,7 +271,7 @@ def rename(key: str) -> str | None:
 def _published(name: str, config: Mapping[str, object], repo: str, file: str) -> ModelSpec:
     """Spec of a published model; the config that lies beside its weights has the last word."""
     config_file = f"{file.rpartition('/')[0]}/config.json".lstrip("/")
-    return replace(spec_of(config), name=name, hub=Hub(repo=repo, file=file, config=config_file))
+    return replace(spec_of(config), name=name, hub=hub_of(repo=repo, file=file, config=config_file))
 
 
 FAMILY = Family(
