@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vidlatent.grid import Grid
 from vidlatent.models.causal import TimeState
+from vidlatent.models.horizon import Horizon
 from vidlatent.models.options import Option, Setting, checked
 from vidlatent.windows import Plan, Tiling, TimeRule
 
@@ -103,6 +104,7 @@ class ModelSpec:
     windows: WindowRule | None = None  # None: windows of any length share what those of `plan` do
     grows: int = 0  # values that state adds per position and frame of latents, as far as `past` allows
     latency: int = 1  # latents that go in before decoding gives a frame
+    horizon: Horizon | None = None  # how far back it sees where state is carried; None: nobody knows an end
     weightless: bool = False  # nothing to load
     stands_in: StandIn | None = None  # None: its latents are its own
     colours: Colours | None = None  # None: nobody fitted them

@@ -19,6 +19,7 @@ from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
 from vidlatent.models.base import Family, Layout, ModelSpec, Shapes
 from vidlatent.models.causal import TimeState, joined
+from vidlatent.models.horizon import Horizon, back, narrowed, widened
 from vidlatent.models.hunyuan_vae import LICENCE
 from vidlatent.models.kl import from_ldm
 from vidlatent.models.layers import (
@@ -82,6 +83,19 @@ class Hunyuan15Config:
         """From each level to the next coarser one: channels here and there, and whether time shrinks too."""
         pairs = list(pairwise(self.block_out_channels))
         return [(a, b, i >= len(pairs) - 2) for i, (a, b) in enumerate(pairs)]
+
+    @property
+    def horizon(self) -> Horizon:
+        """Every convolution sees two frames back; the attention in the middle is not counted."""
+        convolution, block = back(2), back(4)
+        encoder, decoder = [convolution], [convolution, block, block]
+        for _, _, in_time in self.steps():
+            encoder += [*[block] * self.layers_per_block, convolution, *[narrowed(2, 2)] * in_time]
+        for _, _, in_time in reversed(self.steps()):
+            decoder += [*[block] * (self.layers_per_block + 1), convolution, *[widened(2)] * in_time]
+        encoder += [*[block] * self.layers_per_block, block, block, convolution]
+        decoder += [*[block] * (self.layers_per_block + 1), convolution]
+        return Horizon.count(Grid(TIME, self.spatial_compression_ratio), encoder, decoder)
 
 
 AUTHORS_NAMES = {
@@ -272,6 +286,7 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
         licence=LICENCE,
         summary="the VAE of HunyuanVideo 1.5, streaming-exact, with memory of the whole clip",
         config={"_class_name": CLASS_NAMES[0], **asdict(c)},
+        horizon=c.horizon,
     )
 
 

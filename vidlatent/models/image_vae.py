@@ -17,6 +17,7 @@ from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState
+from vidlatent.models.horizon import Horizon
 from vidlatent.models.kl import (
     Attention,
     Border,
@@ -163,6 +164,7 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
         licence="unclear",
         summary="image autoencoder, each frame alone",
         config=full,
+        horizon=Horizon(0, 0),
     )
 
 

@@ -11,6 +11,8 @@ from itertools import pairwise
 from math import prod
 
 from vidlatent.errors import BadWeights
+from vidlatent.grid import Grid
+from vidlatent.models.horizon import Horizon, back, narrowed, widened
 
 AUTHORS, DIFFUSERS, DIFFUSERS_2, DIFFUSION = (
     "CausalVideoAutoencoder", "AutoencoderKLLTXVideo", "AutoencoderKLLTX2Video", "CausalDiffusionVAE",
@@ -88,6 +90,21 @@ class LtxConfig:
             else:
                 frames += 2 * block.count
         return frames + 1
+
+    @property
+    def horizon(self) -> Horizon:
+        """Every convolution sees two frames back; of a decoder that is not causal, one."""
+        encoder, decoder, sight = [back(2)], [], back(2 if self.decoder_causal else 1)
+        for block in self.encoder:
+            encoder += {
+                "strided": [narrowed(block.stride[0], 3)],
+                "fold": [back(2), narrowed(block.stride[0], block.stride[0])],
+            }.get(block.kind, [back(4 * block.count)])
+        for block in self.decoder:
+            unfold = block.kind == "unfold"
+            decoder += [sight, widened(block.stride[0])] if unfold else [sight] * (2 * block.count)
+        grid = Grid(*self.compression(self.encoder))
+        return Horizon.count(grid, [*encoder, back(2)], [sight, *decoder, sight])
 
     @property
     def noisy(self) -> bool:

@@ -39,6 +39,7 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
         summary="a video VAE of LTX, streaming-exact",
         config=dict(config),
         latency=c.latency,
+        horizon=c.horizon,
         options=options_of(c),
         prepare=mixed if c.timestep else None,
     )

@@ -21,6 +21,7 @@ from vidlatent.grid import Grid
 from vidlatent.models.arithmetic import quickest
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState, in_parts, joined
+from vidlatent.models.horizon import Horizon, back, narrowed, widened
 from vidlatent.models.layers import fold_cubes, unfold_cubes
 from vidlatent.windows import Plan, TimeRule, even_tiles
 
@@ -48,6 +49,15 @@ class PocketConfig:
         """From a config.json, ignoring keys that are not the network's."""
         known = {f.name: config[f.name] for f in fields(cls) if f.name in config}
         return cls(**{**known, "limits": tuple(known.get("limits", ()))})
+
+    @property
+    def horizon(self) -> Horizon:
+        """Each block sees one step of its own time back."""
+        return Horizon.count(
+            GRID,
+            [back(self.encoder_stem_blocks), narrowed(GRID.time, GRID.time), back(self.encoder_blocks)],
+            [back(self.decoder_blocks), widened(GRID.time), back(self.decoder_stem_blocks)],
+        )
 
 
 class Conv(nn.Conv2d):
@@ -251,6 +261,7 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
         tiles=lambda tile, overlap: even_tiles(tile, overlap, GRID.space),
         summary="our own small model, bundled: streaming-exact, for laptops, previews and tests",
         config={"_class_name": "PocketVAE", **config, **asdict(shape)},
+        horizon=shape.horizon,
     )
 
 

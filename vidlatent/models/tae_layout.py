@@ -7,8 +7,10 @@ from math import isqrt
 from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
 from vidlatent.models.base import Shapes
+from vidlatent.models.horizon import Horizon, Step, back, narrowed
 
 LEVELS = 3  # halvings of the picture
+BLOCKS_OF_LEVEL = 3
 H3_CHANNELS = 24  # no other release has so many
 
 
@@ -57,9 +59,24 @@ class TaeConfig:
         return Grid(time=2 ** sum(self.encoder_time_downscale), space=self.patch_size * 2**LEVELS)
 
     @property
+    def horizon(self) -> Horizon:
+        """Every block sees one frame of its level back; frames are pooled from the clip's first one on."""
+        encoder, decoder = [], []
+        for pooled, grown in zip(self.encoder_time_downscale, self.decoder_time_upscale, strict=True):
+            encoder += [narrowed(2 if pooled else 1, kernel=1), back(BLOCKS_OF_LEVEL)]
+            decoder += [back(BLOCKS_OF_LEVEL), _grown(2 if grown else 1)]
+        missing = self.grid.time - 1  # of the first latent's frames
+        return Horizon.count(self.grid, encoder, [*decoder, back(-missing)])
+
+    @property
     def colours(self) -> int:
         """Channels of a picture whose patches are folded."""
         return 3 * self.patch_size**2
+
+
+def _grown(frames: int) -> Step:
+    """A step that makes `frames` frames of each, the clip's first one too."""
+    return lambda frame: frame // frames
 
 
 def config_of(shapes: Shapes) -> dict[str, object]:

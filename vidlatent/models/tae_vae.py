@@ -322,6 +322,7 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
         licence="MIT",
         summary="tiny autoencoder for the latents of a larger model: streaming-exact",
         config={"_class_name": "TAEHV", **config, **asdict(c)},
+        horizon=c.horizon,
     )
 
 

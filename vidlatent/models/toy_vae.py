@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from vidlatent.grid import Grid
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState
+from vidlatent.models.horizon import Horizon, narrowed, widened
 from vidlatent.windows import Plan, TimeRule, even_tiles
 
 GRID = Grid(time=4, space=8)
@@ -53,6 +54,7 @@ def spec_of(_: object) -> ModelSpec:
         licence="Apache-2.0",
         summary="folds pixels and loses nothing: for tests",
         config={"_class_name": "ToyVAE"},
+        horizon=Horizon.count(GRID, [narrowed(GRID.time, GRID.time)], [widened(GRID.time)]),
         weightless=True,
         tiles=lambda tile, overlap: even_tiles(tile, overlap, GRID.space),
     )

@@ -8,9 +8,13 @@ from math import isqrt
 from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
 from vidlatent.models.base import Shapes
+from vidlatent.models.horizon import Horizon, back, narrowed, widened
 
 PIXELS = 3
 BLOCKS = 2  # residual blocks of each stage of the encoder; those of the decoder have one more
+KERNEL = 2  # frames back that a convolution sees
+BLOCK = 2 * KERNEL  # a residual block
+MIDDLE = 2 * BLOCK  # the middle of each half; its attention sees one frame
 
 # Per channel, the mean and the standard deviation of the latents that the published models make.
 # fmt: off
@@ -125,6 +129,17 @@ class WanConfig:
         if self.latents_mean is not None and self.latents_std is not None:
             return self.latents_mean, self.latents_std
         return LATENTS.get(self.z_dim, ((0.0,), (1.0,)))
+
+    @property
+    def horizon(self) -> Horizon:
+        """Every convolution has a kernel of three frames, two of them in the past."""
+        encoder, decoder = [back(KERNEL)], [back(KERNEL), back(MIDDLE)]
+        for stage in self.encoder_stages():
+            encoder += [back(BLOCKS * BLOCK), *([narrowed(2, 3)] if stage.time > 1 else [])]
+        for stage in self.decoder_stages():
+            doubling = [back(KERNEL), widened(2)] if stage.time > 1 else []
+            decoder += [back((BLOCKS + 1) * BLOCK), *doubling]
+        return Horizon.count(self.grid, [*encoder, back(MIDDLE), back(KERNEL)], [*decoder, back(KERNEL)])
 
     def encoder_stages(self) -> Iterator[Stage]:
         """The levels of the encoder; all but the last halve the sides."""

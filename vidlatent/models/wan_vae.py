@@ -297,6 +297,7 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
         licence="Apache-2.0",
         summary="video VAE, streaming-exact",
         config={**WAN21, **config},
+        horizon=c.horizon,
     )
 
 

@@ -8,7 +8,7 @@ of it with the last. As in Open-Sora-Plan v1.3 and the authors' own repository.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import partial, reduce
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from vidlatent.grid import Grid
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState
 from vidlatent.models.haar import Haar3d, InverseHaar3d, haar2d, inverse_haar2d
+from vidlatent.models.horizon import Horizon, Step, back, narrowed, widened
 from vidlatent.models.layers import CausalConv3d, FrameConv2d, GroupNorm
 from vidlatent.models.published import hub_of
 from vidlatent.models.streaming import (
@@ -81,6 +82,32 @@ class WfConfig:
     def frame_norm(self) -> Callable[[int], nn.Module]:
         """The norm of the blocks that see frames one by one."""
         return ChannelNorm if self.streams else partial(GroupNorm, per_frame=True)
+
+
+def horizon_of(c: WfConfig) -> Horizon:
+    """Convolutions of clips see two frames back, wavelets pairs; the longest of three ways through each half.
+
+    That of the video itself, and those of the finer and the coarser bands beside it.
+    """
+    convolution, block, pairs = back(2), back(4), narrowed(2, 2)
+    middle = [block, block]
+    down = [*[block] * c.encoder_num_resblocks, narrowed(2, 3)]
+    into = [convolution, *middle]
+    up = [*into, *[block] * c.decoder_num_resblocks, _doubled(c), convolution, block]
+    layers = [*[block] * c.decoder_num_resblocks, block, *middle]
+    connected = [block] * c.connect_res_layer_num
+    ways = (
+        ([pairs, *down, *middle, convolution], [*up, *layers, widened(2)]),
+        ([pairs, *down, *middle, convolution], [*up, *connected, widened(2)]),
+        ([pairs, pairs, *middle, convolution], [*into, *connected, widened(2), widened(2)]),
+    )
+    first, *others = (Horizon.count(GRID, *way) for way in ways)
+    return reduce(Horizon.joined, others, first)
+
+
+def _doubled(c: WfConfig) -> Step:
+    """Where time is doubled linearly, the first frame of a pair is made of the one before, too."""
+    return (lambda frame: frame // 2) if c.t_interpolation == "trilinear" else widened(2)
 
 
 SUPPORTED = {
@@ -260,6 +287,7 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
         licence="Apache-2.0",
         summary="wavelet video VAE" + (", streaming-exact" if c.streams else ""),
         config={"_class_name": "WFVAEModel", **config},
+        horizon=horizon_of(c) if c.streams else None,
     )
 
 
