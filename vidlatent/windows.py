@@ -25,6 +25,10 @@ class Window:
     drop: int = 0
     keep: int | None = None
 
+    def moved(self, by: int) -> "Window":
+        """The same window of a clip that has `by` inputs more before."""
+        return replace(self, start=self.start + by, stop=self.stop + by)
+
 
 @dataclass(frozen=True)
 class TimeRule:
@@ -200,12 +204,18 @@ class Plan:
 
 
 def cut(
-    items: Iterable[T], rule: TimeRule, outputs: Callable[[int], int], total: int | None = None
+    items: Iterable[T],
+    rule: TimeRule,
+    outputs: Callable[[int], int],
+    total: int | None = None,
+    start: int = 0,
 ) -> Iterator[tuple[Window, list[T], bool]]:
     """Cut a stream into the rule's windows: each with its items, and whether it is the last.
 
     Holds one window and one item more, which is how it knows the last without being told a total. Only a
-    rule of batches makes use of `total`, the number of items; it must then be right.
+    rule of batches makes use of `total`, the number of items; it must then be right. `start` is the number of
+    the first item in the clip that it is a part of: a part is cut as a clip of its own, but its windows say
+    where they are in the whole clip.
     """
     held: list[T] = []  # items from index `base` on
     base = seen = 0
@@ -214,7 +224,7 @@ def cut(
     window = next(windows)
     for item in items:
         if seen == window.stop:
-            yield window, held[window.start - base :], False
+            yield window.moved(start), held[window.start - base :], False
             window = next(windows)
             del held[: window.start - base]
             base = window.start
@@ -223,9 +233,9 @@ def cut(
     if not seen:
         return
     left = [w for w in rule.windows(outputs, seen) if w.start > window.start] if rule.blend else []
-    yield replace(window, stop=seen), held[window.start - base :], not left
+    yield replace(window, stop=seen).moved(start), held[window.start - base :], not left
     for n, window in enumerate(left, start=1):
-        yield window, held[window.start - base :], n == len(left)
+        yield window.moved(start), held[window.start - base :], n == len(left)
 
 
 def even_tiles(tile: int, overlap: float, space: int, slivers: bool = False) -> tuple[Tiling, Tiling]:

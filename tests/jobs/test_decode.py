@@ -1,11 +1,20 @@
 """Decoding from the middle of a clip must give what decoding all of it gives."""
 
+from functools import partial
+
+import numpy as np
 import pytest
+from helpers.random_models import random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vidlatent.engine.access import Access
+from vidlatent.engine.load import load_model
 from vidlatent.grid import Grid
-from vidlatent.jobs.decode import find_first_latent
+from vidlatent.io.latent.reader import open_latent
+from vidlatent.jobs.decode import decode_frames
+from vidlatent.jobs.encode import encode
+from vidlatent.models.horizon import latent_of
 from vidlatent.windows import TimeRule
 
 GRID = Grid(time=4, space=8)
@@ -37,12 +46,24 @@ def makers(rule: TimeRule, total: int, begin: int) -> dict[int, tuple]:
 @given(total=st.integers(1, 90), at=st.floats(0, 1))
 def test_a_frame_from_the_middle_is_made_of_the_same_windows(rule, total, at):
     frame = int(at * (GRID.frames(total) - 1))
-    begin = find_first_latent(rule, GRID, frame, total)
+    begin = Access(rule, 1, shared=rule.overlap).begin(latent_of(GRID, frame), total)
     whole, part = makers(rule, total, 0), makers(rule, total, begin)
     assert list(whole) == list(range(GRID.frames(total)))
     assert [part[n] for n in range(frame, GRID.frames(total))] == [whole[n] for n in range(frame, len(whole))]
 
 
-def test_what_carries_state_or_is_undivided_starts_at_the_beginning():
-    for rule in (TimeRule(4), TimeRule(0, 2)):
-        assert find_first_latent(rule, GRID, 100, 40) == 0
+@pytest.mark.parametrize("make", [partial(load_model, "toy"), partial(random_model, "pocket")])
+def test_the_middle_of_a_clip_is_decoded_without_all_that_comes_before(tmp_path, as_clip, moving_clip, make):
+    model, path, seen = make(), tmp_path / "clip.latent", []
+    encode(as_clip("clip", moving_clip(170, 16, 24)), path, model)
+
+    def watch(latents):
+        for latent in latents:
+            seen.append(latent)
+            yield latent
+
+    with open_latent(path) as latents:
+        undivided = list(decode_frames(latents, model, latents.header.plan, (0, 170)))
+        part = list(decode_frames(latents, model, latents.header.plan, (150, 160), watch=watch))
+    assert np.array_equal(part, undivided[150:160])
+    assert len(seen) < 24  # of 44 latents

@@ -92,6 +92,7 @@ class Model:
         plan: Plan | None = None,
         known: int | None = None,
         tilewise: Tilewise | None = None,
+        start: int = 0,
     ) -> Iterator[Tensor]:
         """As `encode_stream`, for a clip of which no frame may be lost or come back at another time.
 
@@ -99,8 +100,9 @@ class Model:
         fit the grid goes as it is; of any other the last frame is repeated until it does: see `fitted`.
         """
         if known is not None and self.spec.grid.fits(known):
-            return self.encode_stream(frames, plan, known, tilewise)
-        return self.encode_stream(Again(partial(self.fitted, frames, plan)), plan, tilewise=tilewise)
+            return self.encode_stream(frames, plan, known - start, tilewise, start)
+        fitted = Again(partial(self.fitted, frames, plan))
+        return self.encode_stream(fitted, plan, tilewise=tilewise, start=start)
 
     def encode_stream(
         self,
@@ -108,6 +110,7 @@ class Model:
         plan: Plan | None = None,
         total: int | None = None,
         tilewise: Tilewise | None = None,
+        start: int = 0,
     ) -> Iterator[Tensor]:
         """Moments [B, 2C, t, h, w] in float32 for each window of a stream of frames.
 
@@ -117,6 +120,8 @@ class Model:
 
         With `tilewise` each tile of the plan goes through the whole clip before the next one, which takes
         less memory and gives the same; `frames` is then iterated once for every tile.
+
+        `start` is the number of the first frame, where a clip is entered in its middle: see `Access`.
         """
         first, passes = again_and_again(frames)
         if first is None:
@@ -124,7 +129,7 @@ class Model:
         sides = first.shape[-2:] if isinstance(first, Tensor) else first.shape[-3:-1]
         suit_pictures(prod(sides))
         plan = shortened(plan or self.spec.plan, self.spec, *sides)
-        cuts = (cut(items, plan.encode_time, self.spec.grid.latents, total) for items in passes)
+        cuts = (cut(items, plan.encode_time, self.spec.grid.latents, total, start) for items in passes)
         how = (self._join_frames, plan.encode_time, plan.tiles_to_encode)
         yield from through(self.network.encode, cuts, how, tilewise)
 
@@ -134,26 +139,30 @@ class Model:
         plan: Plan | None = None,
         total: int | None = None,
         tilewise: Tilewise | None = None,
+        start: int = 0,
     ) -> Iterator[Tensor]:
         """Pixels [B, 3, T, H, W] in float32, not clamped, for each window of latents [B, C, h, w].
 
         Models that run in batches need the `total` of latents to follow their reference's rule. With
-        `tilewise` the latents are iterated once for every tile; see `encode_stream`.
+        `tilewise` the latents are iterated once for every tile. `start` is the number of the first latent in
+        its clip; see `encode_stream` for both.
         """
-        first, passes = again_and_again(Again(partial(self._prepared, latents)))
+        first, passes = again_and_again(Again(partial(self._prepared, latents, start)))
         if first is None:
             return
         sides = [side * self.spec.grid.space for side in first.shape[-2:]]
         suit_pictures(prod(sides))
         plan = shortened(plan or self.spec.plan, self.spec, *sides)
-        cuts = (cut(items, plan.decode_time, self.spec.grid.frames, total) for items in passes)
+        cuts = (cut(items, plan.decode_time, self.spec.grid.frames, total, start) for items in passes)
         how = (self._join_latents, plan.decode_time, plan.tiles_to_decode)
         yield from through(self.network.decode, cuts, how, tilewise)
 
-    def _prepared(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Latents [B, C, h, w] of a clip from its first on, as the network is to have them."""
+    def _prepared(self, latents: Iterable[Tensor], start: int) -> Iterator[Tensor]:
+        """Latents [B, C, h, w] of a clip from number `start` on, as the network is to have them."""
         prepare = self.spec.prepare
-        return iter(latents) if prepare is None else (prepare(self.spec, z, n) for n, z in enumerate(latents))
+        if prepare is None:
+            return iter(latents)
+        return (prepare(self.spec, z, n) for n, z in enumerate(latents, start))
 
     def _join_frames(self, frames: list[np.ndarray] | list[Tensor]) -> Tensor:
         if isinstance(frames[0], Tensor):

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from vidlatent.engine import pixels
+from vidlatent.engine.access import Access
 from vidlatent.engine.demand import Workload
 from vidlatent.engine.memory import Fit, settle
 from vidlatent.engine.model import Model
@@ -20,7 +21,6 @@ from vidlatent.engine.scratch import Scratch
 from vidlatent.engine.tilewise import Again, Tilewise
 from vidlatent.errors import UsageError, parameter
 from vidlatent.files import refuse_existing, refuse_foreign, refuse_same
-from vidlatent.grid import Grid
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.write.movie import FILM
 from vidlatent.io.write.sink import STDOUT, SinkOptions, is_folder, open_sink
@@ -28,8 +28,9 @@ from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.picture import read_picture
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.models import registry
+from vidlatent.models.horizon import latent_of
 from vidlatent.prefetch import prefetch
-from vidlatent.windows import Plan, TimeRule
+from vidlatent.windows import Plan
 
 READ_LATENTS, READ_BYTES = 16, 8 << 20  # latent frames read from the file at once, where they are no larger
 WRITE_AHEAD_FRAMES, WRITE_AHEAD_BYTES = 16, 32 << 20  # decoded frames that may wait for the codec
@@ -186,13 +187,14 @@ def decode_frames(
     latents pass by.
     """
     header, (first, last) = source.header, span
-    begin = find_first_latent(plan.decode_time, model.spec.grid, first, source.frames)
-    n = model.spec.grid.frames(begin + 1) - 1  # the clip's number of the first frame that comes
+    grid, access = model.spec.grid, Access.to_decoder(model.spec, plan, *source.shape[2:])
+    begin = access.begin(latent_of(grid, first), source.frames)
+    n = grid.frames(begin + 1) - 1  # the clip's number of the first frame that comes
     size = (header.source.height, header.source.width)
     dtype = np.uint16 if header.picture["bit_depth"] > 8 else np.uint8
     latents = Again(lambda: watch(read_latents(source, begin)))
     tilewise = scratch and Tilewise(scratch, last - n)
-    windows = model.decode_stream(latents, plan, source.frames - begin, tilewise)
+    windows = model.decode_stream(latents, plan, source.frames - begin, tilewise, begin)
     frames = round_frames(windows, (first - n, last - n), size, dtype)
     depth = min(WRITE_AHEAD_FRAMES, max(1, WRITE_AHEAD_BYTES // (3 * size[0] * size[1] * dtype().itemsize)))
     with closing(prefetch(frames, depth)) as ahead:  # the network runs while this thread writes
@@ -219,21 +221,6 @@ def read_latents(source: LatentReader, begin: int) -> Iterator[Tensor]:
     count = min(READ_LATENTS, max(1, READ_BYTES // (4 * math.prod(source.shape[1:]))))
     for start in range(begin, source.frames, count):
         yield from source.read(start, min(start + count, source.frames)).split(1)
-
-
-def find_first_latent(rule: TimeRule, grid: Grid, frame: int, latents: int) -> int:
-    """The latent frame, of so many, to decode from so that `frame` comes out as in the whole clip.
-
-    Windows are independent, so it is the start of the frame's window, or of the one that is blended into it;
-    what carries state must come from the beginning, and so must an undivided clip.
-    """
-    if rule.carries or not rule.stride:
-        return 0
-    latent = grid.latents(frame + 1) - 1
-    window = max(0, (latent - rule.overlap) // rule.stride)
-    while rule.blend and window and latents - window * rule.stride < rule.longest:
-        window -= 1  # a clip that begins here would be too short to be cut at all
-    return window * rule.stride
 
 
 def select_frames(source: LatentReader, options: DecodeOptions) -> tuple[int, int]:
