@@ -122,6 +122,13 @@ class TaskFlags(Flags):
     max_failures: Annotated[
         int, typer.Option("--max-failures", min=0, help="Exit with 1 where more clips failed.")
     ] = 0
+    caption_extension: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--caption-extension",
+            help="Of texts beside videos that are their captions; repeatable.  [default: .txt, .caption]",
+        ),
+    ] = None
     rehash: Annotated[
         bool, typer.Option("--rehash", help="Hash all sources, also those that look unchanged.")
     ] = False
@@ -129,6 +136,7 @@ class TaskFlags(Flags):
 
     def options(self, run: RunFlags, shards: "Sharding | None") -> "RunOptions":
         """Make the options of the run: those that change no entry."""
+        from vidlatent.jobs.cache.captions import choose_extensions
         from vidlatent.jobs.cache.options import RunOptions
         from vidlatent.jobs.cache.plan import choose_part
 
@@ -141,6 +149,7 @@ class TaskFlags(Flags):
             threads=run.threads,
             stall_timeout=run.stall_timeout,
             shards=shards,
+            caption_extensions=choose_extensions(self.caption_extension),
         )
 
 
@@ -167,7 +176,9 @@ class WriteFlags(o.PosteriorFlags):
 def command(
     sources: Annotated[
         list[str],
-        typer.Argument(help="Folders, videos, globs, tables (.csv .tsv .jsonl .parquet), WebDataset tars."),
+        typer.Argument(
+            help="Folders, videos, globs, tables (.csv .tsv .json .jsonl .parquet), WebDataset tars."
+        ),
     ],
     read: ReadFlags,
     cut: CutFlags,

@@ -76,6 +76,22 @@ def test_an_entry_holds_what_encode_makes_of_the_clip(tmp_path):
         assert entry.header.extra == {"cache_key": row.key}
 
 
+def test_a_caption_mended_later_costs_no_encoding(tmp_path):
+    clip, root = clips.write_clip(tmp_path / "videos/clip.avi", 1), tmp_path / "cache"
+    caption = clip.with_suffix(".txt")
+    caption.write_text("a cat")
+    clips.cache(clip.parent, root)
+    caption.write_bytes(b"\xff")
+    assert clips.cache(clip.parent, root).failed == 1
+    assert [row.error for row in clips.rows(root) if row.status == "failed"] == [
+        f"{caption}: not UTF-8 text (byte 0 is 0xff)\nhint: save the caption as UTF-8"
+    ]
+    caption.write_text("a dog")
+    assert clips.cache(clip.parent, root).reused == 1
+    (row,) = [row for row in clips.rows(root) if row.status == "done"]
+    assert row.facts == {"caption": "a dog"}
+
+
 def test_a_second_run_does_nothing(tmp_path, mixed):
     root = tmp_path / "cache"
     clips.cache(mixed, root)

@@ -2,13 +2,17 @@
 
 import io
 import json
+import math
 import tarfile
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from vidlatent.errors import BadInput, UsageError
+from vidlatent.jobs.cache.captions import choose_extensions, get_caption
 from vidlatent.jobs.cache.scan import scan
 
 NOWHERE = Path("no-cache")
@@ -86,15 +90,21 @@ def test_tables_that_make_no_sense_are_refused(tmp_path, text, words):
         list(scan([str(tmp_path / "t.csv")], NOWHERE))
 
 
-def test_a_tar_gives_its_videos_with_their_texts(tmp_path):
-    members = {"x/1.mp4": b"video", "x/1.txt": b"a cat\n", "x/1.json": b"{}", "x/2.mp4": b"other"}
-    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
         for name, data in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_a_tar_gives_its_videos_with_their_texts(tmp_path):
+    members = {"x/1.mp4": b"video", "x/1.txt": b"a cat\n", "x/1.json": b"{}", "x/2.mp4": b"other"}
+    write_tar(tmp_path / "s.tar", members)
     first, second = scan([str(tmp_path)], NOWHERE)
-    assert first.name == f"{tmp_path}/s.tar::x/1.mp4" and first.facts == {"txt": "a cat", "json": "{}"}
+    assert first.name == f"{tmp_path}/s.tar::x/1.mp4"
+    assert first.facts == {"txt": "a cat", "json": "{}", "caption": "a cat"}
     offset, size = second.member
     assert (tmp_path / "s.tar").read_bytes()[offset : offset + size] == b"other" and second.facts == {}
 
@@ -103,3 +113,94 @@ def test_a_torn_tar_is_refused(tmp_path):
     (tmp_path / "s.tar").write_bytes(b"not a tar" * 100)
     with pytest.raises(BadInput, match=r"s\.tar"):
         list(scan([str(tmp_path / "s.tar")], NOWHERE))
+
+
+def test_a_text_beside_a_clip_is_its_caption(tmp_path):
+    touch(*(tmp_path / name for name in ("a.mp4", "b.mp4", "c.mp4", "d.d.mp4")))
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf a cat\n")
+    (tmp_path / "a.caption").write_text("not this one")
+    (tmp_path / "b.caption").write_text("ein H\u00fcndchen")
+    (tmp_path / "d.d.txt").write_text("dotted")
+    found = {
+        Path(clip.name).name: clip.facts for clip in scan([str(tmp_path)], NOWHERE) if not clip.is_sidecar
+    }
+    assert found == {
+        "a.mp4": {"caption": "a cat"},
+        "b.mp4": {"caption": "ein H\u00fcndchen"},
+        "c.mp4": {},
+        "d.d.mp4": {"caption": "dotted"},
+    }
+
+
+def test_the_user_says_which_texts_are_captions(tmp_path):
+    touch(tmp_path / "a.mp4")
+    (tmp_path / "a.txt").write_text("notes")
+    (tmp_path / "a.tags").write_text("cat, dog")
+    video, tags, notes = scan([str(tmp_path)], NOWHERE, choose_extensions(["tags"]))
+    assert video.facts == {"caption": "cat, dog"}
+    assert tags.is_sidecar and notes.is_sidecar, "a file of captions is no video"
+
+
+@pytest.mark.parametrize("word", ["", ".", "a/b"])
+def test_an_extension_that_is_none_is_refused(word):
+    with pytest.raises(UsageError, match=r"caption_extension .*no extension"):
+        choose_extensions([word])
+
+
+def test_a_caption_that_is_not_utf8_costs_its_clip_alone(tmp_path):
+    touch(tmp_path / "a.mp4", tmp_path / "b.mp4")
+    (tmp_path / "a.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    first, second = (clip for clip in scan([str(tmp_path)], NOWHERE) if not clip.is_sidecar)
+    assert "a.txt: not UTF-8 text (byte 3 is 0xe9)" in first.error.what and second.error is None
+    write_tar(tmp_path / "s.tar", {"x/1.mp4": b"video", "x/1.txt": b"\xff", "x/2.mp4": b"other"})
+    first, second = scan([str(tmp_path / "s.tar")], NOWHERE)
+    assert "s.tar::x/1.txt: not UTF-8 text" in first.error.what and second.error is None
+
+
+@pytest.mark.parametrize(
+    ("row", "facts"),
+    [
+        ({"media_path": "a.mp4", "caption": "c", "prompt": "p"}, {"caption": "c", "prompt": "p"}),
+        ({"file_path": "a.mp4", "prompt": "p", "text": "t"}, {"caption": "p", "text": "t"}),
+        ({"video": "a.mp4", "text": "t"}, {"caption": "t"}),
+        ({"path": "a.mp4", "cap": ["one"], "fps": 24}, {"caption": "one", "fps": 24}),
+        ({"path": "a.mp4", "cap": ["one", "two"]}, {"caption": "one", "cap": ["one", "two"]}),
+        ({"path": "a.mp4", "caption": ""}, {"caption": ""}),
+    ],
+)
+def test_columns_are_called_what_people_call_them(tmp_path, row, facts):
+    (tmp_path / "t.jsonl").write_text(json.dumps(row))
+    (tmp_path / "list.json").write_text(json.dumps([row]))
+    for table in ("t.jsonl", "list.json"):
+        (clip,) = scan([str(tmp_path / table)], NOWHERE)
+        assert clip.path == tmp_path / "a.mp4" and clip.facts == facts
+
+
+def test_a_caption_in_the_json_of_a_tar_is_one(tmp_path):
+    write_tar(tmp_path / "s.tar", {"1.mp4": b"video", "1.json": b'{"prompt": "a cat"}'})
+    (clip,) = scan([str(tmp_path / "s.tar")], NOWHERE)
+    assert clip.facts["caption"] == get_caption(clip.facts) == "a cat"
+    assert get_caption({"txt": "of an older cache"}) == "of an older cache" and get_caption({}) == ""
+
+
+def test_facts_are_plain_json_whatever_the_table_holds(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="reading parquet needs the extra")
+    from pyarrow import parquet
+
+    columns = {
+        "path": ["a.mp4"],
+        "day": [date(2026, 11, 26)],
+        "at": [datetime(2026, 11, 26, 12, 30, tzinfo=UTC)],
+        "word": [b"cat"],
+        "raw": [b"\xff"],
+        "score": [math.nan],
+        "price": [Decimal("1.50")],
+        "inner": [{"far": [math.inf, 1.5]}],
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    (clip,) = scan([str(tmp_path / "t.parquet")], NOWHERE)
+    assert clip.facts == {
+        "day": "2026-11-26", "at": "2026-11-26T12:30:00+00:00", "word": "cat", "raw": "/w==",
+        "score": None, "price": "1.50", "inner": {"far": [None, 1.5]},
+    }  # fmt: skip
+    assert json.loads(json.dumps(clip.facts, allow_nan=False)) == clip.facts

@@ -51,7 +51,7 @@ def dry_run(
     sources: Iterable[str], root: Path, model: Model, recipe: Recipe, options: RunOptions
 ) -> Estimate:
     """Look at every clip, and add up. The folder `root` need not exist, and is not made."""
-    clips = list(scan(sources, root))
+    clips = list(scan(sources, root, options.caption_extensions))
     planner, store = Planner(recipe, ModelIdentity.of(model)), Store(root)
     with (
         Readers(count_workers(options), stall_timeout=options.stall_timeout) as probers,

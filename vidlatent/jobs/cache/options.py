@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from vidlatent.jobs.cache.captions import CAPTION_EXTENSIONS
 from vidlatent.jobs.cache.plan import ALL, Part
 from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.reading.process import STALL_TIMEOUT
@@ -16,7 +17,7 @@ class RunOptions:
     an earlier run; `rehash` trusts no earlier hash of a file that looks unchanged. `threads` are those of a
     model on the CPU: the last bits of sums depend on their number, so each row of the manifest says it. A
     clip whose reading makes no progress for `stall_timeout` seconds is given up; 0 waits for ever. With
-    `shards` finished entries are packed.
+    `shards` finished entries are packed. `caption_extensions` are those of texts beside the videos.
     """
 
     workers: int | None = None
@@ -27,3 +28,4 @@ class RunOptions:
     threads: int | None = None
     stall_timeout: float = STALL_TIMEOUT
     shards: Sharding | None = None
+    caption_extensions: tuple[str, ...] = CAPTION_EXTENSIONS

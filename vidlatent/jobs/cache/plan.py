@@ -102,8 +102,9 @@ class Planner:
             recipe = adapt_to_clip(apply_clip_times(self.recipe, clip), seen.probe)
             for start, end in cut_into_spans(recipe, seen.probe):
                 part = replace(recipe, read=replace(recipe.read, start=start, end=end), chunk_s=None)
-                key = make_entry_key(seen.sha256, part, self.model) if seen.sha256 else ""
-                yield Task(clip, part, name, key, seen.sha256, seen.error, seen.state)
+                known = seen.sha256 and clip.error is None  # a clip refused for its caption says no key
+                key = make_entry_key(seen.sha256, part, self.model) if known else ""
+                yield Task(clip, part, name, key, seen.sha256, clip.error or seen.error, seen.state)
 
 
 def apply_clip_times(recipe: Recipe, clip: Clip) -> Recipe:

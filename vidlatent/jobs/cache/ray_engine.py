@@ -79,7 +79,7 @@ def run_on_ray(  # noqa: PLR0913  a run, and where
     """`run` on Ray Data: the same rows, and the same bytes where nodes compute alike."""
     ray, where = import_ray(), where or RayOptions()
     Store.create(root)
-    clips = list(scan(sources, root))
+    clips = list(scan(sources, root, options.caption_extensions))
     options = replace(options, threads=options.threads or torch.get_num_threads())
     job = Job(root.absolute(), choice, recipe, options)
     mine = not ray.is_initialized()

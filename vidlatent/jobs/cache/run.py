@@ -39,7 +39,7 @@ def run(
     Store.create(root)
     with open_run(root, model, recipe, options) as opened:
         opened.maker.progress = progress or NoProgress()
-        clips = opened.lookup.pick_part(list(scan(sources, root)), options.shard)
+        clips = opened.lookup.pick_part(list(scan(sources, root, options.caption_extensions)), options.shard)
         opened.maker.tally.clips = len(clips)
         tally = opened.cache(clips)
         if not tally.stopped:

@@ -3,22 +3,35 @@
 import os
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from glob import glob, has_magic
 from pathlib import Path
 
-from vidlatent.errors import BadInput, UsageError
+from vidlatent.errors import BadInput, UsageError, VidlatentError
+from vidlatent.jobs.cache.captions import (
+    CAPTION,
+    CAPTION_EXTENSIONS,
+    find_caption_beside,
+    find_caption_in_json,
+    name_caption,
+    read_caption_text,
+)
 from vidlatent.jobs.cache.tables import TABLES, read_table
+from vidlatent.json_values import to_plain_json
 
 # Files that lie beside videos in data sets: each gets a row that says so, and none is opened.
 SIDECARS = {
-    *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".md", ".yaml", ".yml", ".toml", ".xml"),
+    *(".txt", ".caption", ".json", ".jsonl", ".csv", ".tsv", ".parquet"),
+    *(".md", ".yaml", ".yml", ".toml", ".xml"),
     *(".srt", ".vtt", ".ass", ".npy", ".npz", ".pt", ".pth", ".safetensors", ".latent", ".py", ".log"),
     *(".wav", ".mp3", ".flac", ".aac", ".m4a", ".ogg", ".opus", ".sha256", ".md5"),
 }
 TARS = (".tar",)
-PATH_COLUMNS = ("path", "video_path", "video", "file_name", "filename", "file")
+PATH_COLUMNS = (
+    *("path", "video_path", "media_path", "file_path"),
+    *("video", "file_name", "filename", "file"),
+)
 MEMBER = "::"  # between a tar and the name of a file in it
 
 
@@ -27,8 +40,10 @@ class Clip:
     """One video to cache.
 
     `member` is (offset, bytes) of a video inside the tar at `path`; None: the file is the video.
-    `start`, `end` (seconds) and `frames` count instead of those of the recipe. `facts`, such as a caption,
-    are carried along into the manifest.
+    `start`, `end` (seconds) and `frames` count instead of those of the recipe. `facts` are carried along into
+    the manifest, as plain JSON values; the one named `caption` is the clip's caption. `error` says why the
+    clip is not to be encoded, such as a caption that cannot be read. `is_caption` is set for files that by
+    their extension hold captions.
     """
 
     path: Path
@@ -38,37 +53,44 @@ class Clip:
     end: Fraction | None = None
     frames: int | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
+    error: VidlatentError | None = None
+    is_caption: bool = False
 
     @property
     def is_sidecar(self) -> bool:
         """Whether the file's name alone says that it is no video."""
-        return Path(self.name).suffix.lower() in SIDECARS
+        return self.is_caption or Path(self.name).suffix.lower() in SIDECARS
 
 
-def scan(sources: Iterable[str], cache: Path) -> Iterator[Clip]:
-    """Every file of every source once, in a fixed order; files in the folder `cache` are left out."""
+def scan(
+    sources: Iterable[str], cache: Path, captions: tuple[str, ...] = CAPTION_EXTENSIONS
+) -> Iterator[Clip]:
+    """Every file of every source once, in a fixed order; files in the folder `cache` are left out.
+
+    `captions` are the extensions of files that hold the caption of the video beside them.
+    """
     seen: set[tuple] = set()
     for source in sources:
-        for clip in _scan_source(source, cache.absolute()):
+        for clip in _scan_source(source, cache.absolute(), captions):
             identity = (clip.name, clip.start, clip.end, clip.frames)
             if identity not in seen:
                 seen.add(identity)
                 yield clip
 
 
-def _scan_source(source: str, cache: Path) -> Iterator[Clip]:
+def _scan_source(source: str, cache: Path, captions: tuple[str, ...]) -> Iterator[Clip]:
     path = Path(source)
     if path.is_dir():
-        yield from _scan_files(_walk(path, cache))
+        yield from _scan_files(_walk(path, cache), captions)
     elif path.suffix.lower() in TABLES and path.exists():
         yield from scan_table(path)
     elif path.exists():
-        yield from _scan_files([path])
+        yield from _scan_files([path], captions)
     elif has_magic(source):
         found = sorted(Path(p) for p in glob(source, recursive=True) if Path(p).is_file())
         if not found:
             raise UsageError(f"{source}: matches no file", "quote the pattern, and check it with ls")
-        yield from _scan_files(found)
+        yield from _scan_files(found, captions)
     else:
         raise UsageError(f"{source}: no such file or folder", "name a folder, a glob, a table or tars")
 
@@ -84,39 +106,63 @@ def _walk(folder: Path, cache: Path) -> Iterator[Path]:
             yield path
 
 
-def _scan_files(paths: Iterable[Path]) -> Iterator[Clip]:
+def _scan_files(paths: Iterable[Path], captions: tuple[str, ...]) -> Iterator[Clip]:
     for path in paths:
         if path.suffix.lower() in TARS:
-            yield from scan_tar(path)
+            yield from scan_tar(path, captions)
         else:
-            yield Clip(path, os.path.abspath(path))
+            yield _make_file_clip(path, captions)
 
 
-def scan_tar(path: Path) -> Iterator[Clip]:
+def _make_file_clip(path: Path, captions: tuple[str, ...]) -> Clip:
+    """The clip of a file, with the caption that lies beside it."""
+    clip = Clip(path, os.path.abspath(path), is_caption=path.suffix.lower() in captions)
+    if clip.is_sidecar or (beside := find_caption_beside(path, captions)) is None:
+        return clip
+    try:
+        return replace(clip, facts={CAPTION: read_caption_text(beside.read_bytes(), str(beside))})
+    except OSError as e:
+        return replace(clip, error=BadInput(f"{beside}: cannot be read ({e.strerror})"))
+    except BadInput as e:
+        return replace(clip, error=e)
+
+
+def scan_tar(path: Path, captions: tuple[str, ...] = CAPTION_EXTENSIONS) -> Iterator[Clip]:
     """The videos of a WebDataset tar, each with the texts of its sample: `a.mp4` with `a.txt`, `a.json`."""
+    endings = tuple(dict.fromkeys((*captions, ".txt", ".json")))
     try:
         with tarfile.open(path, "r:") as archive:
             members = [m for m in archive if m.isfile()]
-            texts = {m.name: archive.extractfile(m).read() for m in members if _is_text(m)}
+            texts = {m.name: archive.extractfile(m).read() for m in members if _is_text(m, endings)}
     except (tarfile.TarError, OSError, EOFError) as e:
         raise BadInput(
             f"{path}: not a tar that can be read to its end ({e})", "compressed tars are not read"
         ) from e
     for member in members:
         key, suffix = _split_name(member.name)
-        if f".{suffix}" in SIDECARS:
+        if f".{suffix}" in SIDECARS or f".{suffix}" in captions:
             continue
-        facts = {
-            ext: texts[name].decode(errors="replace").strip()
-            for ext in ("txt", "json")
-            if (name := f"{key}.{ext}") in texts
-        }
         name = f"{os.path.abspath(path)}{MEMBER}{member.name}"
-        yield Clip(path, name, (member.offset_data, member.size), facts=facts)
+        clip = Clip(path, name, (member.offset_data, member.size))
+        beside = {ending: texts[key + ending] for ending in endings if key + ending in texts}
+        try:
+            yield replace(clip, facts=_read_texts(beside, captions, f"{path}{MEMBER}{key}"))
+        except BadInput as e:
+            yield replace(clip, error=e)
 
 
-def _is_text(member: tarfile.TarInfo) -> bool:
-    return member.name.endswith((".txt", ".json")) and member.size < 1 << 20
+def _is_text(member: tarfile.TarInfo, endings: tuple[str, ...]) -> bool:
+    return member.name.endswith(endings) and member.size < 1 << 20
+
+
+def _read_texts(texts: Mapping[str, bytes], captions: tuple[str, ...], where: str) -> dict[str, object]:
+    """The texts of a sample as facts, by their endings; the first of captions is the caption, too."""
+    facts: dict[str, object] = {
+        ending.removeprefix("."): read_caption_text(raw, where + ending) for ending, raw in texts.items()
+    }
+    found = (str(facts[ending.removeprefix(".")]) for ending in captions if ending in texts)
+    caption = next(found, None) or find_caption_in_json(str(facts.get("json", "")))
+    return facts if caption is None else {**facts, CAPTION: caption}
 
 
 def _split_name(name: str) -> tuple[str, str]:
@@ -135,14 +181,14 @@ def scan_table(path: Path) -> Iterator[Clip]:
                 f"{path}: row {number} has no path (columns: {', '.join(map(str, row))})",
                 f"name the column one of {', '.join(PATH_COLUMNS)}",
             )
-        video = path.parent / str(row[column])
+        video, own = path.parent / str(row[column]), (column, "start", "end", "frames")
         yield Clip(
             video,
             os.path.abspath(video),
             start=_parse_seconds(row, "start", path, number),
             end=_parse_seconds(row, "end", path, number),
             frames=_parse_count(row, path, number),
-            facts={k: v for k, v in row.items() if k not in (column, "start", "end", "frames")},
+            facts=name_caption(to_plain_json({k: v for k, v in row.items() if k not in own})),
         )
 
 

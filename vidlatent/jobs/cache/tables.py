@@ -1,4 +1,4 @@
-"""Tables of clips: CSV, TSV, JSON lines, and parquet where pyarrow is installed."""
+"""Tables of clips: CSV, TSV, JSON (a list of objects), JSON lines, and parquet where pyarrow is installed."""
 
 import csv
 import json
@@ -43,6 +43,16 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, object]]:
             yield row
 
 
+def _read_json(path: Path) -> Iterator[dict[str, object]]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as e:
+        raise BadInput(f"{path}: not JSON ({e})") from e
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise BadInput(f"{path}: expected a list of JSON objects, one for each clip")
+    yield from rows
+
+
 def _read_parquet(path: Path) -> Iterator[dict[str, object]]:
     try:
         from pyarrow.parquet import ParquetFile
@@ -57,6 +67,7 @@ def _read_parquet(path: Path) -> Iterator[dict[str, object]]:
 TABLES = {
     ".csv": _read_csv,
     ".tsv": _read_tsv,
+    ".json": _read_json,
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
     ".parquet": _read_parquet,
