@@ -22,6 +22,7 @@ _HOMES = {
     "LatentStream": "vidlatent.jobs.readback.stream",
     "BucketSampler": "vidlatent.jobs.readback.buckets",
     "Posterior": "vidlatent.models.base",
+    "as_diffusers": "vidlatent.engine.as_diffusers",
     "VidlatentError": "vidlatent.errors",
 }
 __all__ = ["__version__", *_HOMES]
