@@ -18,7 +18,7 @@ from vidlatent.engine.pixels import to_frames
 class Data(Dataset):
     """Where clips come from, and how they are cut."""
 
-    bank: list[np.ndarray]  # segments of footage [T, H, W, 3]
+    bank: list[list[np.ndarray]]  # segments of every video [T, H, W, 3]
     photos: list[list[Tensor]]  # photographs, as pyramids
     charts: list[list[Tensor]]  # drawn pictures, likewise
     seed: int

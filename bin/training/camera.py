@@ -13,6 +13,8 @@ from vidlatent.engine.pixels import to_floats
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 LEVELS = 3
+SPEEDS = (0.2, 16.0)  # of moves, pixels per frame, any octave as often as another
+SHUTTER = 0.6  # of the time between frames, where motion blurs
 GLYPHS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?-+/()      "
 
 
@@ -37,31 +39,42 @@ def pyramid(picture: np.ndarray) -> list[Tensor]:
 
 
 def picture_clip(pictures: list[list[Tensor]], frames: int, crop: int, rng: np.random.Generator) -> Tensor:
-    """A camera move [3, T, crop, crop] over a picture; at times one moves before another."""
+    """A camera move [3, T, crop, crop] over a picture; at times one or two move before it."""
     clip = camera_move(pictures, frames, crop, rng)
-    if rng.random() < 0.25:
+    for _ in range(rng.choice([0, 1, 2], p=[0.6, 0.27, 0.13])):
         mask = moving_mask(frames, crop, rng)
         clip = clip * (1 - mask) + camera_move(pictures, frames, crop, rng) * mask
     return clip
 
 
 def camera_move(pictures: list[list[Tensor]], frames: int, crop: int, rng: np.random.Generator) -> Tensor:
-    """Pan, zoom and rotation over a picture, or none of them, [3, T, crop, crop]."""
-    image = pictures[rng.integers(len(pictures))][rng.integers(LEVELS)]
-    height, width = image.shape[-2:]
-    still = rng.random() < 0.15
-    speed = np.zeros(2) if still else rng.normal(0, 1.5, 2)
+    """Pan, zoom and rotation over a picture, or none of them, [3, T, crop, crop]; what is fast may blur."""
+    levels = pictures[rng.integers(len(pictures))]
+    still = rng.random() < 0.12
+    speed, turn = 0.0 if still else float(np.exp(rng.uniform(*np.log(SPEEDS)))), rng.uniform(0, 2 * np.pi)
     zoom = 0.0 if still else rng.normal(0, 0.004)
     spin = 0.0 if still or rng.random() < 0.5 else rng.normal(0, 0.006)
+    image = levels[rng.integers(LEVELS if speed < 3 else 1)]  # a small one would soon be left
     t = torch.arange(frames)[:, None, None] - frames // 2
-    scale, angle = torch.exp(zoom * t), spin * t
-    margin = crop * 0.8
-    cy = rng.uniform(margin, max(margin + 1, height - margin)) + speed[0] * t
-    cx = rng.uniform(margin, max(margin + 1, width - margin)) + speed[1] * t
-    yy, xx = torch.meshgrid(*[torch.arange(crop) - (crop - 1) / 2] * 2, indexing="ij")
-    x = cx + scale * (torch.cos(angle) * xx - torch.sin(angle) * yy)
-    y = cy + scale * (torch.sin(angle) * xx + torch.cos(angle) * yy)
-    return sample(image, x.clamp(0, width - 1.01), y.clamp(0, height - 1.01))
+    across = placed(image.shape[2], crop, frames * speed * abs(np.cos(turn)), rng)
+    down = placed(image.shape[1], crop, frames * speed * abs(np.sin(turn)), rng)
+
+    def seen(t: Tensor) -> Tensor:
+        scale, angle = torch.exp(zoom * t), spin * t
+        yy, xx = torch.meshgrid(*[torch.arange(crop) - (crop - 1) / 2] * 2, indexing="ij")
+        x = across + speed * np.cos(turn) * t + scale * (torch.cos(angle) * xx - torch.sin(angle) * yy)
+        y = down + speed * np.sin(turn) * t + scale * (torch.sin(angle) * xx + torch.cos(angle) * yy)
+        return sample(image, x.clamp(0, image.shape[2] - 1.01), y.clamp(0, image.shape[1] - 1.01))
+
+    if speed > 1.5 and rng.random() < 0.4:
+        return (seen(t - SHUTTER / 2) + seen(t) + seen(t + SHUTTER / 2)) / 3
+    return seen(t)
+
+
+def placed(length: int, crop: int, path: float, rng: np.random.Generator) -> float:
+    """Where the middle of a move lies along a side of a picture, so that the move stays on it if it can."""
+    margin = min(crop * 0.6 + path / 2, length / 2)
+    return rng.uniform(margin, length - margin)
 
 
 def sample(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -98,7 +111,7 @@ def write_text(clip: Tensor, rng: np.random.Generator) -> Tensor:
         letters = "".join(rng.choice(list(GLYPHS), 48))
         pen.text((0, height + int(line * 1.3 * size)), letters, fill=255, font=font)
     ink = torch.from_numpy(np.asarray(sheet, np.float32) / 255)
-    vy, vx = (0, 0) if rng.random() < 0.5 else rng.integers(-2, 3, 2)
+    vy, vx = (0, 0) if rng.random() < 0.5 else rng.integers(-6, 7, 2)
     y, x = rng.integers(height // 2, height), rng.integers(width // 2, width)
     rows = [(int(y + vy * t) % (2 * height), int(x + vx * t) % (2 * width)) for t in range(frames)]
     mask = torch.stack([ink[r : r + height, c : c + width] for r, c in rows])[None]

@@ -69,7 +69,8 @@ def seen_on_footage(model: PocketVAE, args: argparse.Namespace) -> tuple[Tensor,
 
 def footage(args: argparse.Namespace) -> Iterator[Tensor]:
     """Clips [1, 3, T, H, W]: the beginning of every other segment, at most 256 pixels a side."""
-    for segment in pack_footage(args.data, args.cache, args.segments)[::2]:
+    bank = pack_footage(args.data, args.cache, args.segments)
+    for segment in [segment for video in bank for segment in video][::2]:
         frames, rows, columns = len(segment[:17]) // 4 * 4 + 1, *(s // 8 * 8 for s in segment.shape[1:3])
         cut = torch.from_numpy(segment[:frames, : min(rows, 256), : min(columns, 256)].copy())
         yield to_floats(cut).permute(3, 0, 1, 2)[None]

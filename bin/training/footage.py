@@ -1,7 +1,9 @@
 """Real footage: evenly spread segments of every video of a folder, kept decoded, and crops of them."""
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import av
@@ -13,24 +15,35 @@ from torch.nn import functional as F
 from vidlatent.engine.pixels import to_floats
 
 SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".264", ".h265", ".m2v", ".mts"}
-SEGMENT_FRAMES = 40
+SEGMENT_FRAMES = 68  # seventeen frames, four apart, fit in
+WINDOW = (368, 640)  # rows and columns of a segment at the most: large footage is cut, not made smaller
 
 
-def pack_footage(data: Path, cache: Path, segments: int) -> list[np.ndarray]:
-    """Segments [T, H, W, 3] uint8 of every video under `data`, memory-mapped from `cache`."""
-    cache.mkdir(parents=True, exist_ok=True)
+def pack_footage(data: Path, cache: Path, segments: int) -> list[list[np.ndarray]]:
+    """Segments [T, H, W, 3] uint8 of every video under `data`, a list for each, mapped from `cache`."""
     paths = sorted(p for p in data.rglob("*") if p.suffix.lower() in SUFFIXES)
+    folders = [cache / kept_name(path, data, segments) for path in paths]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda path: pack(path, cache, segments), paths))
-    kept = [found for path in paths for found in sorted(cache.glob(f"{path.stem}-*.npy"))]
-    return [np.load(path, mmap_mode="r") for path in kept]
+        list(pool.map(lambda path, folder: pack(path, folder, segments), paths, folders))
+    return [[np.load(file, mmap_mode="r") for file in sorted(folder.iterdir())] for folder in folders]
 
 
-def pack(path: Path, cache: Path, segments: int) -> None:
-    """Keep the segments of a video in `cache`, unless they are there."""
-    if not list(cache.glob(f"{path.stem}-*.npy")):
-        for i, frames in enumerate(read_segments(path, segments)):
-            np.save(cache / f"{path.stem}-{i:02d}.npy", frames)
+def kept_name(path: Path, data: Path, segments: int) -> str:
+    """A folder's name that tells videos under `data` apart, and what was kept of them."""
+    told = (path.relative_to(data).as_posix(), path.stat().st_size, segments, SEGMENT_FRAMES, WINDOW)
+    return f"{path.stem}-{sha256(repr(told).encode()).hexdigest()[:16]}"
+
+
+def pack(path: Path, folder: Path, segments: int) -> None:
+    """Keep the segments of a video in `folder`, which appears when they are complete."""
+    if folder.exists():
+        return
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for i, frames in enumerate(read_segments(path, segments)):
+        np.save(partial / f"{i:02d}.npy", frames)
+    partial.rename(folder)
 
 
 def read_segments(path: Path, segments: int) -> Iterator[np.ndarray]:
@@ -40,10 +53,21 @@ def read_segments(path: Path, segments: int) -> Iterator[np.ndarray]:
     with av.open(str(path)) as container:
         for n, frame in enumerate(container.decode(video=0)):
             for start in [s for s in held if s <= n]:
-                held[start].append(frame.to_ndarray(format="rgb24"))
+                picture = frame.to_ndarray(format="rgb24")
+                held[start].append(picture[window(start, *picture.shape[:2])].copy())
                 if len(held[start]) == SEGMENT_FRAMES:
                     yield np.stack(held.pop(start))
     yield from (np.stack(frames) for frames in held.values() if frames)
+
+
+def window(start: int, height: int, width: int) -> tuple[slice, slice]:
+    """What is kept of the frames of a segment: at most WINDOW, somewhere else in every segment."""
+    rng = np.random.default_rng(start)
+    corners = [
+        rng.integers(max(1, side - most + 1)) for side, most in zip((height, width), WINDOW, strict=True)
+    ]
+    rows, columns = (slice(at, at + most) for at, most in zip(corners, WINDOW, strict=True))
+    return rows, columns
 
 
 def count_frames(path: Path) -> int:
@@ -59,10 +83,12 @@ def segment_starts(total: int, segments: int) -> list[int]:
     return [round(i * last / max(1, count - 1)) for i in range(count)]
 
 
-def footage_clip(bank: list[np.ndarray], frames: int, crop: int, rng: np.random.Generator) -> Tensor:
-    """A random crop [3, T, crop, crop] of a random segment, at times sped up, backwards or half the size."""
-    segment = bank[rng.integers(len(bank))]
-    step = 2 if rng.random() < 0.15 and segment.shape[0] >= 2 * frames - 1 else 1
+def footage_clip(bank: list[list[np.ndarray]], frames: int, crop: int, rng: np.random.Generator) -> Tensor:
+    """A random crop [3, T, crop, crop] of some video: at times sped up, backwards or half the size."""
+    video = bank[rng.integers(len(bank))]
+    segment = video[rng.integers(len(video))]
+    fastest = min(4, (len(segment) - 1) // max(1, frames - 1))
+    step = rng.integers(2, fastest + 1) if rng.random() < 1 / 3 and fastest > 1 else 1
     start = rng.integers(max(1, segment.shape[0] - step * (frames - 1)))
     halve = rng.random() < 0.15 and min(segment.shape[1:3]) >= 2 * crop
     side = 2 * crop if halve else crop

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vidlatent.files import asset
 from vidlatent.metrics.lpips import ALEX, EPSILON, SCALE, SHIFT, VGG, Backbone, load_weights, run_backbone
@@ -47,6 +46,7 @@ class Objective:
     still_weight: float
     scale_weight: float
     log_weight: float
+    latent_noise: float  # of half of the clips, at the most, in deviations of a channel
     eyes: tuple[Eye, ...]
     bf16: bool
 
@@ -60,7 +60,7 @@ class Objective:
             alex = asset("lpips_alex.npz")
             eyes.append(Eye.of(ALEX, alex, args.alex_weight, args.alex_frames, args.device))
         weights = args.time_weight, args.still_weight, args.scale_weight, args.log_weight
-        return cls(args.seed, *weights, tuple(eyes), args.bf16)
+        return cls(args.seed, *weights, args.latent_noise, tuple(eyes), args.bf16)
 
     def chance(self, model: PocketVAE, video: Tensor, step: int) -> tuple[Tensor, ...]:
         """What is random in a step: noise for the latents of a batch, and the frames that each eye sees."""
@@ -70,9 +70,20 @@ class Objective:
         shape = batch, model.spec.channels, grid.latents(frames), *(side // grid.space for side in sides)
         generator = torch.Generator(video.device).manual_seed(seed)
         noise = torch.randn(shape, generator=generator, device=video.device)
+        width = (
+            self.latent_noise * torch.rand(batch, 1, 1, 1, 1, generator=generator, device=video.device) ** 2
+        )
+        width[::2] = 0  # every other clip is as clean as the model's own posterior
+        always, deviation = model.spec.config["latent_noise"], deviations(model).to(video.device)
+        noise *= torch.sqrt(always**2 + (width * deviation.view(-1, 1, 1, 1)) ** 2)
         dice = torch.Generator().manual_seed(seed)
         seen = [torch.randperm(frames, generator=dice)[: eye.frames] for eye in self.eyes]
         return noise, *(at.to(video.device) for at in seen)
+
+
+def deviations(model: PocketVAE) -> Tensor:
+    """Of the latents' channels, as they were when the model was exported last; 1 if it never was."""
+    return 1 / torch.tensor(model.spec.scale).expand(model.spec.channels)
 
 
 class Loss(nn.Module):
@@ -82,22 +93,25 @@ class Loss(nn.Module):
         super().__init__()
         self.model, self.objective = model, objective
 
-    def forward(self, video: Tensor, noise: Tensor, *seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of a batch [B, 3, T, H, W] with noise [B, C, t, h, w], and its mean squared error."""
-        o = self.objective
+    def forward(self, video: Tensor, noise: Tensor, places: Tensor, *seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of a batch [B, 3, T, H, W] with noise [B, C, t, h, w], and each frame's mean squared error.
+
+        `places` [T] weighs the errors of frames, 1 in the mean.
+        """
+        o, weigh = self.objective, places.view(-1, 1, 1)
         with torch.autocast(video.device.type, torch.bfloat16, enabled=o.bf16, cache_enabled=False):
             z = self.model.encoder(video, TimeState())
-            out = self.model.decoder(z + self.model.spec.config["latent_noise"] * noise, TimeState()).float()
-            mse = F.mse_loss(out, video)
-            loss = charbonnier(out, video) + 0.5 * mse
+            out = self.model.decoder(z + noise, TimeState()).float()
+            squares = (out - video).square() * weigh
+            loss = (torch.sqrt((out - video).square() + 1e-6) * weigh).mean() + 0.5 * squares.mean()
             loss = loss + 0.1 * (steps(out, video, -1) + steps(out, video, -2))
             loss = loss + o.time_weight * steps(out, video, -3)
             loss = loss + o.still_weight * shimmer(out, video)
-            loss = loss + o.log_weight * log_error(out, video)
+            loss = loss + o.log_weight * log_error(squares)
             loss = loss + o.scale_weight * z.float().square().mean()
             for eye, at in zip(o.eyes, seen, strict=True):
                 loss = loss + eye.weight * lpips(eye, frames_of(out, at), frames_of(video, at))
-        return loss, mse.detach()
+        return loss, squares.detach().mean(dim=(0, 1, 3, 4)) / places
 
 
 def frames_of(video: Tensor, at: Tensor) -> Tensor:
@@ -135,9 +149,9 @@ def shimmer(x: Tensor, y: Tensor) -> Tensor:
     return (moved * still).mean()
 
 
-def log_error(x: Tensor, y: Tensor) -> Tensor:
+def log_error(squares: Tensor) -> Tensor:
     """Mean logarithm of the clips' squared errors: what PSNR averages, so that easy clips count too."""
-    return ((x - y).square().mean(dim=(1, 2, 3, 4)) + INVISIBLE).log().mean()
+    return (squares.mean(dim=(1, 2, 3, 4)) + INVISIBLE).log().mean()
 
 
 def charbonnier(x: Tensor, y: Tensor) -> Tensor:

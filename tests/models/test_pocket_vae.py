@@ -19,9 +19,9 @@ def gradients(request):
         yield request.param
 
 
-@pytest.fixture(scope="module")
-def pocket() -> PocketVAE:
-    return random_model("pocket", decoder_blocks=2).network
+@pytest.fixture(scope="module", params=[False, True], ids=["back", "ahead"])
+def pocket(request) -> PocketVAE:
+    return random_model("pocket", decoder_blocks=2, looks_ahead=request.param).network
 
 
 def clip(channels: int, frames: int, side: int) -> torch.Tensor:
@@ -56,3 +56,20 @@ def test_gradients_reach_back_into_chunks_that_came_before(pocket):
     of_whole = torch.autograd.grad(torch.cat(list(pocket.encode(video, TimeState())), dim=2).sum(), video)
     of_chunks = torch.autograd.grad(streamed(pocket.encode, video, chunks).sum(), video)
     assert_same(of_chunks[0], of_whole[0])
+
+
+@pytest.mark.usefixtures("gradients")
+def test_looking_ahead_ends_with_the_group():
+    """Frames 1 to 4 are a group: what comes with the next latent must not change them."""
+    network, latents = random_model("pocket", looks_ahead=True).network, clip(16, 3, 2)
+    shorter, longer = (torch.cat(list(network.decode(latents[:, :, :n], TimeState())), dim=2) for n in (2, 3))
+    assert_same(longer[:, :, :5], shorter)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_frame_depends_on_the_next_of_its_group_where_blocks_look_ahead(ahead):
+    network = random_model("pocket", looks_ahead=ahead).network.decoder
+    frames = clip(8, 5, 2).requires_grad_()
+    shown = network.near_pixels(frames, TimeState())
+    seen = torch.autograd.grad(shown[:, :, 2].sum(), frames)[0].abs().sum(dim=(0, 1, 3, 4)) > 0
+    assert seen.tolist() == [True, True, True, ahead, ahead]

@@ -3,7 +3,8 @@
 Patches of 4×4 pixels fold into channels and are refined frame by frame; then cubes of four frames and 2×2
 patches fold into one latent position each, where more causal residual blocks mix space and time. The decoder
 mirrors it. Nothing is normalised over space or time, so streaming equals the whole clip. The first frame is
-a group of its own: three copies of it stand in front.
+a group of its own: three copies of it stand in front. A decoder has all frames of a group at once, so near
+pixels it may look at the next one of the same group and still stream exactly.
 
 Inside, activations are [B·T, C, H, W] channels-last, which is a free view of [B, C, T, H, W].
 """
@@ -11,6 +12,7 @@ Inside, activations are [B·T, C, H, W] channels-last, which is a free view of [
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import chain, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +43,7 @@ class PocketConfig:
     encoder_blocks: int = 4
     decoder_blocks: int = 6
     decoder_stem_blocks: int = 2
+    looks_ahead: bool = False  # whether the decoder's blocks at 1/4 size see the next frame of the group
     latent_noise: float = 0.02  # standard deviation of the noise it was trained to bear
     limits: tuple[float, ...] = ()  # of the activations in each block, pixels to pixels; empty: none
 
@@ -69,26 +72,33 @@ class Conv(nn.Conv2d):
 
 
 class TimeBlock(nn.Module):
-    """Residual block whose 3×3 kernel sees half of the channels now and the others a step of time ago."""
+    """Residual block whose 3×3 kernel sees half of the channels now and the others a step of time ago.
 
-    def __init__(self, channels: int) -> None:
+    The last `ahead` of the channels it sees a step of time later instead, where the group of frames goes on.
+    """
+
+    def __init__(self, channels: int, ahead: int = 0) -> None:
         super().__init__()
+        self.ahead = ahead
         self.space = Conv(channels, channels, 3, padding=1)
         self.mix = nn.Conv2d(channels, channels, 1, bias=False)
         self.limit = math.inf  # where no norm holds activations, they may run away on odd pictures
 
-    def forward(self, x: Tensor, batch: int, state: TimeState) -> Tensor:
-        """[B·t, C, h, w] → the same; nothing comes of no frames, and then the state stays as it is."""
+    def forward(self, x: Tensor, batch: int, state: TimeState, after: Tensor | None = None) -> Tensor:
+        """[B·t, C, h, w] → the same; nothing comes of no frames, and then the state stays as it is.
+
+        `after` [B, C, h, w] is the frame that follows these, if their group has one.
+        """
         if not len(x):
             return x
         x = x.contiguous(memory_format=torch.channels_last)
         if torch.is_grad_enabled():  # the same without writing over what gradients need
             clip = unfold_time(x, batch)
-            seen = fold_time(delayed(clip, state.recall(self)))
-            state.remember(self, clip[:, x.shape[1] // 2 :, -1:])
+            seen = fold_time(displaced(clip, state.recall(self), self.ahead))
+            state.remember(self, clip[:, x.shape[1] // 2 : x.shape[1] - self.ahead, -1:])
             return x + self.mix(F.silu(self.space(seen)).clamp(max=self.limit))
         dtype = quickest(x.dtype, x.device)
-        seen = self.with_past(x, batch, state, dtype)
+        seen = self.displaced(x, batch, state, after, dtype)
         y = F.silu(self.space(seen), inplace=True).clamp_(max=self.limit)
         pixels, spent, y = (each.movedim(1, -1).flatten(0, 2) for each in (x, seen, y))  # views [B·t·h·w, C]
         mix = self.mix.weight.flatten(1).T.to(dtype)
@@ -98,32 +108,51 @@ class TimeBlock(nn.Module):
             pixels.add_(torch.mm(y, mix, out=spent))
         return x
 
-    def with_past(self, x: Tensor, batch: int, state: TimeState, dtype: torch.dtype) -> Tensor:
-        """What `delayed` says, of a clip that `state` continues: [B·t, C, h, w] → a copy of that shape."""
+    def displaced(
+        self, x: Tensor, batch: int, state: TimeState, after: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        """What the function says, of a clip that `state` continues: [B·t, C, h, w] → a copy of that shape."""
         seen = torch.empty_like(x, dtype=dtype)
         whole, into = unfold_time(x, batch), unfold_time(seen, batch)
-        half = x.shape[1] // 2
-        late, past = whole[:, half:], state.recall(self)
+        half, end = x.shape[1] // 2, x.shape[1] - self.ahead
+        late, past = whole[:, half:end], state.recall(self)
         into[:, :half] = whole[:, :half]
-        into[:, half:, 1:] = late[:, :, :-1]
-        into[:, half:, :1] = late[:, :, :1] if past is None else past
+        into[:, half:end, 1:] = late[:, :, :-1]
+        into[:, half:end, :1] = late[:, :, :1] if past is None else past
+        if self.ahead:
+            into[:, end:, :-1] = whole[:, end:, 1:]
+            into[:, end:, -1] = (whole[:, :, -1] if after is None else after)[:, end:]
         state.remember(self, late[:, :, -1:])
         return seen
 
 
-def delayed(x: Tensor, past: Tensor | None) -> Tensor:
+def displaced(x: Tensor, past: Tensor | None, ahead: int) -> Tensor:
     """A clip [B, C, t, h, w] with the second half of its channels a step late.
 
-    `past` [B, C/2, 1, h, w] is what came before; at the start of a clip its first frame is its own past.
+    `past` is what came before of those; at the start of a clip its first frame is its own past. The last
+    `ahead` channels are a step early instead: see `upcoming`.
     """
-    now, late = x.chunk(2, dim=1)
+    half, end = x.shape[1] // 2, x.shape[1] - ahead
+    now, late, early = x[:, :half], x[:, half:end], x[:, end:]
     before = late[:, :, :1] if past is None else past
-    return torch.cat([now, torch.cat([before, late[:, :, :-1]], dim=2)], dim=1)
+    late = torch.cat([before, late[:, :, :-1]], dim=2)
+    return torch.cat([now, late, upcoming(early)] if ahead else [now, late], dim=1)
 
 
-def blocks(channels: int, count: int) -> nn.ModuleList:
+def upcoming(x: Tensor) -> Tensor:
+    """Groups of frames [B, C, T, h, w] a step early; the last frame of each group stays where it is.
+
+    A frame more than groups hold is the clip's first, a group of its own.
+    """
+    groups, alone = divmod(x.shape[2], GRID.time)
+    first, whole = x[:, :, :alone], x[:, :, alone:].unflatten(2, (groups, GRID.time))
+    early = torch.cat([whole[:, :, :, 1:], whole[:, :, :, -1:]], dim=3)
+    return torch.cat([first, early.flatten(2, 3)], dim=2)
+
+
+def blocks(channels: int, count: int, ahead: int = 0) -> nn.ModuleList:
     """So many residual blocks."""
-    return nn.ModuleList(TimeBlock(channels) for _ in range(count))
+    return nn.ModuleList(TimeBlock(channels, ahead) for _ in range(count))
 
 
 class Encoder(nn.Module):
@@ -174,7 +203,7 @@ class Decoder(nn.Module):
         self.head = nn.Conv2d(c.latent_channels, c.width, 1)
         self.blocks = blocks(c.width, c.decoder_blocks)
         self.unfold = nn.Conv2d(c.width, GRID.time * FOLD**2 * c.stem, 1)
-        self.stem_blocks = blocks(c.stem, c.decoder_stem_blocks)
+        self.stem_blocks = blocks(c.stem, c.decoder_stem_blocks, c.stem // 4 if c.looks_ahead else 0)
         self.stem = nn.Conv2d(c.stem, 3 * PATCH**2, 1)
 
     def forward(self, latents: Tensor, state: TimeState) -> Tensor:
@@ -188,22 +217,41 @@ class Decoder(nn.Module):
             x = unfold_cubes(self.unfold(x), batch, GRID.time, FOLD)
             return self.near_pixels(x[:, :, first:], state)
         x = unfold_time(x, batch)
-        numbers = range(first, GRID.time * x.shape[2])
-        pixels = in_parts(lambda n, state: self.near_pixels(self.unfolded(x, n), state), numbers, state)
-        return joined(pixels, len(numbers))
+        return joined(self.frames(x, first, state), GRID.time * x.shape[2] - first)
+
+    def frames(self, x: Tensor, first: int, state: TimeState) -> Iterator[Tensor]:
+        """Groups [B, width, t, h, w] → frames [B, 3, 1, H, W], from that numbered `first`.
+
+        Each goes on to the next block as soon as the frame after it is there: so few at a time stay in a
+        CPU's cache.
+        """
+        more, groups = state.more, x.shape[2]
+        for group in range(groups):
+            numbers = range(first if group == 0 else 0, GRID.time)
+            shown = (self.unfolded(x[:, :, group], n) for n in numbers)
+            for block in self.stem_blocks:
+                shown = through(block, shown, state, more or group + 1 < groups)
+            for frame in shown:
+                yield unfold_cubes(self.stem(frame), len(x), 1, PATCH)
 
     def unfolded(self, x: Tensor, n: int) -> Tensor:
-        """Frame `n` of groups [B, width, t, h, w] → [B, stem, 1, H/4, W/4]."""
-        group, frame = divmod(n, GRID.time)
-        weight, bias = (p.chunk(GRID.time)[frame] for p in (self.unfold.weight, self.unfold.bias))
-        return unfold_cubes(F.conv2d(x[:, :, group], weight, bias), len(x), 1, FOLD)
+        """Frame `n` of a group [B, width, h, w] → [B, stem, H/4, W/4]."""
+        weight, bias = (p.chunk(GRID.time)[n] for p in (self.unfold.weight, self.unfold.bias))
+        return unfold_cubes(F.conv2d(x, weight, bias), len(x), 1, FOLD)[:, :, 0]
 
     def near_pixels(self, x: Tensor, state: TimeState) -> Tensor:
-        """[B, stem, T, H/4, W/4] → [B, 3, T, H, W]."""
+        """A clip [B, stem, T, H/4, W/4] from its first frame → [B, 3, T, H, W]."""
         batch, x = len(x), fold_time(x)
         for block in self.stem_blocks:
             x = block(x, batch, state)
         return unfold_cubes(self.stem(x), batch, 1, PATCH)
+
+
+def through(block: TimeBlock, frames: Iterator[Tensor], state: TimeState, more: bool) -> Iterator[Tensor]:
+    """Frames [B, C, H, W] of a group through a block, each when the next is known; `more`: groups follow."""
+    for frame, after in pairwise(chain(frames, [None])):
+        state.more = more or after is not None
+        yield block(frame, len(frame), state, after)
 
 
 class PocketVAE(nn.Module):
