@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 TERMINATED = 143  # the exit code of a process that was asked to end by SIGTERM: 128 + 15
 
-_OPEN, _CLOSE = "\x0e", "\x0f"  # around a parameter's name: characters that no words hold
-_PARAMETER = re.compile(f"{_OPEN}([a-z_]+){_CLOSE}")
+_MARK = "\0"  # around a parameter's name: the one character that no file name can hold
+_PARAMETER = re.compile(f"{_MARK}([a-z_]+){_MARK}")
 
 
 def parameter(name: str) -> str:
@@ -15,7 +15,7 @@ def parameter(name: str) -> str:
     A caller in Python reads `max_memory`, a user of the command line reads `--max-memory`: the code that
     raises knows what is wrong, and only the command line knows which flag the user gave.
     """
-    return f"{_OPEN}{name}{_CLOSE}"
+    return f"{_MARK}{name}{_MARK}"
 
 
 def flag(name: str) -> str:

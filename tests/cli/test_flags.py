@@ -150,3 +150,9 @@ def test_a_parameter_without_a_flag_is_named_like_one(toy_app):
         copy_context().run(toy_app, ["toy", "--size", "-1"], standalone_mode=False)
     assert str(caught.value) == "size -1: no_such", "Python callers read the parameter's own name"
     assert caught.value.worded(console.flag)[0] == "--size -1: --no-such"
+
+
+def test_no_file_name_is_taken_for_a_parameter():
+    """Names may hold every character but one, and shift characters once marked parameters."""
+    name = "".join(chr(code) for code in range(1, 32)) + "\x0esize\x0f"
+    assert VidlatentError(f"{name}: {parameter('size')}").worded(console.flag)[0] == f"{name}: --size"
