@@ -6,6 +6,7 @@ asked for; and that goes into memory of its own, without the pages of a mapped f
 
 import json
 import pickle
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ from vidlatent.models.base import Shapes
 QUOTED = 3  # how many keys an error names before it only counts
 _AGAIN = "download or copy it again"
 _SAFE = "convert them to safetensors with the code that made them"
+_STOPPED = re.compile(
+    r"unsupported (operand|global|class):? (GLOBAL )?[\w.]+", re.IGNORECASE
+)  # torch's words
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
@@ -74,6 +78,9 @@ def metadata_in(path: Path) -> Mapping[str, str]:
 
 def _safetensors(path: Path, file: BinaryIO) -> TensorFile:
     """A safetensors file, its header checked by the library of that name and its faults told as ours."""
+    if file.read(9)[8:] != b"{":  # before the library reads up to 100 MB of it
+        raise BadWeights(f"{path}: torn or not safetensors (no header)", _AGAIN)
+    file.seek(0)
     try:
         with safe_open(path, framework="pt"):
             pass
@@ -133,8 +140,12 @@ def _unpickled(path: Path) -> tuple[object, bool]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped), zipped
     except pickle.UnpicklingError as e:
-        reason = str(e).strip().splitlines()[0]
-        raise BadWeights(f"{path}: holds more than tensors, and is not opened ({reason})", _SAFE) from e
+        # Only what stopped it is said: the first lines advise to open the file all the same.
+        found = _STOPPED.search(str(e))
+        if found and "operand" in found[0]:
+            raise BadWeights(f"{path}: torn or no checkpoint ({found[0]})", _AGAIN) from e
+        reason = f" ({found[0]})" if found else ""
+        raise BadWeights(f"{path}: holds more than tensors, and is not opened{reason}", _SAFE) from e
     except Exception as e:  # whatever a damaged archive makes the reader trip over
         reason = str(e).strip().splitlines()[0] if str(e) else type(e).__name__
         raise BadWeights(f"{path}: torn or no checkpoint ({reason})", _AGAIN) from e

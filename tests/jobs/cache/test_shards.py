@@ -343,9 +343,12 @@ def test_a_safetensors_file_that_is_no_shard_of_ours_is_refused(tmp_path):
     save_file({"a": torch.zeros(3)}, tmp_path / "a.safetensors")
     with pytest.raises(BadInput, match="not a shard of latents"):
         LatentDataset(tmp_path / "a.safetensors")
-    (tmp_path / "b.safetensors").write_bytes(b"x")
-    with pytest.raises(BadInput, match="not a shard of latents"):
-        LatentDataset(tmp_path / "b.safetensors")
+    for start in (b"x", (99_000_000).to_bytes(8, "little"), (1 << 60).to_bytes(8, "little") + b"{"):
+        with (tmp_path / "b.safetensors").open("wb") as file:
+            file.write(start)
+            file.truncate(10 << 30 if len(start) > 1 else 1)  # sparse: it takes no disk
+        with pytest.raises(BadInput, match="not a shard of latents"):
+            LatentDataset(tmp_path / "b.safetensors")
 
 
 def test_shards_are_asked_for_by_name(videos, tmp_path, capsys):

@@ -74,8 +74,8 @@ def list_safetensors(path: Path) -> dict[str, tuple[int, int]]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(LENGTH.size), "little")
-            if length > _MAX_HEADER_BYTES:
-                raise ValueError(f"a header of {length} bytes")
+            if length > _MAX_HEADER_BYTES or file.peek(1)[:1] != b"{":
+                raise ValueError(f"a header of {length} bytes that is no JSON object")
             header = json.loads(file.read(length))
         if header.pop("__metadata__")["format"] != FORMAT:
             raise ValueError("another format")
