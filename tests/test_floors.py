@@ -20,7 +20,7 @@ ALLOWED = {  # what each floor may import from
 SHELVES = {  # of floors that have shelves: what each shelf may import from, beside its own files
     "io": set(),  # the files that lie on no shelf
     "io/picture": set(),
-    "io/latent": {"io"},
+    "io/latent": {"io", "io/picture"},
     "io/read": {"io", "io/picture"},
     "io/sound": {"io", "io/picture", "io/read"},
     "io/write": {"io", "io/picture", "io/read", "io/sound"},

@@ -3,9 +3,21 @@
 import json
 import struct
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
+from vidlatent.io.picture.colour import Colour
+from vidlatent.io.picture.info import Chapter, Picture
+
 Edit = Callable[[dict], object]
+
+
+def picture_of(width: int, height: int, **facts: object) -> dict[str, object]:
+    """What a header says of pictures of this size, with some `facts` replaced."""
+    colour = Colour("smpte170m", "tv", "bt709", "bt709", ("matrix",))
+    tags, chapters = {"title": "größe"}, (Chapter(Fraction(0), Fraction(3, 2), "one"),)
+    rates = Fraction(4, 3), colour, 10, Fraction(1, 90_000), Fraction(30_000, 1001)
+    return {**Picture(width, height, *rates, tags, chapters).to_json(), **facts}
 
 
 def rewrite(path: Path, edit: Edit, data: Callable[[bytearray], object] = bytes) -> None:
@@ -34,6 +46,17 @@ def inside(key: str, *route: object) -> Edit:
             place = place[step]
         place[route[-2]] = route[-1]
         header["__metadata__"][key] = json.dumps(value)
+
+    return edit
+
+
+def without(key: str, name: str) -> Edit:
+    """Take a member out of a structured metadata key."""
+
+    def edit(header: dict) -> None:
+        found = json.loads(header["__metadata__"][key])
+        del found[name]
+        header["__metadata__"][key] = json.dumps(found)
 
     return edit
 

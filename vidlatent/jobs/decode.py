@@ -220,7 +220,7 @@ def read_latents(source: LatentReader, begin: int) -> Iterator[Tensor]:
     """The latents [1, C, h, w] of every latent frame from `begin` on."""
     count = min(READ_LATENTS, max(1, READ_BYTES // (4 * math.prod(source.shape[1:]))))
     for start in range(begin, source.frames, count):
-        yield from source.read(start, min(start + count, source.frames)).split(1)
+        yield from source.read_checked(start, min(start + count, source.frames)).split(1)
 
 
 def select_frames(source: LatentReader, options: DecodeOptions) -> tuple[int, int]:

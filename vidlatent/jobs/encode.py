@@ -18,7 +18,7 @@ from vidlatent.engine.load import load_model
 from vidlatent.engine.memory import settle
 from vidlatent.engine.model import Model
 from vidlatent.engine.tilewise import Again, Tilewise
-from vidlatent.errors import UsageError, parameter
+from vidlatent.errors import BadVideo, UsageError, parameter
 from vidlatent.files import partial_path, refuse_existing, refuse_foreign, refuse_same, sha256_file
 from vidlatent.io.latent.header import POSTERIORS, LatentHeader, Pad, Source
 from vidlatent.io.latent.writer import LATENT, LatentWriter
@@ -215,24 +215,36 @@ def compute_latent_size(video: VideoSource, model: Model) -> tuple[int, int, int
 def make_header(video: VideoSource, name: str, model: Model, options: EncodeOptions) -> LatentHeader:
     """All that can be said of the latents before the clip has been read; it calls the source `name`."""
     spec, info = model.spec, video.info
-    return LatentHeader(
-        model=spec.name,
-        weights_sha256=model.weights_sha256,
-        config=spec.config,
-        grid=spec.grid,
-        plan=options.plan,
-        source=Source(name, 0, info.width, info.height),
-        pad=Pad(0, spec.grid.missing_pixels(info.height), spec.grid.missing_pixels(info.width)),
-        posterior=options.posterior,
-        seed=options.seed if options.posterior == "sample" else None,
-        scale=spec.scale,
-        shift=spec.shift,
-        compute_dtype=model.runtime.dtype_name,
-        device_kind=model.runtime.device.type,
-        exactness="stream-equals-whole" if spec.exact else "reference-windows",
-        settings=spec.changed(),
-        picture={**info.picture().to_json(), "reading": describe_reading(info, options.read)},
-    )
+    with naming_facts(name):
+        return LatentHeader(
+            model=spec.name,
+            weights_sha256=model.weights_sha256,
+            config=spec.config,
+            grid=spec.grid,
+            plan=options.plan,
+            source=Source(name, 0, info.width, info.height),
+            pad=Pad(0, spec.grid.missing_pixels(info.height), spec.grid.missing_pixels(info.width)),
+            posterior=options.posterior,
+            seed=options.seed if options.posterior == "sample" else None,
+            scale=spec.scale,
+            shift=spec.shift,
+            compute_dtype=model.runtime.dtype_name,
+            device_kind=model.runtime.device.type,
+            exactness="stream-equals-whole" if spec.exact else "reference-windows",
+            settings=spec.changed(),
+            picture={**info.picture().to_json(), "reading": describe_reading(info, options.read)},
+        )
+
+
+@contextmanager
+def naming_facts(name: str) -> Iterator[None]:
+    """Turn what a header cannot say of a source into an error about that source."""
+    try:
+        yield
+    except ValueError as e:
+        raise BadVideo(
+            f"{name}: {e}", "what the file says of itself cannot be kept: repair its header, or convert it"
+        ) from e
 
 
 def finish_header(

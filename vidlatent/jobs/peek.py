@@ -194,7 +194,7 @@ def decode_latents(
     source: LatentReader, viewer: Viewer, model: Model, start: int, stop: int
 ) -> Iterator[np.ndarray]:
     """Give the pictures [H, W, 3] uint8 that `model` makes of latents [start, stop), at its own size."""
-    ready = (viewer.make_ready(source.read(n, n + 1)) for n in range(start, stop))
+    ready = (viewer.make_ready(source.read_checked(n, n + 1)) for n in range(start, stop))
     for video in model.decode_stream(ready):
         for frame in video.split(1, dim=2):
             yield pixels.to_frames(frame, *frame.shape[3:])[0]

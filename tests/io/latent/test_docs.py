@@ -3,19 +3,23 @@
 import hashlib
 import json
 import re
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.latent_edits import picture_of
 from helpers.paths import ROOT
 from safetensors import safe_open
 
+import vidlatent
 from vidlatent.clock import FrameClock
 from vidlatent.grid import Grid
 from vidlatent.io.latent.header import LatentHeader, Source
 from vidlatent.io.latent.writer import LatentWriter
+from vidlatent.io.picture.mastering import Mastering
 from vidlatent.windows import Plan, TimeRule
 
 DOCUMENT = ROOT / "docs" / "latent-format.md"
@@ -48,6 +52,31 @@ def test_the_example_runs_with_safetensors_alone(clip: Path, capsys: pytest.Capt
         ).view(4, 1, 1)
     assert torch.equal(found["for_diffusion"], wanted)
     assert "toy 1/25 torch.Size([5, 4, 64, 64])" in capsys.readouterr().out
+
+
+def test_a_stranger_can_write_a_file_that_is_whole_and_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """From the document alone: its example is run as it stands, and what it made becomes a film."""
+    monkeypatch.chdir(tmp_path)
+    example = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[1]
+    assert "import vidlatent" not in example
+    made: dict[str, object] = {}
+    exec(example, made)
+    with vidlatent.open_latent("by-hand.latent") as reader:
+        reader.verify()
+        assert torch.equal(reader.read(0, 3), torch.from_numpy(made["latents"].astype(np.float32)))
+    vidlatent.decode("by-hand.latent", "by-hand.mkv")
+    with vidlatent.open_video("by-hand.mkv") as video:
+        seconds = [frame.pts * video.info.time_base for frame in video.frames()]
+        assert (video.info.width, video.info.height, video.info.tags["title"]) == (64, 48, "made by hand")
+    assert seconds == [Fraction(n, 25) for n in range(9)]
+
+
+def test_every_member_of_a_picture_is_in_the_document():
+    text = DOCUMENT.read_text()
+    for name in (*picture_of(8, 8), "reading", *picture_of(8, 8)["colour"], *asdict(Mastering())):
+        assert f"`{name}`" in text or f'"{name}"' in text
 
 
 def test_a_stranger_can_recompute_every_checksum(clip: Path):

@@ -1,6 +1,7 @@
 """Facts are checked where they are made, and survive their spelling as metadata."""
 
 import pytest
+from helpers.latent_edits import picture_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,13 +39,13 @@ scales = st.lists(st.floats(0.01, 100), min_size=1, max_size=16).map(tuple)
 @given(
     plan=st.builds(Plan, rules, rules, tilings, tilings, tilings, tilings),
     grid=st.builds(Grid, st.integers(1, 8), st.integers(1, 32), st.booleans()),
-    picture=objects,
+    more=objects,
     config=objects,
     scale=scales,
     extra=st.dictionaries(st.text().map(lambda key: f"x-{key}"), st.text(), max_size=3),
     seed=st.none() | st.integers(0, (1 << 64) - 1),
 )
-def test_a_header_survives_its_metadata(plan, grid, picture, config, scale, extra, seed):
+def test_a_header_survives_its_metadata(plan, grid, more, config, scale, extra, seed):
     header = LatentHeader(
         *("od-vae-1.2", "0" * 64, config, grid, plan, Source("größe.mkv", 9, 30, 20, "a" * 64), Pad(3, 2, 1)),
         posterior="mode" if seed is None else "sample",
@@ -52,7 +53,7 @@ def test_a_header_survives_its_metadata(plan, grid, picture, config, scale, extr
         scale=scale,
         shift=scale,
         exactness="stream-equals-whole",
-        picture=picture,
+        picture={**more, **picture_of(30, 20)},
         extra=extra,
     )
     metadata = header.to_metadata()

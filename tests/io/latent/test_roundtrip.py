@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
+from helpers.latent_edits import picture_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -46,7 +47,7 @@ def header_for(t: int, h: int, w: int, posterior: str = "mode", pad: Pad | None 
             sha256="0f" * 32,
         ),
         pad=pad,
-        picture={"rotation": 90, "sar": "4/3", "tags": {"matrix": None}},
+        picture=picture_of(w * 8 - pad.columns, h * 8 - pad.rows),
     )
 
 

@@ -49,7 +49,7 @@ def test_nothing_is_at_the_path_until_close(tmp_path: Path):
 
 def test_facts_known_only_at_the_end_replace_those_of_the_start(tmp_path: Path):
     path = tmp_path / "clip.latent"
-    header = known(15, pad=Pad(frames=2), picture={"sar": "1/1"})
+    header = known(15, pad=Pad(frames=2), config={"later": "known"})
     with writer_at(path) as writer:
         writer.append(LATENTS)
         writer.close(FrameClock(Fraction(1, 30), np.arange(15)), header=header)
@@ -64,10 +64,10 @@ def test_a_header_that_outgrows_its_room_moves_the_data(tmp_path: Path):
     latents = torch.randn(5, 2, 256, 256)
     with LatentWriter(path, header, 2, 256, 256, "F32") as writer:
         writer.append(latents)
-        end = replace(header, source=replace(header.source, frames=17), picture=tags)
+        end = replace(header, source=replace(header.source, frames=17), config=tags)
         writer.close(CLOCK, header=end)
     with open_latent(path) as reader:
-        assert reader.header.picture == tags
+        assert reader.header.config == tags
         assert torch.equal(reader.read(0, 5), latents)
         reader.verify()
     with safe_open(path, "pt") as file:
@@ -132,7 +132,7 @@ WRONG_ENDS = {
     "a clock of floats": (known(17), FrameClock(Fraction(1, 30), np.arange(17) / 30), "Cannot cast"),
     "logvar that never came": (known(17, posterior="full"), CLOCK, "posterior full, but there is no"),
     "facts without end": (
-        known(17, picture={"x": "x" * (1 << 20)}),
+        known(17, config={"x": "x" * (1 << 20)}),
         CLOCK,
         "header: expected at most 1048576",
     ),

@@ -13,13 +13,15 @@ from importlib.metadata import PackageNotFoundError, version
 from vidlatent.grid import Grid
 from vidlatent.io.latent import nested
 from vidlatent.io.latent import strict_json as js
+from vidlatent.io.picture.info import Picture
 from vidlatent.windows import Plan, Tiling, TimeRule
 
 POSTERIORS = ("mode", "sample", "full")
 EXACTNESS = ("stream-equals-whole", "reference-windows")
 
 # What a header may claim; far above any model and any clip, far below what would hurt a reader.
-MAX_FRAMES = 1 << 31
+MAX_FRAMES = 1 << 26  # 13 days at 60 per second, and half a gigabyte of times
+MAX_STRIDE = 1 << 31
 MAX_SIDE_PX = 1 << 16
 MAX_TIME, MAX_SPACE = 64, 256
 MAX_OVERLAP = 1 << 12
@@ -79,8 +81,9 @@ class LatentHeader:
 
     Latents are stored in raw posterior units; a diffusion model expects (z - shift) · scale, one
     value per channel or one for all. `posterior` "full" means: the mean, with its logvar beside it.
-    `weights_sha256` may be empty where no file held the weights. `config` and `picture` (how the
-    source's frames are to be shown: colour, aspect, tags) are JSON objects, opaque here. `settings` are
+    `weights_sha256` may be empty where no file held the weights. `config` is a JSON object, opaque here.
+    `picture` says how the source's frames are to be shown, as `Picture.to_json` spells it, and may have more
+    members; empty, it says nothing, and the latents cannot be decoded into a film. `settings` are
     those of the model's own options that are not at their defaults, and hold for decoding. `extra` is what
     later versions added, written back as it was: unknown metadata keys, and for the keys `grid`, `plan`,
     `source` and `pad` a JSON object of their unknown members.
@@ -119,6 +122,7 @@ class LatentHeader:
             raise ValueError("scale: 0 cannot be undone")
         js.numbers(self.shift, "shift")
         _check_settings(self.settings)
+        _check_picture(self.picture, self.source)
 
     def to_metadata(self) -> dict[str, str]:
         """The facts as safetensors metadata: plain strings, and JSON where there is structure."""
@@ -208,7 +212,7 @@ def _parse_numbers(kind: type, value: object, what: str) -> dict[str, int | bool
     return {
         name: js.flag(member, f"{what}.{name}")
         if types[name] is bool
-        else js.integer(member, f"{what}.{name}", 0, MAX_FRAMES)
+        else js.integer(member, f"{what}.{name}", 0, MAX_STRIDE)
         for name, member in found.items()
     }
 
@@ -250,6 +254,15 @@ def _check_seed(posterior: str, seed: int | None) -> None:
         raise ValueError(f"seed: nothing is drawn with posterior {posterior}, got {js.brief(seed)}")
 
 
+def _check_picture(picture: Mapping[str, object], source: Source) -> None:
+    """Raise where a picture is told of that cannot be, or that the latents are not of."""
+    if not picture:
+        return
+    told = Picture.from_json(picture)
+    if (told.width, told.height) != (source.width, source.height):
+        raise ValueError(f"picture of {told.width}x{told.height}, latents of {source.width}x{source.height}")
+
+
 def _check_settings(settings: Mapping[str, object]) -> None:
     if len(settings) > MAX_SETTINGS:
         raise ValueError(f"settings: expected at most {MAX_SETTINGS}, got {len(settings)}")
@@ -269,7 +282,7 @@ def _check_plan(plan: Plan) -> None:
     for key in _RULES:
         rule: TimeRule = getattr(plan, key)
         for name in (f.name for f in fields(rule) if f.type is int):
-            highest = MAX_FRAMES if name == "stride" else MAX_OVERLAP
+            highest = MAX_STRIDE if name == "stride" else MAX_OVERLAP
             js.integer(getattr(rule, name), f"plan.{key}.{name}", 0, highest)
     for key in _TILINGS:
         if (tiling := getattr(plan, key)) is not None:

@@ -18,8 +18,9 @@ from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile, parameter
 from vidlatent.io.file_parts import FilePart, MappedPart
 from vidlatent.io.latent import strict_json as js
+from vidlatent.io.latent.blocks import CheckedBlocks, ReadInto
 from vidlatent.io.latent.checks import CONTAINER_KEYS, FORMAT, FORMAT_MAJOR, check_clock, check_tensors
-from vidlatent.io.latent.digests import BLOCK_RANGE, DIGEST_BYTES, BlockDigests, root_checksum
+from vidlatent.io.latent.digests import BLOCK_RANGE
 from vidlatent.io.latent.header import LatentHeader
 from vidlatent.io.latent.layout import FileLayout, read_layout
 from vidlatent.io.latent.nested import RequiresMore
@@ -41,6 +42,7 @@ class LatentReader:
         self.path = path
         self._offset = part[0] if part else 0
         self._lock = Lock()
+        self._blocks: CheckedBlocks | None = None  # once anything is read through them
         with _naming_file(path):
             self._map = MappedPart(path, part) if mapped else None
             self._file = self._map or (path.open("rb") if part is None else FilePart(path, *part))
@@ -90,8 +92,20 @@ class LatentReader:
         return "audio" in self._layout.tensors
 
     def read(self, start: int, stop: int) -> Tensor:
-        """Latents [stop - start, C, h, w] of latent frames [start, stop), in raw posterior units."""
-        return self._read_slice("latents", start, stop)
+        """Latents [stop - start, C, h, w] of latent frames [start, stop), in raw posterior units.
+
+        Only their own bytes are read, so their checksums cannot be looked at; `read_checked` does that.
+        """
+        return self._read_slice("latents", start, stop, self._read_into)
+
+    def read_checked(self, start: int, stop: int) -> Tensor:
+        """As `read`, from blocks that match their checksums; for reading a clip from front to back.
+
+        The first call checks what opening has read as well: the header and the clock.
+        """
+        with _naming_file(self.path):
+            read_into = self._open_blocks().read_into
+        return self._read_slice("latents", start, stop, read_into)
 
     def read_logvar(self, start: int, stop: int) -> Tensor:
         """Raw logvar [stop - start, C, h, w] of latent frames [start, stop)."""
@@ -99,19 +113,21 @@ class LatentReader:
             raise BadLatentFile(
                 f"{self.path}: holds no logvar", f"encode with {parameter('posterior')} full to keep it"
             )
-        return self._read_slice("logvar", start, stop)
+        return self._read_slice("logvar", start, stop, self._read_into)
 
     def open_audio(self) -> FilePart | None:
-        """Open the audio, a file inside this one; the caller closes it. None where there is none."""
+        """Open the audio, a file inside this one, once it was checked; None without. The caller closes it."""
         if not self.has_audio:
             return None
+        with _naming_file(self.path):
+            self._open_blocks().check_tensor("audio")
         entry, offset = self._layout.tensors["audio"], self._offset + self._layout.data_start
         return FilePart(self.path, offset + entry.start, entry.stop - entry.start)
 
     def verify(self) -> None:
         """Read everything, block by block, and raise BadLatentFile that names the first damaged block."""
         with _naming_file(self.path):
-            self._verify_digests()
+            CheckedBlocks(self._layout, self._block_bytes, self._read_into).check_all()
         step = max(1, _COPY_BYTES // self._layout.tensors["latents"].row_bytes)
         for start in range(0, self.frames, step):
             self.read(start, min(start + step, self.frames))
@@ -128,40 +144,22 @@ class LatentReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _verify_digests(self) -> None:
-        layout = self._layout
-        checksums = layout.tensors["checksums"]
-        digests = b"".join(self._read_blocks(checksums.start, checksums.stop, _COPY_BYTES))
-        expected = root_checksum(layout.metadata, layout.tensors, digests)
-        if layout.metadata["checksum"] != expected:
-            raise ValueError("header and checksums do not match the checksum of the whole")
-        for i, block in enumerate(self._read_blocks(0, checksums.start, self._block_bytes)):
-            digest = BlockDigests(self._block_bytes)
-            digest.update(block)
-            if digest.digests() != digests[DIGEST_BYTES * i : DIGEST_BYTES * (i + 1)]:
-                raise ValueError(f"block {i} does not match its checksum: damaged {self._describe_block(i)}")
+    def _open_blocks(self) -> CheckedBlocks:
+        """The data as checked blocks, those of the clock read again."""
+        if self._blocks is None:
+            blocks = CheckedBlocks(self._layout, self._block_bytes, self._read_into)
+            blocks.check_tensor("pts")
+            blocks.check_tensor("durations")
+            self._blocks = blocks
+        return self._blocks
 
-    def _describe_block(self, block: int) -> str:
-        start = block * self._block_bytes
-        parts = []
-        for name, entry in self._layout.tensors.items():
-            first, last = max(start, entry.start), min(start + self._block_bytes, entry.stop) - 1
-            if name != "checksums" and first <= last:
-                rows = [(offset - entry.start) // entry.row_bytes for offset in (first, last)]
-                parts.append(f"`{name}` {rows[0]} to {rows[1]}")
-        return ", ".join(parts)
-
-    def _read_slice(self, name: str, start: int, stop: int) -> Tensor:
+    def _read_slice(self, name: str, start: int, stop: int, read_into: ReadInto) -> Tensor:
         entry = self._layout.tensors[name]
         if not 0 <= start <= stop <= entry.shape[0]:
             raise ValueError(f"latent frames {start} to {stop} of {entry.shape[0]}")
         latents = torch.empty((stop - start, *entry.shape[1:]), dtype=TORCH_DTYPES[entry.dtype])
         with _naming_file(self.path):
-            if self._map is None:
-                self._read_into(bytes_of(latents), entry.start + start * entry.row_bytes)
-            else:
-                begin = self._layout.data_start + entry.start + start * entry.row_bytes
-                bytes_of(latents)[:] = self._map.view[begin : begin + latents.nbytes]
+            read_into(bytes_of(latents), entry.start + start * entry.row_bytes)
             if (bad := first_not_finite(latents)) is not None:
                 raise ValueError(f"{name} of latent frame {start + bad} hold NaN or infinity")
         return latents
@@ -171,13 +169,11 @@ class LatentReader:
         self._read_into(memoryview(ticks).cast("B"), self._layout.tensors[name].start)
         return ticks.astype(np.int64, copy=False)
 
-    def _read_blocks(self, start: int, stop: int, size: int) -> Iterator[memoryview]:
-        for offset in range(start, stop, size):
-            block = memoryview(bytearray(min(size, stop - offset)))
-            self._read_into(block, offset)
-            yield block
-
     def _read_into(self, target: memoryview, offset: int) -> None:
+        if self._map is not None:
+            begin = self._layout.data_start + offset
+            target[:] = self._map.view[begin : begin + len(target)]
+            return
         with self._lock:
             self._file.seek(self._layout.data_start + offset)
             found = self._file.readinto(target)

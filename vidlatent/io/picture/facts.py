@@ -10,7 +10,7 @@ from fractions import Fraction
 MOST_PX = 1 << 16  # of a side
 MOST_TERM = (1 << 31) - 1  # of a fraction: what containers can say
 MOST_SECONDS = 1 << 40
-MOST_ENTRIES, MOST_CHARACTERS = 4096, 1 << 16
+MOST_ENTRIES, MOST_CHARACTERS = 1 << 14, 1 << 20  # what a header has room for
 _FRACTION = re.compile(r"-?\d{1,24}(/\d{1,24})?")
 
 

@@ -116,6 +116,7 @@ class Picture:
         """The inverse of to_json; unknown members are ignored. Raises ValueError where a fact cannot be."""
         found = {name: facts.member(facts.table(data, "picture"), name, "picture") for name in _PICTURE}
         rate, mastering = found["rate"], data.get("mastering")
+        facts.table(data.get("reading", {}), "picture.reading")
         return cls(
             width=facts.integer(found["width"], "picture.width", 1, facts.MOST_PX),
             height=facts.integer(found["height"], "picture.height", 1, facts.MOST_PX),
@@ -126,7 +127,7 @@ class Picture:
             rate=None if rate is None else facts.ratio(rate, "picture.rate"),
             tags=_read_tags(found["tags"]),
             chapters=tuple(map(_read_chapter, facts.array(found["chapters"], "picture.chapters"))),
-            mastering=Mastering.from_json(facts.table(mastering, "picture.mastering")) if mastering else None,
+            mastering=None if mastering is None else Mastering.from_json(mastering),
         )
 
 

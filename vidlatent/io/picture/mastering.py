@@ -42,7 +42,8 @@ class Mastering:
     @classmethod
     def from_json(cls, data: Mapping) -> "Mastering":
         """The inverse of `dataclasses.asdict`, after a way through JSON; ValueError for what cannot be."""
-        return cls(**{key: _read_numbers(data.get(key), key, count) for key, count in _COUNTS.items()})
+        found = facts.table(data, "picture.mastering")
+        return cls(**{key: _read_numbers(found.get(key), key, count) for key, count in _COUNTS.items()})
 
 
 _COUNTS = {"primaries": 8, "luminance": 2, "levels": 2}

@@ -29,7 +29,7 @@ from vidlatent.io.picture.tonemap import SDR, tonemap
 from vidlatent.io.read.bare_frames import Pipe
 from vidlatent.io.read.ffmpeg import STDIN, naming_errors, open_input, use_threads
 from vidlatent.io.read.pictures import Pictures, deinterlace
-from vidlatent.io.read.probe import describe, pick_stream, stream_duration, unknown_sound
+from vidlatent.io.read.probe import describe, left_out, pick_stream, stream_duration, unknown_sound
 
 Timed = tuple[VideoFrame, int, int]  # picture, pts and duration in ticks
 # Containers with an index of presentation times; elsewhere a seek may land anywhere, so reading starts at 0.
@@ -183,7 +183,7 @@ class LibavSource:
             )
         if (pages := count_pages(self._path)) > 1:
             self.notices.append(f"an image of {pages} pictures: only the first is read")
-        self.notices += unknown_sound(self._container)
+        self.notices += unknown_sound(self._container) + left_out(self._container, self._stream)
 
     def _note_what_was_asked(self, first: VideoFrame) -> None:
         """Add notices about options that could not be followed, or that changed the pictures."""

@@ -1,6 +1,9 @@
 """What a container says about itself: streams, sizes, aspect, sound, chapters."""
 
+import json
+from collections.abc import Iterable
 from fractions import Fraction
+from typing import TypeVar
 
 from av import VideoFrame
 from av.audio.stream import AudioStream
@@ -10,12 +13,14 @@ from av.video.stream import VideoStream
 
 from vidlatent.errors import BadVideo, UsageError
 from vidlatent.io.picture.colour import Colour, bit_depth
+from vidlatent.io.picture.facts import MOST_SECONDS
 from vidlatent.io.picture.info import AudioTrack, Chapter, VideoInfo
 from vidlatent.io.picture.mastering import Mastering
 from vidlatent.io.picture.orientation import Orientation
 from vidlatent.io.picture.timeline import Timeline
 from vidlatent.io.read.ffmpeg import positive
 
+T = TypeVar("T")
 _KEPT_TAGS = (
     "title",
     "artist",
@@ -29,6 +34,7 @@ _KEPT_TAGS = (
 )
 
 
+_TEXT_BYTES = 1 << 18  # of all tags, and of all chapters, as JSON: a header of latents holds a megabyte
 _ANIMATED_IMAGES = ("avis", "msf1", "hevc", "hevx")  # brands
 
 
@@ -141,18 +147,47 @@ def audio_track(stream: AudioStream) -> AudioTrack:
 
 
 def tags(container: InputContainer, stream: VideoStream) -> dict[str, str]:
-    """The tags that are carried along: title, dates, place; and the video stream's language."""
+    """The tags that are carried along, as far as there is room: title, dates, place; the video's language."""
+    return dict(_fitting(_known_tags(container, stream).items()))
+
+
+def _known_tags(container: InputContainer, stream: VideoStream) -> dict[str, str]:
     found = {key.lower(): value for key, value in container.metadata.items()}
-    kept = {key: found[key] for key in _KEPT_TAGS if found.get(key)}
-    if stream.language and stream.language != "und":
-        kept["language"] = stream.language
-    return kept
+    kept = {"language": stream.language} if stream.language and stream.language != "und" else {}
+    return kept | {key: found[key] for key in _KEPT_TAGS if found.get(key)}
 
 
 def chapters(container: InputContainer) -> tuple[Chapter, ...]:
-    """The chapters, with their times in seconds."""
-    return tuple(
-        Chapter(c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"].get("title", ""))
+    """The chapters, with their times in seconds, as far as there is room."""
+    return tuple(Chapter(*each) for each in _fitting(_known_chapters(container)))
+
+
+def _known_chapters(container: InputContainer) -> list[tuple[Fraction, Fraction, str]]:
+    found = [
+        (c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"].get("title", ""))
         for c in container.chapters()
         if c["time_base"]
-    )
+    ]
+    return [each for each in found if max(map(abs, each[:2])) <= MOST_SECONDS]
+
+
+def _fitting(items: Iterable[T]) -> list[T]:
+    """Those of `items` that there is room for, in their order."""
+    kept, room = [], _TEXT_BYTES
+    for item in items:
+        size = len(json.dumps(item, default=str))
+        if size <= room:
+            kept.append(item)
+            room -= size
+    return kept
+
+
+def left_out(container: InputContainer, stream: VideoStream) -> list[str]:
+    """A notice for tags, and one for chapters, that are too long to be carried along."""
+    known, kept = _known_tags(container, stream), tags(container, stream)
+    lost = [key for key in known if key not in kept]
+    all_chapters, some = sum(bool(c["time_base"]) for c in container.chapters()), len(chapters(container))
+    return [
+        *([f"tags too long to be carried along: {', '.join(lost)}"] if lost else []),
+        *([f"only {some} of {all_chapters} chapters can be carried along"] if some < all_chapters else []),
+    ]
