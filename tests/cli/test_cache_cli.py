@@ -135,6 +135,18 @@ def test_export_prints_its_files(vidlatent, videos, tmp_path):
     assert sorted(Path(line).name for line in result.out.split()) == ["clip0.latent", "clip1.latent"]
 
 
+def test_export_for_a_trainer_that_needs_another_vae_writes_nothing(vidlatent, videos, tmp_path):
+    root = tmp_path / "cache"
+    vidlatent("cache", videos, "-o", root, *TOY)
+    run = vidlatent("cache", "export", root, "-o", tmp_path / "out", "--for", "musubi:wan")
+    run.failed(2, "--for musubi:wan: trains on latents of wan-2.1", "--model wan-2.1")
+    run = vidlatent("cache", "export", root, "-o", tmp_path / "out", "--to", "musubi")
+    run.failed(2, "--to musubi: which of its architectures?")
+    run = vidlatent("cache", "export", root, "-o", tmp_path / "out")
+    run.failed(2, "give one of --for TOOL[:ARCH] and --to TOOL[:ARCH]")
+    assert not (tmp_path / "out").exists()
+
+
 def test_export_names_the_tools_there_are(vidlatent, tmp_path):
     run = vidlatent("cache", "export", tmp_path, "-o", tmp_path / "out", "--to", "nobody")
     assert run.code == 2 and "--to nobody: unknown\nhint: one of comfyui, musubi, " in run.err

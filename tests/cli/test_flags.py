@@ -96,7 +96,7 @@ def test_long_commands_leave_no_flag_without_a_section(command, capsys):
 
 def test_help_names_every_tool_that_a_cache_can_be_exported_to(capsys):
     assert app.run(["cache", "export", "--help"]) == 0
-    assert set(TOOLS) <= set(re.findall(r"\w+", capsys.readouterr().out))
+    assert set(TOOLS) <= set(re.findall(r"[\w-]+", capsys.readouterr().out))
 
 
 class Part(Flags):

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -10,7 +10,8 @@ from typer.core import TyperGroup
 from vidlatent.cli import cache_run, words
 from vidlatent.cli import options as o
 from vidlatent.cli.console import print_json, say, show_facts
-from vidlatent.cli.sections import App, Flags
+from vidlatent.cli.sections import App, Flags, SectionedCommand
+from vidlatent.errors import UsageError
 
 if TYPE_CHECKING:
     from vidlatent.jobs.cache.verify import Replay
@@ -98,41 +99,93 @@ class ExportFlags(Flags):
     heading = "What is written"
     output: Annotated[Path, typer.Option("--output", "-o", help="A new folder.")]
     tool: Annotated[
-        str,
-        typer.Option(
-            "--to", help="comfyui, musubi, ltx, fastvideo, finetrainers, webdataset or safetensors."
-        ),
-    ]
+        str | None,
+        typer.Option("--to", help="TOOL[:ARCH] of the list below, in its layout; nothing else is checked."),
+    ] = None
+    trainer: Annotated[
+        str | None,
+        typer.Option("--for", help="As --to, but a cache that TOOL[:ARCH] cannot use is refused."),
+    ] = None
     space: Annotated[
         str | None,
         typer.Option("--space", help="raw, or normalised: (z - shift) * scale.  [default: the tool's]"),
     ] = None
     architecture: Annotated[
-        str | None, typer.Option("--architecture", help="With --to musubi: hv or wan.")
+        str | None, typer.Option("--architecture", help="ARCH, where it is not said as TOOL:ARCH.")
     ] = None
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="Of several in the cache; see cache status.")
     ] = None
+    update: Annotated[
+        bool, typer.Option("--update", help="Add what an earlier export in that folder lacks.")
+    ] = False
+    split_by_shape: Annotated[
+        bool, typer.Option("--split-by-shape", help="A folder WxHxFRAMES for each shape.")
+    ] = False
+    text_embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            "--text-embeddings",
+            help="With fastvideo: folder of .pt, .npy or .safetensors [L, D], named as the clips.",
+        ),
+    ] = None
+    relative_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--relative-to",
+            help="Where paths begin in a tree of files.  [default: the folder that holds all sources]",
+        ),
+    ] = None
     shard_size: Annotated[str, typer.Option("--shard-size", help="Of webdataset and safetensors.")] = "1G"
+
+    def layout(self) -> str:
+        """Say for which tool the export is."""
+        if (self.tool is None) == (self.trainer is None):
+            raise UsageError(
+                "give one of --for TOOL[:ARCH] and --to TOOL[:ARCH]",
+                "vidlatent cache export --help lists the tools",
+            )
+        return self.tool or self.trainer
 
     def options(self) -> "ExportOptions":
         """Make the options of the export."""
         from vidlatent.jobs.exchange.export import ExportOptions
 
-        size = words.parse_bytes(self.shard_size, "--shard-size")
-        return ExportOptions(self.space, self.architecture, self.recipe, size)
+        return ExportOptions(
+            space=self.space,
+            architecture=self.architecture,
+            recipe=self.recipe,
+            shard_bytes=words.parse_bytes(self.shard_size, "--shard-size"),
+            update=self.update,
+            checked=self.trainer is not None,
+            split_by_shape=self.split_by_shape,
+            text_embeddings=self.text_embeddings,
+            relative_to=self.relative_to,
+        )
 
 
-@app.command(epilog="Example: vidlatent cache export cache/ -o shards/ --to webdataset")
+class ExportCommand(SectionedCommand):
+    """A command whose help ends with the tools, and what each needs of a cache."""
+
+    def format_epilog(self, ctx: typer.Context, formatter: Any) -> None:
+        """Write the tools, then the example."""
+        from vidlatent.jobs.exchange.needs import needs_help
+
+        with formatter.section("Tools, and what each needs"):
+            formatter.write_dl(needs_help())
+        super().format_epilog(ctx, formatter)
+
+
+@app.command(cls=ExportCommand, epilog="Example: vidlatent cache export cache/ -o musubi/ --for musubi:wan")
 def export(root: Root, write: ExportFlags) -> int:
     """Write a cache in the layout of another tool, or into shards."""
     from vidlatent.jobs.exchange.export import export as written
 
     files = 0
-    for path in written(root, write.output, write.tool, write.options()):
+    for path in written(root, write.output, write.layout(), write.options(), say):
         print(path)
         files += 1
-    say(f"{write.output}: {files} files")
+    say(f"{write.output}: {files} files, and README.md, which says what to do next")
     return 0
 
 

@@ -119,8 +119,8 @@ def test_fastvideo(cached, raw, tmp_path):
 
 
 def test_finetrainers(cached, raw, tmp_path):
-    files = list(export(cached, tmp_path / "out", "finetrainers"))
-    assert [f.name for f in files] == ["latent-0-0.pt", "latent-0-1.pt", "latent-0-2.pt"]
+    files = list(export(cached, tmp_path / "out", "finetrainers:wan"))
+    assert [f.name for f in files] == ["latent-0.pt", "latent-1.pt", "latent-2.pt"]
     means = []
     for file in files:
         item = torch.load(file, weights_only=True)
@@ -163,14 +163,14 @@ def test_the_space_can_be_told(cached, raw, tmp_path):
 def test_moments_cannot_be_had_of_a_cache_without_logvar(tmp_path):
     clips.cache(clips.write_clips(tmp_path / "videos", 1), tmp_path / "cache")
     with pytest.raises(UsageError, match=r"(?s)holds mean and logvar.*posterior full"):
-        list(export(tmp_path / "cache", tmp_path / "out", "finetrainers"))
+        list(export(tmp_path / "cache", tmp_path / "out", "finetrainers:wan"))
 
 
 @pytest.mark.parametrize(
     ("layout", "options", "words"),
     [
         ("nobody", {}, "tool nobody: unknown"),
-        ("musubi", {}, "architecture None"),
+        ("musubi", {}, "tool musubi: which of its architectures"),
         ("comfyui", {"space": "odd"}, "space odd"),
     ],
 )

@@ -1,23 +1,42 @@
 """ComfyUI: NAME.latent for its LoadLatent node.
 
-A safetensors file with `latent_tensor` [1, C, t, h, w] in raw units. The empty tensor beside it says that
-this is version 0, so that ComfyUI does not scale the latents as it does those of older files.
+A safetensors file with `latent_tensor`. The empty tensor beside it says that this is version 0, so that
+ComfyUI does not scale the latents as it does those of older files. Latents of a video VAE are
+[1, C, t, h, w]; an image VAE decodes frames as a batch, [t, C, h, w]. They are in the units in which its VAE
+node gives them: raw, but for LTX, which gives them normalised.
 """
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 import torch
+from torch import Tensor
 
 from vidlatent.jobs.exchange.files import write_safetensors
-from vidlatent.jobs.exchange.tool import RAW, ExportOptions, Piece
+from vidlatent.jobs.exchange.tool import NORMALISED, RAW, Export, OutFile, Piece, Tool
 
 
-def write(pieces: Sequence[Piece], target: Path, options: ExportOptions) -> Iterator[Path]:
+def plan(export: Export) -> Iterator[OutFile]:
     """One file per clip."""
-    for piece in pieces:
-        tensors = {
-            "latent_tensor": piece.latents(RAW)[None],
+
+    def tensors(piece: Piece) -> dict[str, Tensor]:
+        latents = piece.latents(NORMALISED if export.vae.is_ltx else RAW)
+        return {
+            "latent_tensor": latents.transpose(0, 1) if export.vae.still else latents[None],
             "latent_format_version_0": torch.zeros(0),
         }
-        yield write_safetensors(target / f"{piece.name}.latent", tensors)
+
+    for piece in export.pieces:
+        yield OutFile(
+            f"{piece.name}.latent", (piece,), lambda path, p=piece: write_safetensors(path, tensors(p))
+        )
+
+
+def steps(export: Export) -> Iterable[str]:
+    """How to load one."""
+    return (
+        "Copy the files into the folder `input` of ComfyUI, and load one by the node LoadLatent.",
+        f"Decode it with the VAE of {export.vae.name}. LoadLatent does not check whose latents they are.",
+    )
+
+
+TOOL = Tool(plan, steps)

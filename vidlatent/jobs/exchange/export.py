@@ -1,63 +1,139 @@
 """From a cache to what other tools read: each in its own layout, and in the space that it expects."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vidlatent.errors import UsageError, parameter
 from vidlatent.files import naming_disk_errors
-from vidlatent.jobs.cache.manifest import Manifest
-from vidlatent.jobs.cache.scan import MEMBER
+from vidlatent.jobs.cache.manifest import Manifest, ManifestRow
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.exchange import comfyui, fastvideo, finetrainers, ltx, musubi, safetensors, webdataset
-from vidlatent.jobs.exchange.tool import SPACES, ExportOptions, Piece, Tool
+from vidlatent.jobs.exchange import (
+    ai_toolkit,
+    comfyui,
+    fastvideo,
+    finetrainers,
+    ltx2,
+    ltx_video,
+    musubi,
+    safetensors,
+    simpletuner,
+    webdataset,
+)
+from vidlatent.jobs.exchange.checks import Say, check_cache
+from vidlatent.jobs.exchange.names import find_folder, find_root, give_names
+from vidlatent.jobs.exchange.needs import NEEDS, SPACES, Needs, split_words
+from vidlatent.jobs.exchange.record import Record
+from vidlatent.jobs.exchange.tool import Export, ExportOptions, Piece, Tool
+from vidlatent.jobs.exchange.vaes import Vae
+from vidlatent.jobs.exchange.work import Work, plan_work
 
 __all__ = ["TOOLS", "ExportOptions", "export"]
 TOOLS: Mapping[str, Tool] = {
-    "comfyui": comfyui,
-    "musubi": musubi,
-    "ltx": ltx,
-    "fastvideo": fastvideo,
-    "finetrainers": finetrainers,
-    "webdataset": webdataset,
-    "safetensors": safetensors,
+    "comfyui": comfyui.TOOL,
+    "musubi": musubi.TOOL,
+    "ltx": ltx2.TOOL,  # its name in 0.1.0
+    "ltx2": ltx2.TOOL,
+    "ltx-video": ltx_video.TOOL,
+    "fastvideo": fastvideo.TOOL,
+    "finetrainers": finetrainers.TOOL,
+    "ai-toolkit": ai_toolkit.TOOL,
+    "simpletuner": simpletuner.TOOL,
+    "webdataset": webdataset.TOOL,
+    "safetensors": safetensors.TOOL,
 }
 
 
-def export(root: Path, target: Path, tool: str, options: ExportOptions | None = None) -> Iterator[Path]:
-    """Write every clip of the cache at `root` into `target` as a tool expects it; each file as it is done."""
-    options = options or ExportOptions()
-    if tool not in TOOLS:
-        raise UsageError(f"{parameter('tool')} {tool}: unknown", f"one of {', '.join(TOOLS)}")
-    if options.space not in (None, *SPACES):
-        raise UsageError(f"{parameter('space')} {options.space}: unknown", f"one of {', '.join(SPACES)}")
-    if target.exists() and any(target.iterdir()):
-        raise UsageError(f"{target}: is not empty", "name a new folder: nothing is written over")
-    pieces = collect_pieces(root, options)
+def be_silent(line: str) -> None:
+    """For callers that want no notices."""
+
+
+def export(
+    root: Path, target: Path, tool: str, options: ExportOptions | None = None, say: Say = be_silent
+) -> Iterator[Path]:
+    """Write every clip of the cache at `root` into `target` as a tool expects it; each file as it is done.
+
+    `tool` is TOOL or TOOL:ARCH. What can be wrong with any of it is found before the first file is written.
+    `say` is told, a line each, what the user should know of the result.
+    """
+    work = prepare(root, target, tool, options or ExportOptions(), say)
     with naming_disk_errors(target):
         target.mkdir(parents=True, exist_ok=True)
-    yield from TOOLS[tool].write(pieces, target, options)
+    yield from work.write(target, say)
 
 
-def collect_pieces(root: Path, options: ExportOptions) -> list[Piece]:
-    """The clips of a cache, each with a name of its own; raises UsageError where recipes would be mixed."""
+def prepare(root: Path, target: Path, tool: str, options: ExportOptions, say: Say) -> Work:
+    """Find out what is to be written, and write nothing; raises where anything is wrong."""
+    name, architecture = choose_tool(tool, options)
+    before = read_earlier(target, options)
     manifest = Manifest(Store.open(root))
     rows = manifest.present_rows(options.recipe)
-    stems = [Path(row.source.rpartition(MEMBER)[2]).stem for row in rows]
-    often = Counter(stems)
-    names = _number_equals(
-        [n if often[n] == 1 else f"{n}-{row.key[:8]}" for n, row in zip(stems, rows, strict=True)]
-    )
-    return [
-        Piece(row, manifest.place(row), name, options.space) for row, name in zip(rows, names, strict=True)
+    if not rows:
+        raise UsageError(
+            f"{root}: holds no clip to export", "vidlatent cache status says what became of each"
+        )
+    vae = find_vae(manifest, rows[0])
+    architecture = choose_architecture(name, architecture, vae)
+    word = f"{name}:{architecture}" if architecture else name
+    begin = Path(before.root) if before else (options.relative_to or find_root(rows)).absolute()
+    record = Record(word, options.space, str(begin), options.split_by_shape)
+    if before:
+        before.refuse_other(record, target)
+    unnamed = [
+        Piece(row, manifest.place(row), "", options.space, folder=find_folder(row, begin)) for row in rows
     ]
+    known = {clip.identity: (clip.name, clip.number) for clip in (before.clips if before else ())}
+    pieces = tuple(give_names(unnamed, TOOLS[name].naming, known))
+    export = Export(pieces, options, word, architecture, NEEDS[name][architecture], vae, every=pieces)
+    check_cache(export, TOOLS[name], say)
+    return plan_work(export, TOOLS[name], target, record, before)
 
 
-def _number_equals(names: list[str]) -> list[str]:
-    """Equal names told apart by a number: copies of one file under one name in several folders."""
-    seen: Counter[str] = Counter()
-    numbered = []
-    for name in names:
-        seen[name] += 1
-        numbered.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
-    return numbered
+def choose_tool(tool: str, options: ExportOptions) -> tuple[str, str | None]:
+    """The tool that `TOOL[:ARCH]` names, and the architecture, None where nobody said it."""
+    name, architecture = split_words(tool)
+    asked = parameter("trainer") if options.checked else parameter("tool")
+    if name not in TOOLS:
+        raise UsageError(f"{asked} {name}: unknown", f"one of {', '.join(TOOLS)}")
+    if options.space not in (None, *SPACES):
+        raise UsageError(f"{parameter('space')} {options.space}: unknown", f"one of {', '.join(SPACES)}")
+    return name, architecture or options.architecture
+
+
+def choose_architecture(name: str, asked: str | None, vae: Vae) -> str:
+    """The architecture that was asked for; else the only one that there is, or that takes these latents."""
+    known: Mapping[str, Needs] = NEEDS[name]
+    if asked is not None and asked not in known:
+        names = ", ".join(filter(None, known))
+        raise UsageError(
+            f"{parameter('architecture')} {asked}: unknown to {name}",
+            f"one of {names}" if names else f"{name} has none: leave it out",
+        )
+    if asked is not None:
+        return asked
+    if "" in known:
+        return ""
+    fitting = [architecture for architecture, needs in known.items() if vae.is_one_of(needs.models)]
+    if len(fitting) == 1:
+        return fitting[0]
+    raise UsageError(
+        f"{parameter('tool')} {name}: which of its architectures?",
+        f"say {name}:{(fitting or list(known))[0]}, or another of {', '.join(fitting or known)}",
+    )
+
+
+def read_earlier(target: Path, options: ExportOptions) -> Record | None:
+    """The record of the export that is to be updated; raises UsageError where `target` may not be used."""
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target}: is a file", "name a folder")
+    if not options.update and target.exists() and any(target.iterdir()):
+        raise UsageError(
+            f"{target}: is not empty",
+            f"name a new folder: nothing is written over. {parameter('update')} adds what is missing there",
+        )
+    return Record.read(target) if options.update else None
+
+
+def find_vae(manifest: Manifest, row: ManifestRow) -> Vae:
+    """The VAE that made the latents of a row, and so of all rows of its recipe."""
+    with manifest.place(row).open() as reader:
+        return Vae.of_header(reader.header, reader.shape[1])

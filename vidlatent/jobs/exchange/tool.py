@@ -1,47 +1,102 @@
-"""What a tool is to an export: the clips it is given, the options, and the one function it has to offer.
+"""What a tool is to an export: the clips it is given, the options, and what it has to offer.
 
-A tool is a module with a function `write`; `export.TOOLS` names them all.
+A tool is a file in this folder that offers one `TOOL`; `export.TOOLS` names them all.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor
 
 from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.cache.manifest import ManifestRow
+from vidlatent.jobs.cache.scan import MEMBER
 from vidlatent.jobs.cache.store import Place
+from vidlatent.jobs.exchange.needs import NORMALISED, RAW, SPACES, Needs
+from vidlatent.jobs.exchange.vaes import Vae
 from vidlatent.jobs.readback.dataset import normalise_latents
 
-RAW, NORMALISED = "raw", "normalised"
-SPACES = (RAW, NORMALISED)
+HERE = PurePosixPath()
+CAPTIONS = ("caption", "txt")  # facts that say what is to be seen in a clip
+__all__ = ["NORMALISED", "RAW", "SPACES", "Export", "ExportOptions", "OutFile", "Piece", "Tool"]
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """How to export.
 
-    `space` is raw or normalised; None is what the tool expects. `architecture` is for musubi alone. `recipe`
-    chooses one of several in a cache. Shards grow to about `shard_bytes`.
+    `space` is raw or normalised; None is what the tool expects. `architecture` is that of the trainer, where
+    it has several. `recipe` chooses one of several in a cache. Shards grow to about `shard_bytes`. With
+    `update` the folder may hold an earlier export, and only what is missing is written. `checked` refuses a
+    cache that is of no use to the tool. `split_by_shape` makes a folder for every shape.
+    `text_embeddings` is a folder with a file for every clip. Names in a tree begin at `relative_to`; None is
+    the folder that all sources lie in.
     """
 
     space: str | None = None
     architecture: str | None = None
     recipe: str | None = None
     shard_bytes: int = 1 << 30
+    update: bool = False
+    checked: bool = False
+    split_by_shape: bool = False
+    text_embeddings: Path | None = None
+    relative_to: Path | None = None
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One clip to export: its row, its entry, and a name that no other clip of the export has."""
+    """One clip to export: its row, its entry, a name that no other clip of the export has, and a number."""
 
     row: ManifestRow
     place: Place
     name: str
     space: str | None
+    number: int = 0
+    folder: PurePosixPath = HERE  # of its file, below the folder that the export begins at
+
+    @property
+    def identity(self) -> tuple:
+        """What stays the same when the clip is cached anew: its source, and the span of it."""
+        return self.row.source, self.row.span
+
+    @property
+    def file(self) -> PurePosixPath:
+        """The source's file; of a member of a tar, its path in there."""
+        return PurePosixPath(self.row.source.rpartition(MEMBER)[2])
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the clip is a span of its source, and not the whole or its beginning."""
+        return any(time is not None for time in self.row.span[:2])
+
+    @property
+    def caption(self) -> str:
+        """What is said of the clip; empty where nothing is."""
+        facts = self.row.facts
+        return str(next((facts[name] for name in CAPTIONS if facts.get(name)), "")).strip()
+
+    @cached_property
+    def start(self) -> int:
+        """The number of its first frame in the source, counted at the rate at which the clip was read."""
+        begin = self.row.span[0] if self.row.span else None
+        if begin is None:
+            return 0
+        asked = self.row.read.get("fps")
+        return round(Fraction(str(begin)) * (Fraction(str(asked)) if asked else self._rate))
+
+    @cached_property
+    def _rate(self) -> Fraction:
+        with self.place.open() as reader:
+            return reader.clock.average_rate
+
+    def fps(self) -> float:
+        """Frames per second of the clip that was encoded."""
+        return float(self._rate)
 
     def latents(self, usual: str) -> Tensor:
         """[C, t, h, w], in the space asked for, or in the one that is usual for the tool."""
@@ -52,14 +107,8 @@ class Piece:
         return found.transpose(0, 1).contiguous()
 
     def moments(self) -> Tensor:
-        """[2C, t, h, w]: mean and raw logvar; raises UsageError where the cache holds no logvar."""
+        """[2C, t, h, w]: mean and raw logvar."""
         with self.place.open() as reader:
-            if not reader.has_logvar:
-                raise UsageError(
-                    f"{self.row.source}: this layout holds mean and logvar, "
-                    f"the cache only the {reader.header.posterior}",
-                    f"cache with {parameter('posterior')} full",
-                )
             both = (reader.read(0, reader.frames), reader.read_logvar(0, reader.frames))
         return torch.cat(both, dim=1).transpose(0, 1).contiguous()
 
@@ -69,15 +118,84 @@ class Piece:
             pair = (reader.header.shift, reader.header.scale)
         return tuple(torch.tensor(values).expand(self.row.shape[1]).clone() for values in pair)  # type: ignore
 
-    def fps(self) -> float:
-        """Frames per second of the clip that was encoded."""
-        with self.place.open() as reader:
-            return float(reader.clock.average_rate)
+
+# A clip → what it shares its name with, and names for that, the best first.
+Naming = Callable[[Piece], tuple[Hashable, Iterable[str]]]
 
 
-class Tool(Protocol):
-    """Another program that keeps latents on disk. A module with this function is one."""
+def by_file(piece: Piece) -> tuple[Hashable, Iterable[str]]:
+    """Each clip has a name of its own: its file's, and where it begins if it is a span of that file."""
+    stem = piece.file.stem
+    name = f"{stem}-{piece.start:05d}" if piece.is_part else stem
+    return piece.identity, (name, f"{name}-{piece.row.key[:8]}")
 
-    def write(self, pieces: Sequence[Piece], target: Path, options: ExportOptions) -> Iterator[Path]:
-        """Write all clips into the folder `target` as the program expects them; each file as it is done."""
-        ...
+
+def in_tree(piece: Piece) -> tuple[Hashable, Iterable[str]]:
+    """As by_file, in the folder that the file lies in."""
+    subject, names = by_file(piece)
+    return subject, (str(piece.folder / name) for name in names)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Clips that go out together, and all that a tool must know to write them.
+
+    `pieces` are those to be written, `every` those that were written earlier too. `taken` are the files that
+    are there already, by their paths below the export's folder. Once they are planned, `files` says in which
+    file each clip lies, by its identity.
+    """
+
+    pieces: tuple[Piece, ...]
+    options: ExportOptions
+    word: str  # TOOL[:ARCH]
+    architecture: str
+    needs: Needs
+    vae: Vae
+    every: tuple[Piece, ...]
+    taken: frozenset[str] = frozenset()
+    files: Mapping[tuple, str] = field(default_factory=dict)
+
+    def refuse_without_logvar(self) -> None:
+        """Raise UsageError where the cache holds no logvar; a cache has it of all its clips, or of none."""
+        for piece in self.pieces[:1]:
+            with piece.place.open() as reader:
+                if not reader.has_logvar:
+                    raise UsageError(
+                        f"{piece.row.source}: this layout holds mean and logvar, "
+                        f"the cache only the {reader.header.posterior}",
+                        f"cache with {parameter('posterior')} full",
+                    )
+
+
+@dataclass(frozen=True)
+class OutFile:
+    """One file of an export: its path below the folder, the clips in it, and what writes it."""
+
+    path: str
+    pieces: tuple[Piece, ...]
+    write: Callable[[Path], object]
+
+
+def no_lists(export: Export) -> Mapping[str, str]:
+    """For tools that need no list of their clips."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Another program that keeps latents on disk.
+
+    `plan` says which files there will be; nothing is written yet, and whatever cannot be written is refused.
+    `lists` are texts beside them, by their paths: captions, settings. `steps` says what to do next with the
+    folder, in lines for its README. `naming` proposes names for a clip. Where `one_shape` is set the tool
+    puts clips into batches whatever their shapes are; where `captioned` is, it trains on captions. `index` is
+    the list without which its files are of no use.
+    """
+
+    plan: Callable[[Export], Iterable[OutFile]]
+    steps: Callable[[Export], Iterable[str]]
+    lists: Callable[[Export], Mapping[str, str]] = no_lists
+    naming: Naming = by_file
+    one_shape: bool = False
+    captioned: bool = False
+    index: str = ""

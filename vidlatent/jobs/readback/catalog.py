@@ -11,6 +11,7 @@ from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.jobs.cache.manifest import Manifest
 from vidlatent.jobs.cache.shard_safetensors import index_path, list_safetensors
 from vidlatent.jobs.cache.store import MARKER, Store
+from vidlatent.jobs.readback.plain_shards import PlainLatents, PlainTensor, belongs_to_index, list_tensors
 
 Places = Path | str | Iterable[Path | str]  # caches, folders, `.latent` files, shards: one or several
 
@@ -25,9 +26,12 @@ class CatalogEntry:
     key: str = ""
     part: tuple[int, int] | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
+    plain: PlainTensor | None = None  # a tensor in a file of tensors, and no `.latent`
 
-    def open(self) -> LatentReader:
+    def open(self) -> LatentReader | PlainLatents:
         """Open the latents through a memory map: a crop is copied out of it, and nothing else is read."""
+        if self.plain is not None:
+            return PlainLatents(self.path, self.part, self.plain)
         return open_latent(self.path, self.part, mapped=True)
 
 
@@ -86,7 +90,12 @@ def list_tar_shard(path: Path) -> Iterator[CatalogEntry]:
 
 
 def list_safetensors_shard(path: Path) -> Iterator[CatalogEntry]:
-    """The clips of a shard of kind safetensors, as `cache --shards safetensors` makes it."""
+    """The clips of a shard of kind safetensors: of a cache, or exported as plain tensors."""
+    if not index_path(path).exists() and belongs_to_index(path):
+        for name, part, tensor, row in list_tensors(path):
+            facts = (row.get("source", name), row.get("key", name), part, row.get("facts", {}))
+            yield CatalogEntry(path, tensor.shape, *facts, tensor)
+        return
     parts = list_safetensors(path)
     try:
         rows = json.loads(index_path(path).read_text())["clips"]
@@ -108,7 +117,8 @@ SHARDS = {".tar": list_tar_shard, ".safetensors": list_safetensors_shard}
 
 def is_shard(path: Path) -> bool:
     """Whether a file is a shard. Of safetensors files it is one that has an index beside it."""
-    return path.suffix == ".tar" or (path.suffix == ".safetensors" and index_path(path).exists())
+    indexed = path.suffix == ".safetensors" and (index_path(path).exists() or belongs_to_index(path))
+    return path.suffix == ".tar" or indexed
 
 
 def find_shards(place: Path) -> list[Path]:
