@@ -101,10 +101,10 @@ class Replacement:
                 raise UsageError(f"{path}: is not a regular file", "name a file that may be replaced")
             self._lock = _lock(self.partial, path)
 
-    def commit(self) -> None:
-        """Flush the partial file, which must be closed, to disk, and give it its name."""
+    def commit(self, path: Path | None = None) -> None:
+        """Flush the partial file, which must be closed, to disk, and give it its name, or the name `path`."""
         try:
-            commit(self.partial, self.path)
+            commit(self.partial, path or self.path)
         except BaseException:
             self.discard()
             raise

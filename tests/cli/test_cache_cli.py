@@ -74,7 +74,7 @@ def test_verify_finds_a_flipped_bit_and_the_next_run_mends_it(vidlatent, videos,
 
 def test_verify_decodes_a_sample_and_says_how_good_it_is(vidlatent, videos, tmp_path):
     root = tmp_path / "cache"
-    vidlatent("cache", videos, "-o", root, *TOY, "--frames", 4)
+    vidlatent("cache", videos, "-o", root, *TOY, "--frames", 4, "--frames-rule", "pad")
     result = vidlatent("cache", "verify", root, "--decode", 5, "--device", "cpu", "--json")
     replays = json.loads(result.out)["decoded"]
     assert result.code == 0 and len(replays) == 2
@@ -155,3 +155,31 @@ def test_export_names_the_tools_there_are(vidlatent, tmp_path):
 def test_a_folder_that_is_no_cache_is_refused(vidlatent, tmp_path):
     result = vidlatent("cache", "status", tmp_path)
     assert result.code == 3 and "not a latent cache" in result.err
+
+
+def test_frames_and_sizes_are_told_in_words(vidlatent, videos, tmp_path):
+    root = tmp_path / "cache"
+    words = ("--frames", "5,9", "--take", "chunk", "--area", "32x32", "--bucket-step", 8, "--no-upscale")
+    result = vidlatent("cache", videos, "-o", root, *TOY, *words)
+    assert result.code == 0 and "2 made" in result.err
+    assert sorted(row.frames for row in clips.rows(root)) == [5, 9]
+    (folder := tmp_path / "short").mkdir()
+    clips.write_clip(folder / "a.avi", 7, frames=4)
+    left = vidlatent("cache", folder, "-o", root, *TOY, "--bucket", "32x32x5")
+    assert left.code == 0 and "0 failed, 1 left out" in left.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--take", "chunk"), "--take chunk: of how many frames?"),
+        (("--frames", "0"), "--frames 0: not numbers of frames"),
+        (("--frames", "5", "--bucket", "32x32x5"), "both say how many"),
+        (("--bucket", "36x32"), "--bucket 36x32: the model takes sides in steps of 8"),
+        (("--frames-rule", "trim"), "--frames-rule trim: unknown"),
+    ],
+)
+def test_words_that_make_no_sense_leave_nothing_behind(vidlatent, videos, tmp_path, words, said):
+    result = vidlatent("cache", videos, "-o", tmp_path / "cache", *TOY, *words)
+    assert result.code == 2 and said in result.err
+    assert not (tmp_path / "cache").exists()

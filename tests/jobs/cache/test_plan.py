@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from vidlatent.errors import UsageError
 from vidlatent.io.read.source import ReadOptions
+from vidlatent.jobs.cache.buckets import choose_bucket
 from vidlatent.jobs.cache.plan import Part, choose_part, pick_share
-from vidlatent.jobs.cache.recipe import Recipe, choose_bucket, cut_into_spans
+from vidlatent.jobs.cache.recipe import Recipe, cut_into_spans
 from vidlatent.jobs.reading.survey import Probe
 from vidlatent.windows import Plan, TimeRule
 

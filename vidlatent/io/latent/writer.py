@@ -72,10 +72,16 @@ class LatentWriter:
             self._write(raw)
         self._frames += len(latents)
 
-    def close(self, clock: FrameClock, audio: Path | None = None, header: LatentHeader | None = None) -> None:
+    def close(
+        self,
+        clock: FrameClock,
+        audio: Path | None = None,
+        header: LatentHeader | None = None,
+        path: Path | None = None,
+    ) -> None:
         """Write what comes after the latents, then the header, and give the file its name.
 
-        `header` replaces the one given at the start: some facts are known only at the end.
+        `header` and `path` replace those given at the start: some facts are known only at the end.
         """
         self._header = header or self._header
         try:
@@ -83,7 +89,7 @@ class LatentWriter:
             check_sizes(self._header, self._frames, *self._shape)
             with naming_disk_errors(self._path):
                 self._finish(clock, audio)
-            self._target.commit()
+            self._target.commit(path)
         except BaseException:
             self.discard()
             raise

@@ -3,15 +3,18 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from functools import partial
 
 import torch
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, OutOfResources, VidlatentError, parameter
 from vidlatent.io.latent.reader import open_latent
+from vidlatent.jobs.cache.answers import find_answer
 from vidlatent.jobs.cache.budget import MemoryBudget
 from vidlatent.jobs.cache.claims import Claim
-from vidlatent.jobs.cache.entry import Task, make_done_row, make_entry
+from vidlatent.jobs.cache.entry import Made, Task, make_done_row, make_entry
+from vidlatent.jobs.cache.frames import PAD, LeftOut
 from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, SKIPPED, Manifest, ManifestRow
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.packer import Packer
@@ -112,15 +115,17 @@ class EntryMaker:
 
     def _settle_if_known(self, task: Task) -> bool:
         """Write the row of a task of which it is known without any work what becomes of it."""
-        known = self._manifest.find(task.key) if task.key else None
         if task.error is not None:
             self._record(self._manifest.add(task.make_failed_row(task.error)), "failed")
-        elif known is not None and self._manifest.is_present(known):
-            self._record(self._manifest.add(task.copy_row(known)), "reused")
-        elif known is not None and known.status == FAILED and self._stays_failed(task.key):
-            self._record(self._manifest.add(task.copy_row(known)), "failed")
-        else:
+            return True
+        if task.left_out:
+            self._record(self._manifest.add(task.make_left_out_row(task.left_out)), "left_out")
+            return True
+        known = find_answer(self._manifest, task)
+        if known is None or (known.status == FAILED and not self._stays_failed(task.key)):
             return False
+        became = {DONE: "reused", FAILED: "failed", SKIPPED: "left_out"}[known.status]
+        self._record(self._manifest.add(task.copy_row(known)), became)
         return True
 
     def _stays_failed(self, key: str) -> bool:
@@ -129,27 +134,38 @@ class EntryMaker:
 
     def _adopt(self, task: Task) -> bool:
         """Write the row of an entry that is whole but has none: its maker crashed before writing it."""
-        path = self._store.entry_path(task.key)
-        known = self._manifest.find(task.key)
-        if not path.exists() or (known is not None and known.status == DAMAGED):
+        made = next(filter(partial(self._is_orphan, task), self._list_made(task)), None)
+        if made is None:
             return False
-        try:
-            with open_latent(path) as latents:
-                latents.verify()
-        except BadInput:
-            return False  # it will be replaced
-        self._record(self._manifest.add(make_done_row(task, path)), "reused")
+        self._record(self._manifest.add(make_done_row(task, made)), "reused")
         return True
 
+    def _list_made(self, task: Task) -> Iterator[Made]:
+        return (Made(key, self._store.entry_path(key)) for key in (task.key, task.off_grid_key))
+
+    def _is_orphan(self, task: Task, made: Made) -> bool:
+        """Whether an entry without a row is whole, and is what the task would make."""
+        known = self._manifest.find(made.key)
+        if not made.path.exists() or (known is not None and known.status == DAMAGED):
+            return False
+        try:
+            with open_latent(made.path) as latents:
+                latents.verify()
+                return task.recipe.frames_rule == PAD or not latents.header.pad.frames
+        except BadInput:
+            return False  # it will be replaced
+
     def _make(self, task: Task, video: RemoteVideo) -> None:
-        began, path = time.perf_counter(), self._store.entry_path(task.key)
+        began = time.perf_counter()
         try:
             with video:
                 work = describe_work(video, task.recipe.read)
                 self._memory.refuse_too_large(self._model, task.recipe.plan, work, task.clip.name)
-                make_entry(video, task, path, self._model)
+                made = make_entry(video, task, self._store, self._model)
             took = time.perf_counter() - began
-            row, became = make_done_row(task, path, took, tuple(video.notices)), "done"
+            row, became = make_done_row(task, made, took, tuple(video.notices)), "done"
+        except LeftOut as e:
+            row, became = task.make_left_out_row(str(e)), "left_out"
         except FAULTS as e:
             row, became = task.make_failed_row(_blame_clip(task, e), time.perf_counter() - began), "failed"
             self._failed.add(task.key)

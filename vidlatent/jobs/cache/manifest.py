@@ -10,7 +10,15 @@ from vidlatent.jobs.cache.journal import JournalReader, JournalWriter
 from vidlatent.jobs.cache.store import Place, Store
 
 DONE, FAILED, SKIPPED, DAMAGED = "done", "failed", "skipped", "damaged"
-OF_CLIP = ("source", "recipe", "span", "read", "facts", "source_sha256")  # of the clip, not of the entry
+OF_CLIP = (
+    "source",
+    "recipe",
+    "span",
+    "read",
+    "facts",
+    "source_sha256",
+    "first_frame",
+)  # of the clip, not of the entry
 _RANK = {SKIPPED: 0, DAMAGED: 1, FAILED: 1, DONE: 2}  # which of two rows of one attempt counts
 
 
@@ -20,7 +28,9 @@ class ManifestRow:
 
     `source` is the file's absolute path (a tar member: TAR::MEMBER), `span` is [start, end, frames] where
     only a part is meant, `recipe` names a file of the cache's recipes folder. `key` is empty where the
-    source could not even be read. `checksum` is the sha256 of the entry's file, `bytes` its size, `shape`
+    source could not even be read. `frames` are those of the clip as it was encoded, `cut` those that were
+    left out at its end to fit the model's grid; `first_frame` is the number of the first in the video, as far
+    as its header tells. `checksum` is the sha256 of the entry's file, `bytes` its size, `shape`
     that of the latents, [t, C, h, w]; `shard` and `offset` say where it lies once it is packed (see
     `Manifest.place`); `read` holds the options it was read with, `threads` of the CPU that
     the model had (0: a GPU); `at` is unix time.
@@ -35,6 +45,8 @@ class ManifestRow:
     shape: tuple[int, ...] = ()
     dtype: str = ""
     frames: int = 0
+    cut: int = 0
+    first_frame: int = 0
     width: int = 0
     height: int = 0
     bytes: int = 0
@@ -58,7 +70,7 @@ class ManifestRow:
 
     def says_the_same_as(self, other: "ManifestRow | None") -> bool:
         """Whether another row of the clip says the same, whenever it was written."""
-        same = ("status", "key", "error", "facts", "checksum", "shard", "offset")
+        same = ("status", "key", "error", "facts", "checksum", "shard", "offset", "first_frame")
         return other is not None and all(getattr(self, name) == getattr(other, name) for name in same)
 
     @classmethod

@@ -8,9 +8,10 @@ from heapq import heapify, heapreplace
 import torch
 
 from vidlatent.errors import UsageError, parameter
+from vidlatent.grid import Grid
 from vidlatent.jobs.cache.entry import Task
-from vidlatent.jobs.cache.key import ModelIdentity, make_entry_key, make_recipe_id
-from vidlatent.jobs.cache.recipe import Recipe, adapt_to_clip, cut_into_spans
+from vidlatent.jobs.cache.key import ModelIdentity, make_entry_key, make_off_grid_key, make_recipe_id
+from vidlatent.jobs.cache.recipe import Cut, Recipe, adapt_to_clip, cut_into_clips
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.reading.survey import Probe, Seen
 
@@ -91,20 +92,41 @@ class Planner:
     model: ModelIdentity
 
     @property
+    def grid(self) -> Grid | None:
+        """The grid of the model."""
+        return self.model.facts.get("grid")  # type: ignore[return-value]
+
+    @property
     def recipe_id(self) -> str:
         """The name of what this run asks for."""
         return make_recipe_id(self.recipe, self.model)
 
     def plan(self, found: Iterable[tuple[Clip, Seen]]) -> Iterator[Task]:
-        """The tasks of every clip: one, or one for each span where long videos are cut."""
+        """The tasks of every clip: one, or one for each part where several clips are made of a video."""
         name = self.recipe_id
         for clip, seen in found:
             recipe = adapt_to_clip(apply_clip_times(self.recipe, clip), seen.probe)
-            for start, end in cut_into_spans(recipe, seen.probe):
-                part = replace(recipe, read=replace(recipe.read, start=start, end=end), chunk_s=None)
-                known = seen.sha256 and clip.error is None  # a clip refused for its caption says no key
-                key = make_entry_key(seen.sha256, part, self.model) if known else ""
-                yield Task(clip, part, name, key, seen.sha256, clip.error or seen.error, seen.state)
+            for cut in cut_into_clips(recipe, seen.probe):
+                yield self._make_task(clip, seen, recipe, cut, name)
+
+    def _make_task(self, clip: Clip, seen: Seen, recipe: Recipe, cut: Cut, name: str) -> Task:
+        read = replace(recipe.read, start=cut.start, end=cut.end, frames=cut.frames)
+        part = replace(recipe, read=read, chunk_s=None, take=None)
+        known = seen.sha256 and clip.error is None  # a clip refused for its caption says no key
+        return Task(
+            clip=clip,
+            recipe=part,
+            recipe_id=name,
+            key=make_entry_key(seen.sha256, part, self.model) if known else "",
+            off_grid_key=make_off_grid_key(seen.sha256, part, self.model, cut.exact) if known else "",
+            source_sha256=seen.sha256,
+            error=clip.error or seen.error,
+            state=seen.state,
+            grid=self.grid,
+            first_frame=cut.first,
+            wanted=cut.frames if cut.exact else None,
+            left_out=cut.left_out,
+        )
 
 
 def apply_clip_times(recipe: Recipe, clip: Clip) -> Recipe:

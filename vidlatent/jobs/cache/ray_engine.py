@@ -25,7 +25,7 @@ from vidlatent.jobs.cache.tally import CacheProgress, NoProgress, Tally
 from vidlatent.jobs.models import ModelChoice
 
 CLIPS_PER_BATCH = 8  # so that an actor's readers are ahead of its model
-COUNTS = ("done", "reused", "failed", "skipped", "frames", "bytes")
+COUNTS = ("done", "reused", "failed", "skipped", "left_out", "frames", "bytes")
 SECONDS = ("seconds", "starved_s", "full_s")
 
 

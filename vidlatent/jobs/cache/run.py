@@ -10,6 +10,7 @@ import torch
 
 from vidlatent.engine.model import Model
 from vidlatent.io.latent.strict_json import dump
+from vidlatent.jobs.cache.buckets import refuse_off_grid
 from vidlatent.jobs.cache.budget import MemoryBudget
 from vidlatent.jobs.cache.index import Index
 from vidlatent.jobs.cache.key import ModelIdentity, describe
@@ -36,6 +37,7 @@ def run(
 ) -> Tally:
     """Cache every clip of `sources` in the folder `root`; every file ends as a row of the manifest."""
     options = options or RunOptions()
+    refuse_off_grid(recipe.buckets, model.spec.grid)
     Store.create(root)
     with open_run(root, model, recipe, options) as opened:
         opened.maker.progress = progress or NoProgress()
