@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
+from vidlatent.durable import make_folder
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, VidlatentError, flag, parameter
-from vidlatent.files import sha256_file
+from vidlatent.files import naming_disk_errors, naming_read_errors, sha256_file
 from vidlatent.grid import Grid
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.read.source import Frame, ReadOptions, VideoSource
@@ -112,7 +113,7 @@ def make_entry(video: VideoSource, task: Task, store: Store, model: Model) -> Ma
     options, target = choose_noise(task.recipe.options(), task), store.entry_path(task.key)
     header = make_header(video, task.source_sha256, model, options)
     header = replace(header, extra={"cache_key": task.key}, settings=model.spec.changed(latents=True))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_entry_folder(target)
     with open_writer(target, header, video, model, options) as writer:
         tally, keeper = FrameTimes(SILENT), GridKeeper(options.plan.encode_time, model.spec.grid, task.wanted)
         frames, known = keep_frames(video, task.recipe.frames_rule, keeper)
@@ -121,9 +122,16 @@ def make_entry(video: VideoSource, task: Task, store: Store, model: Model) -> Ma
         header = finish_header(header, clock, count, task.source_sha256)
         made = name_entry(task, store, keeper.left)
         refuse_changed(task)
-        made.path.parent.mkdir(parents=True, exist_ok=True)
+        make_entry_folder(made.path)
         writer.close(clock, None, replace(header, extra={"cache_key": made.key}), made.path)
     return made
+
+
+def make_entry_folder(path: Path) -> None:
+    """Make the folders of the entry at `path`: their names are on disk before it relies on them."""
+    with naming_disk_errors(path):
+        for folder in (path.parent.parent, path.parent):
+            make_folder(folder)
 
 
 def choose_noise(options: EncodeOptions, task: Task) -> EncodeOptions:
@@ -154,12 +162,12 @@ def refuse_changed(task: Task) -> None:
 
 
 def make_done_row(task: Task, made: Made, seconds: float = 0.0, notices: tuple[str, ...] = ()) -> ManifestRow:
-    """The row of a finished entry, with facts that are read from its file."""
+    """The row of a finished entry, with facts that are read from its file, which must be whole."""
     path = made.path
     if made.cut:
         left = "1 frame" if made.cut == 1 else f"{made.cut} frames"
         notices = (*notices, f"{left} at the end left out, to fit the model's grid")
-    with open_latent(path) as latents:
+    with open_latent(path) as latents, naming_read_errors(path):
         source = latents.header.source
         return replace(task, key=made.key).make_row(
             DONE,

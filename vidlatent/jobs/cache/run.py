@@ -73,7 +73,7 @@ def open_run(root: Path, model: Model, recipe: Recipe, options: RunOptions) -> I
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     store, planner = Store.open(root), Planner(recipe, ModelIdentity.of(model))
-    store.write_note(store.recipes / f"{planner.recipe_id}.json", dump(describe(recipe, planner.model)))
+    store.write_recipe(planner.recipe_id, dump(describe(recipe, planner.model)))
     workers = count_workers(options)
     prober_count = max(1, workers // 2)
     memory = MemoryBudget.share_out(options.max_memory, workers, prober_count)
