@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.cache.journal import JournalReader, JournalWriter
+from vidlatent.jobs.cache.row_checks import check_fields, check_name, check_one_of
 from vidlatent.jobs.cache.store import Place, Store
 
 DONE, FAILED, SKIPPED, DAMAGED = "done", "failed", "skipped", "damaged"
@@ -75,11 +77,19 @@ class ManifestRow:
 
     @classmethod
     def parse(cls, record: Mapping) -> "ManifestRow":
-        """A row from its record in a journal. Fields that a later version has added are left out."""
-        known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
-        for name in ("span", "shape", "notices"):
-            known[name] = tuple(known.get(name) or ())
-        return cls(**known)
+        """A row from its record in a journal; raises ValueError where it is none.
+
+        Fields that a later version has added are left out.
+        """
+        row = cls(**check_fields(cls, record))  # type: ignore[arg-type]
+        check_one_of("status", row.status, _RANK)
+        check_name("key", row.key)
+        check_name("shard", row.shard)
+        if len(row.span) != 3 or not all(isinstance(length, int) for length in row.shape):
+            raise ValueError(
+                f"span and shape: expected 3 values and whole numbers, got {row.span}, {row.shape}"
+            )
+        return row
 
     def _order(self) -> tuple:
         return self.attempt, _RANK[self.status], self.at
@@ -97,10 +107,14 @@ class Manifest:
         self._first: dict[str, tuple] = {}  # of the clips that an entry was made for, the first by name
         self.refresh()
 
-    def refresh(self) -> None:
-        """Read the rows that other processes have written since the last call."""
+    def refresh(self) -> int:
+        """Read the rows that other processes have written since the last call, and return their number."""
+        count = 0
         for record in self._journals.read_new():
-            self._take(ManifestRow.parse(record))
+            with suppress(ValueError):  # `cache verify` names what is no row
+                self._take(ManifestRow.parse(record))
+                count += 1
+        return count
 
     def add(self, row: ManifestRow) -> ManifestRow:
         """Write down what became of a clip, unless its last row says the same. Durable once it returns."""
