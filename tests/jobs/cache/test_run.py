@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -271,10 +272,24 @@ def test_a_clip_that_another_process_is_making_is_waited_for(tmp_path):
     key = clips.rows(tmp_path / "other")[0].key
     claim = Claim.take(Store.create(root).claims / key)
     threading.Timer(3, claim.release).start()
-    began = time.monotonic()
-    tally = clips.cache(folder, root)
+    began, waits = time.monotonic(), Waits()
+    tally = run([str(folder)], root, load_model("toy", "cpu"), clips.recipe(), clips.ONE, waits)
     assert tally.done == 2 and time.monotonic() - began > 2
     assert clips.objects(root) == clips.objects(tmp_path / "other")
+    name = Path(clips.rows(tmp_path / "other")[0].source)
+    assert waits.said == {f"{name}, which process {os.getpid()} on {socket.gethostname()} is making"}
+    assert not tally.waiting
+
+
+class Waits:
+    """Notes what a run says that it waits for."""
+
+    def __init__(self) -> None:
+        self.said: set[str] = set()
+
+    def update(self, tally) -> None:
+        """Note it, where it waits."""
+        self.said |= {tally.waiting} - {""}
 
 
 def test_two_processes_share_the_work(tmp_path):

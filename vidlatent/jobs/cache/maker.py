@@ -12,12 +12,12 @@ from vidlatent.errors import BadInput, OutOfResources, VidlatentError, parameter
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.cache.answers import find_answer
 from vidlatent.jobs.cache.budget import MemoryBudget
-from vidlatent.jobs.cache.claims import Claim
+from vidlatent.jobs.cache.claims import Claim, read_holder
 from vidlatent.jobs.cache.entry import Made, Task, make_done_row, make_entry
 from vidlatent.jobs.cache.frames import PAD, LeftOut
 from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, SKIPPED, Manifest, ManifestRow
 from vidlatent.jobs.cache.options import RunOptions
-from vidlatent.jobs.cache.packer import Packer
+from vidlatent.jobs.cache.packer import Packer, read_pack_mark
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.stop import StopSignals
 from vidlatent.jobs.cache.store import Store
@@ -47,6 +47,7 @@ class EntryMaker:
         self._memory, self._options = memory, options
         self._packer = Packer(store, manifest, options.shards) if options.shards else None
         self._claims: dict[str, Claim] = {}  # of entries being made here
+        self._packed: object = ""  # the mark of the shards that the manifest was read after
         self._failed: set[str] = set()  # keys that failed in this run
         self._later: list[Task] = []  # whose entries are being made, here or by another process
 
@@ -72,13 +73,22 @@ class EntryMaker:
                 later, self._later, before = self._later, [], self.tally.accounted_for
                 self._manifest.refresh()
                 self._make_all(later, readers, stop)
-                if self.tally.accounted_for == before:  # other processes are making all the rest
-                    time.sleep(_POLL_S)
+                if self._later and self.tally.accounted_for == before:
+                    self._wait()  # other processes are making all the rest
         finally:
             for claim in self._claims.values():
                 claim.release()
             self._claims.clear()
         self.tally.stopped = stop.asked
+
+    def _wait(self) -> None:
+        """Wait a moment for other processes, and say which clip of which process is waited for."""
+        first = self._later[0]
+        holder = read_holder(self._store.claims / first.key)
+        self.tally.waiting = f"{first.clip.name}, which {holder} is making"
+        self.progress.update(self.tally)
+        self.tally.waiting = ""
+        time.sleep(_POLL_S)
 
     def pack_rest(self) -> None:
         """Pack the entries that are left at the end of a run into a shard that is smaller than wanted."""
@@ -101,8 +111,9 @@ class EntryMaker:
             self._later.append(task)
             return False
         try:
-            if self._store.shards.exists():  # whoever had the claim before may have made and packed it
-                self._manifest.refresh()
+            if (packed := read_pack_mark(self._store)) != self._packed:
+                self._manifest.refresh()  # whoever had the claim before may have made and packed it
+                self._packed = packed
             settled = self._settle_if_known(task) or self._adopt(task)
         except BaseException:
             claim.release()
@@ -162,13 +173,14 @@ class EntryMaker:
                 work = describe_work(video, task.recipe.read)
                 self._memory.refuse_too_large(self._model, task.recipe.plan, work, task.clip.name)
                 made = make_entry(video, task, self._store, self._model)
-            took = time.perf_counter() - began
-            row, became = make_done_row(task, made, took, tuple(video.notices)), "done"
         except LeftOut as e:
             row, became = task.make_left_out_row(str(e)), "left_out"
         except FAULTS as e:
             row, became = task.make_failed_row(_blame_clip(task, e), time.perf_counter() - began), "failed"
             self._failed.add(task.key)
+        else:
+            took = time.perf_counter() - began
+            row, became = make_done_row(task, made, took, tuple(video.notices)), "done"
         self.tally.starved_s += video.starved_s
         self.tally.full_s += video.full_s
         self.tally.seconds += row.seconds
