@@ -1,5 +1,6 @@
 """`vidlatent cache …` as a person meets it."""
 
+import errno
 import io
 import json
 import os
@@ -8,8 +9,10 @@ from pathlib import Path
 import pytest
 from helpers import cache_clips as clips
 
+from vidlatent.cli import cache_progress
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.tally import Tally
 
 
 @pytest.fixture
@@ -183,3 +186,46 @@ def test_words_that_make_no_sense_leave_nothing_behind(vidlatent, videos, tmp_pa
     result = vidlatent("cache", videos, "-o", tmp_path / "cache", *TOY, *words)
     assert result.code == 2 and said in result.err
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_part_that_slurm_chose_is_said(vidlatent, videos, tmp_path, monkeypatch):
+    facts = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}
+    for name, value in facts.items():
+        monkeypatch.setenv(name, value)
+    command = ("cache", videos, "-o", tmp_path / "cache", *TOY, "--json")
+    result = vidlatent(*command)
+    assert "note: part 1/2 of the clips, by SLURM's step (--shard 0/1: all clips)" in result.err
+    assert json.loads(result.out)["clips"] == 1
+    result = vidlatent(*command, "--shard", "0/1")
+    assert "note: part" not in result.err and json.loads(result.out)["clips"] == 2
+
+
+def test_ray_and_a_part_of_the_clips_exclude_each_other(vidlatent, videos, tmp_path):
+    command = ("cache", videos, "-o", tmp_path / "cache", *TOY, "--engine", "ray", "--shard", "0/2")
+    vidlatent(*command).failed(
+        2, "--engine ray gives out all clips itself, not part 0/2", "leave --shard out"
+    )
+
+
+def test_who_waits_says_for_whom(capsys, monkeypatch):
+    monkeypatch.setattr(cache_progress, "PLAIN_EVERY_S", -1.0)
+    lines = cache_progress.ClipLines()
+    lines.update(Tally(clips=4, done=1, waiting="/a.mp4, which process 7 on node3 is making"))
+    said = capsys.readouterr().err
+    assert said == "1 of 4 clips, waiting for /a.mp4, which process 7 on node3 is making\n"
+
+
+def test_a_disk_that_fails_is_one_line_and_exit_5(vidlatent, videos, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/somewhere")
+
+    monkeypatch.setattr("vidlatent.jobs.cache.run.scan", fail)
+    vidlatent("cache", videos, "-o", tmp_path / "cache", *TOY).failed(5, "/somewhere: Input/output error")
+
+
+def test_a_system_without_threads_is_one_line_and_exit_5(vidlatent, videos, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", fail)
+    vidlatent("cache", videos, "-o", tmp_path / "cache", *TOY).failed(5, "starts no more threads")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vidlatent.grid import Grid
     from vidlatent.jobs.cache.frames import Take
     from vidlatent.jobs.cache.options import RunOptions
+    from vidlatent.jobs.cache.plan import Part
     from vidlatent.jobs.cache.shards import Sharding
     from vidlatent.jobs.cache.tally import Tally
     from vidlatent.jobs.encode import Model
@@ -195,12 +196,11 @@ class TaskFlags(Flags):
         """Make the options of the run: those that change no entry."""
         from vidlatent.jobs.cache.captions import choose_extensions
         from vidlatent.jobs.cache.options import RunOptions
-        from vidlatent.jobs.cache.plan import choose_part
 
         return RunOptions(
             workers=run.workers,
             max_memory=words.parse_bytes(run.max_memory, "--max-memory"),
-            shard=choose_part(self.shard),
+            shard=self.part(run.engine),
             retry_failed=self.retry_failed,
             rehash=self.rehash,
             threads=run.threads,
@@ -208,6 +208,18 @@ class TaskFlags(Flags):
             shards=shards,
             caption_extensions=choose_extensions(self.caption_extension),
         )
+
+    def part(self, engine: str) -> "Part":
+        """Say which part of the clips is meant; where torchrun or SLURM chose it, the user is told."""
+        from vidlatent.jobs.cache.plan import ALL, choose_part
+
+        if engine == "ray" and self.shard is None:  # which shares out all clips itself
+            return ALL
+        part = choose_part(self.shard)
+        if part.told_by:
+            which = f"part {part.index}/{part.count} of the clips"
+            say(f"note: {which}, by {part.told_by} (--shard 0/1: all clips)")
+        return part
 
 
 class WriteFlags(o.PosteriorFlags):
