@@ -4,10 +4,14 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidlatent.engine.load import load_model
+from vidlatent.engine.model import Model
+from vidlatent.engine.runtime import Runtime
+from vidlatent.grid import Grid
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.cache import key as keys
 from vidlatent.jobs.cache.key import (
@@ -19,12 +23,15 @@ from vidlatent.jobs.cache.key import (
     parse_read,
 )
 from vidlatent.jobs.cache.recipe import Recipe
+from vidlatent.models.options import Option
+from vidlatent.models.toy_vae import ToyVAE
 from vidlatent.windows import Plan, TimeRule, even_tiles
 
 MODEL = load_model("toy", "cpu")
 TOY = ModelIdentity.of(MODEL)
 SOURCE = "ab" * 32
 PINNED = "b06f1075fb52f07abfdd7b1840ace987e0fcc8315b516f8be612fcdc77479122"
+PINNED_OF_LOADED = "9d1100eeb4ec8bdb5a06bb6f204f9c48409c522c17d4061e7128280f702c6dcb"
 PLAIN = Recipe(MODEL.spec.plan)
 
 seconds = st.none() | st.fractions(0, 100)
@@ -127,6 +134,42 @@ def test_another_model_gives_another_key(fact, value):
     assert make_entry_key(SOURCE, PLAIN, ModelIdentity({**TOY.facts, fact: value})) != make_entry_key(
         SOURCE, PLAIN, TOY
     )
+
+
+def identity(runtime: Runtime = MODEL.runtime, weights_sha256: str = "", **facts) -> ModelIdentity:
+    """Of a loaded toy that differs in these facts."""
+    return ModelIdentity.of(Model(ToyVAE(replace(MODEL.spec, **facts)), runtime, weights_sha256))
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {"name": "other"},
+        {"config": {"_class_name": "ToyVAE", "more": 1}},
+        {"grid": Grid(4, 16)},
+        {"channels": 16},
+        {"scale": (2.0,)},
+        {"shift": (0.5,)},
+        {"weights_sha256": "cd" * 32},
+        {"runtime": Runtime(torch.device("cpu"), torch.bfloat16)},
+        {"runtime": Runtime(torch.device("meta"), torch.float32)},
+        {"options": (Option("blur", 0, "how much", latents=True),), "settings": {"blur": 1}},
+    ],
+)
+def test_two_loaded_models_that_differ_in_one_fact_have_two_keys(difference):
+    assert make_entry_key(SOURCE, PLAIN, identity(**difference)) != make_entry_key(SOURCE, PLAIN, TOY)
+    assert make_recipe_id(PLAIN, identity(**difference)) != make_recipe_id(PLAIN, TOY)
+
+
+def test_an_option_that_says_how_latents_are_decoded_changes_no_key():
+    option = Option("blur", 0, "how much", latents=False)
+    changed = identity(options=(option,), settings={"blur": 1})
+    assert make_entry_key(SOURCE, PLAIN, changed) == make_entry_key(SOURCE, PLAIN, TOY)
+
+
+def test_the_key_of_a_loaded_model_stays_what_it_was():
+    """As below, for all that is taken of a model: if it fails, caches made before are made again."""
+    assert make_entry_key(SOURCE, PLAIN, identity(weights_sha256="cd" * 32)) == PINNED_OF_LOADED
 
 
 def test_code_that_gives_other_latents_gives_other_keys(monkeypatch):
