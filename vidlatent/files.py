@@ -113,16 +113,19 @@ def write_note(path: Path, text: str) -> None:
 
 
 class Replacement:
-    """The right to write one file: an empty, locked file `partial`, to be committed or discarded."""
+    """The right to write one file: an empty, locked file `partial`, to be committed or discarded.
 
-    def __init__(self, path: Path) -> None:
+    With `keep` it has what an earlier run has left there.
+    """
+
+    def __init__(self, path: Path, keep: bool = False) -> None:
         self.path = path
         self.partial = partial_path(path)
         self.done = False  # true once committed or discarded
         with naming_disk_errors(path):
             if path.exists() and not path.is_file():
                 raise UsageError(f"{path}: is not a regular file", "name a file that may be replaced")
-            self._lock = _lock(self.partial, path)
+            self._lock = _lock(self.partial, path, keep)
 
     def commit(self, path: Path | None = None) -> None:
         """Flush the partial file, which must be closed, to disk, and give it its name, or the name `path`."""
@@ -140,6 +143,11 @@ class Replacement:
         with suppress(OSError):  # what cannot be removed is taken over by the next run
             self.partial.unlink(missing_ok=True)
         self._release()
+
+    def leave(self) -> None:
+        """Leave the partial file as it is, for a later run to go on with."""
+        if not self.done:
+            self._release()
 
     def _release(self) -> None:
         os.close(self._lock)
@@ -227,8 +235,11 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _lock(partial: Path, path: Path) -> int:
-    """Open and empty `partial`, which no other run may be writing; the descriptor holds the lock."""
+def _lock(partial: Path, path: Path, keep: bool) -> int:
+    """Open `partial`, which no other run may be writing, and empty it unless told to keep what is there.
+
+    The descriptor holds the lock.
+    """
     while True:
         held = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
         if not try_lock(held):
@@ -238,7 +249,8 @@ def _lock(partial: Path, path: Path) -> int:
             )
         # Another run may have renamed it between the two calls: then it is finished, and must not be emptied.
         if is_at(held, partial):
-            os.ftruncate(held, 0)
+            if not keep:
+                os.ftruncate(held, 0)
             return held
         os.close(held)
 
