@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from vidlatent.jobs.models import ModelChoice
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on where a killed run of the same command stopped; then Ctrl-C keeps what there is.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 WeightsOption = Annotated[
