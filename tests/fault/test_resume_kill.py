@@ -67,7 +67,8 @@ def main(source: str, folder: str, kind: str, posterior: str, seed: str, kills: 
 
     LatentWriter.append = append
     options = EncodeOptions(posterior=posterior, resume=True, force=True)
-    for lines in sorted(dice.randrange(1, 19) for _ in range(int(kills))):
+    windows = FRAMES // model.spec.plan.encode_time.stride
+    for lines in sorted(dice.randrange(1, windows - 3) for _ in range(int(kills))):
         work = partial(encode, source, target, model, options)
         run_and_kill(work, lines, target, dice.uniform(0, 3 * PAUSE_S))
     notices = encode(source, target, model, options).notices
