@@ -12,8 +12,8 @@ import torch
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile
 from vidlatent.grid import Grid
-from vidlatent.io.latent import reader as latent_reader
 from vidlatent.io.latent import parts as latent_parts
+from vidlatent.io.latent import reader as latent_reader
 from vidlatent.io.latent import writer as latent_writer
 from vidlatent.io.latent.digests import BlockDigests
 from vidlatent.io.latent.header import LatentHeader, Source
