@@ -1,5 +1,6 @@
 """What every test may use: a small clip's worth of pixels, and the larger sets where they lie beside."""
 
+import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -26,8 +27,9 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def two_threads():
-    torch.set_num_threads(2)
+def as_many_threads_as_cores():
+    beside = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))  # other processes that run tests now
+    torch.set_num_threads(max(1, 2 // beside))
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import cases
+from helpers.sampled import some
 from helpers.streams import assert_same, chunked, streamed
 from safetensors.torch import save_file
 
@@ -23,7 +24,7 @@ from vidlatent.windows import Plan, TimeRule, even_tiles
 one_thread = cases.one_thread
 
 TINY = {"block_out_channels": [8] * 5, "layers_per_block": 1, "latent_channels": 2}
-LENGTHS = random.Random().sample(range(1, 61), 10)  # others in every run; all of them with --run-slow
+LENGTHS = some(range(1, 61), 10)  # others in every run; all of them with --run-slow
 
 
 @pytest.fixture(scope="module", params=["hy15", "hy15_tiled"])

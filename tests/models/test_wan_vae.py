@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import cases
+from helpers.sampled import some
 from helpers.streams import assert_same, chunked, streamed
 from safetensors.torch import load_file
 
@@ -105,7 +106,7 @@ def test_tiles_are_those_of_diffusers():
     )
 
 
-SOME = sorted({1, 2, 5, *random.sample(range(1, 61), 5)})
+SOME = some(range(1, 61), 5, 1, 2, 5)
 LENGTHS = pytest.mark.parametrize(
     "lengths",
     [pytest.param(SOME, id=str(SOME)), pytest.param(range(1, 61), id="all", marks=pytest.mark.slow)],
