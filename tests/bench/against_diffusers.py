@@ -57,7 +57,11 @@ def theirs(name: str, folder: Path | None = None) -> torch.nn.Module:
     if folder is not None:
         return kind.from_pretrained(folder).eval().requires_grad_(False)
     torch.manual_seed(0)
-    network = kind.from_config(dict(registry.find(name).config))
+    spec = registry.find(name)
+    config = dict(spec.config)
+    if kind is diffusers.AutoencoderKLWan:  # which takes Wan 2.1's for every one, where it is told none
+        config |= {"latents_mean": list(spec.shift), "latents_std": [1 / scale for scale in spec.scale]}
+    network = kind.from_config(config)
     for parameter in network.parameters():
         if parameter.numel() == max(parameter.shape):
             parameter.data += 0.1 * torch.randn_like(parameter)
