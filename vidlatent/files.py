@@ -8,14 +8,16 @@ has left, and refuses a file that another run is still writing.
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from vidlatent.errors import OutOfResources, UsageError, parameter
+from vidlatent.durable import sync_file, sync_folder
+from vidlatent.errors import BadInput, OutOfResources, UsageError, VidlatentError, parameter
 
 try:
     import fcntl
@@ -28,6 +30,11 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITABLE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+)
+# What no file is to blame for: no free descriptors or memory, a disk or its network that fails.
+_FAILING = (
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.ESTALE),
+    *(errno.ENXIO, errno.ENODEV, errno.ETIMEDOUT),
 )
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)  # some network file systems
 
@@ -82,29 +89,48 @@ def refuse_foreign(path: Path, kind: Kind) -> None:
 
 def commit(partial: Path, path: Path) -> None:
     """Flush the closed file `partial` to disk and rename it to `path`, which is atomic."""
-    with naming_disk_errors(path):
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
+    with naming_disk_errors(path), naming_disk_errors(partial):  # which may lie in another folder
+        sync_file(partial)
         os.replace(partial, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
+
+
+def write_note(path: Path, text: str) -> None:
+    """Put a small text at `path`, whole or not at all; it survives a power cut once this returns.
+
+    Several processes may write the same note at once, also on machines that count processes alike: each
+    writes a file of its own, and the last one to be renamed counts.
+    """
+    partial = partial_path(path.with_name(f"{path.name}.{secrets.token_hex(8)}"))
+    try:
+        with naming_disk_errors(path):
+            partial.write_text(text)
+        commit(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 class Replacement:
-    """The right to write one file: an empty, locked file `partial`, to be committed or discarded."""
+    """The right to write one file: an empty, locked file `partial`, to be committed or discarded.
 
-    def __init__(self, path: Path) -> None:
+    With `keep` it has what an earlier run has left there.
+    """
+
+    def __init__(self, path: Path, keep: bool = False) -> None:
         self.path = path
         self.partial = partial_path(path)
         self.done = False  # true once committed or discarded
         with naming_disk_errors(path):
             if path.exists() and not path.is_file():
                 raise UsageError(f"{path}: is not a regular file", "name a file that may be replaced")
-            self._lock = _lock(self.partial, path)
+            self._lock = _lock(self.partial, path, keep)
 
-    def commit(self) -> None:
-        """Flush the partial file, which must be closed, to disk, and give it its name."""
+    def commit(self, path: Path | None = None) -> None:
+        """Flush the partial file, which must be closed, to disk, and give it its name, or the name `path`."""
         try:
-            commit(self.partial, self.path)
+            commit(self.partial, path or self.path)
         except BaseException:
             self.discard()
             raise
@@ -114,8 +140,14 @@ class Replacement:
         """Remove the partial file, unless it was committed; a file that was at `path` before stays."""
         if self.done:
             return
-        self.partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what cannot be removed is taken over by the next run
+            self.partial.unlink(missing_ok=True)
         self._release()
+
+    def leave(self) -> None:
+        """Leave the partial file as it is, for a later run to go on with."""
+        if not self.done:
+            self._release()
 
     def _release(self) -> None:
         os.close(self._lock)
@@ -144,17 +176,51 @@ def naming_disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        if e.errno in _DISK_FULL:
-            free = free_bytes(path.parent) / 1e9
-            raise OutOfResources(
-                f"{path}: disk full ({free:.2f} GB free in {path.parent})",
-                "free some space, or write elsewhere",
-            ) from e
-        if e.errno in _NOT_WRITABLE and _concerns(e, path):
-            raise UsageError(
-                f"{path}: cannot be written ({e.strerror})", "name an output you may write"
-            ) from e
-        raise
+        if (error := _explain(e, path)) is None:
+            raise
+        raise error from e
+
+
+@contextmanager
+def naming_read_errors(
+    path: Path, kind: type[BadInput] = BadInput, hint: str | None = None
+) -> Iterator[None]:
+    """Turn the operating system's refusals to read `path` into errors that name it.
+
+    They are of a `kind` with a `hint` where the file is to blame, and OutOfResources where the system is.
+    """
+    try:
+        yield
+    except OSError as e:
+        what = f"{path}: cannot be read ({e.strerror or e})"
+        if e.errno in _FAILING:
+            raise OutOfResources(what, _advise(e)) from e
+        raise kind(what, hint) from e
+
+
+def _explain(e: OSError, path: Path) -> VidlatentError | None:
+    """The error that says why `path` cannot be written; None where it is about something else."""
+    if e.errno in _DISK_FULL:
+        return OutOfResources(f"{path}: disk full{_spell_free(path)}", "free some space, or write elsewhere")
+    if e.errno in (None, errno.EPIPE) or not _concerns(e, path):
+        return None
+    what = f"{path}: cannot be written ({e.strerror or e})"
+    if e.errno in _NOT_WRITABLE:
+        return UsageError(what, "name an output you may write")
+    return OutOfResources(what, _advise(e))
+
+
+def _advise(e: OSError) -> str:
+    if e.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many files are open at once: raise the limit (`ulimit -n`), and run again"
+    return "the disk, its network or the system fails: look into the system's log, and run again"
+
+
+def _spell_free(path: Path) -> str:
+    try:
+        return f" ({free_bytes(path.parent) / 1e9:.2f} GB free in {path.parent})"
+    except OSError:  # a disk that fails need not answer
+        return ""
 
 
 def sha256_file(path: Path) -> str:
@@ -169,8 +235,11 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _lock(partial: Path, path: Path) -> int:
-    """Open and empty `partial`, which no other run may be writing; the descriptor holds the lock."""
+def _lock(partial: Path, path: Path, keep: bool) -> int:
+    """Open `partial`, which no other run may be writing, and empty it unless told to keep what is there.
+
+    The descriptor holds the lock.
+    """
     while True:
         held = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
         if not try_lock(held):
@@ -180,7 +249,8 @@ def _lock(partial: Path, path: Path) -> int:
             )
         # Another run may have renamed it between the two calls: then it is finished, and must not be emptied.
         if is_at(held, partial):
-            os.ftruncate(held, 0)
+            if not keep:
+                os.ftruncate(held, 0)
             return held
         os.close(held)
 
@@ -209,20 +279,14 @@ def is_at(descriptor: int, path: Path) -> bool:
 
 def _concerns(e: OSError, path: Path) -> bool:
     """Whether the error is about `path`, and not about another file that was read in the same block."""
-    ours = {str(place) for place in (path, partial_path(path), path.parent)}
-    named = {str(name) for name in (e.filename, e.filename2) if name is not None}
-    return not named or bool(named & ours)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush `folder` to disk, so that a rename in it survives a power cut."""
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    named = [
+        Path(os.fsdecode(name)) for name in (e.filename, e.filename2) if isinstance(name, str | bytes | Path)
+    ]
+    return not named or any(
+        place in (path, path.parent)
+        or (place.parent == path.parent and place.name.startswith(f".{path.name}"))
+        for place in named
+    )
 
 
 def asset(name: str) -> Path:

@@ -1,5 +1,6 @@
 """`vidlatent cache …` as a person meets it."""
 
+import errno
 import io
 import json
 import os
@@ -8,8 +9,10 @@ from pathlib import Path
 import pytest
 from helpers import cache_clips as clips
 
+from vidlatent.cli import cache_progress
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.tally import Tally
 
 
 @pytest.fixture
@@ -74,7 +77,7 @@ def test_verify_finds_a_flipped_bit_and_the_next_run_mends_it(vidlatent, videos,
 
 def test_verify_decodes_a_sample_and_says_how_good_it_is(vidlatent, videos, tmp_path):
     root = tmp_path / "cache"
-    vidlatent("cache", videos, "-o", root, *TOY, "--frames", 4)
+    vidlatent("cache", videos, "-o", root, *TOY, "--frames", 4, "--frames-rule", "pad")
     result = vidlatent("cache", "verify", root, "--decode", 5, "--device", "cpu", "--json")
     replays = json.loads(result.out)["decoded"]
     assert result.code == 0 and len(replays) == 2
@@ -155,3 +158,74 @@ def test_export_names_the_tools_there_are(vidlatent, tmp_path):
 def test_a_folder_that_is_no_cache_is_refused(vidlatent, tmp_path):
     result = vidlatent("cache", "status", tmp_path)
     assert result.code == 3 and "not a latent cache" in result.err
+
+
+def test_frames_and_sizes_are_told_in_words(vidlatent, videos, tmp_path):
+    root = tmp_path / "cache"
+    words = ("--frames", "5,9", "--take", "chunk", "--area", "32x32", "--bucket-step", 8, "--no-upscale")
+    result = vidlatent("cache", videos, "-o", root, *TOY, *words)
+    assert result.code == 0 and "2 made" in result.err
+    assert sorted(row.frames for row in clips.rows(root)) == [5, 9]
+    (folder := tmp_path / "short").mkdir()
+    clips.write_clip(folder / "a.avi", 7, frames=4)
+    left = vidlatent("cache", folder, "-o", root, *TOY, "--bucket", "32x32x5")
+    assert left.code == 0 and "0 failed, 1 left out" in left.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--take", "chunk"), "--take chunk: of how many frames?"),
+        (("--frames", "0"), "--frames 0: not numbers of frames"),
+        (("--frames", "5", "--bucket", "32x32x5"), "both say how many"),
+        (("--bucket", "36x32"), "--bucket 36x32: the model takes sides in steps of 8"),
+        (("--frames-rule", "trim"), "--frames-rule trim: unknown"),
+    ],
+)
+def test_words_that_make_no_sense_leave_nothing_behind(vidlatent, videos, tmp_path, words, said):
+    result = vidlatent("cache", videos, "-o", tmp_path / "cache", *TOY, *words)
+    assert result.code == 2 and said in result.err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_part_that_slurm_chose_is_said(vidlatent, videos, tmp_path, monkeypatch):
+    facts = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}
+    for name, value in facts.items():
+        monkeypatch.setenv(name, value)
+    command = ("cache", videos, "-o", tmp_path / "cache", *TOY, "--json")
+    result = vidlatent(*command)
+    assert "note: part 1/2 of the clips, by SLURM's step (--shard 0/1: all clips)" in result.err
+    assert json.loads(result.out)["clips"] == 1
+    result = vidlatent(*command, "--shard", "0/1")
+    assert "note: part" not in result.err and json.loads(result.out)["clips"] == 2
+
+
+def test_ray_and_a_part_of_the_clips_exclude_each_other(vidlatent, videos, tmp_path):
+    command = ("cache", videos, "-o", tmp_path / "cache", *TOY, "--engine", "ray", "--shard", "0/2")
+    vidlatent(*command).failed(
+        2, "--engine ray gives out all clips itself, not part 0/2", "leave --shard out"
+    )
+
+
+def test_who_waits_says_for_whom(capsys, monkeypatch):
+    monkeypatch.setattr(cache_progress, "PLAIN_EVERY_S", -1.0)
+    lines = cache_progress.ClipLines()
+    lines.update(Tally(clips=4, done=1, waiting="/a.mp4, which process 7 on node3 is making"))
+    said = capsys.readouterr().err
+    assert said == "1 of 4 clips, waiting for /a.mp4, which process 7 on node3 is making\n"
+
+
+def test_a_disk_that_fails_is_one_line_and_exit_5(vidlatent, videos, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/somewhere")
+
+    monkeypatch.setattr("vidlatent.jobs.cache.run.scan", fail)
+    vidlatent("cache", videos, "-o", tmp_path / "cache", *TOY).failed(5, "/somewhere: Input/output error")
+
+
+def test_a_system_without_threads_is_one_line_and_exit_5(vidlatent, videos, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", fail)
+    vidlatent("cache", videos, "-o", tmp_path / "cache", *TOY).failed(5, "starts no more threads")

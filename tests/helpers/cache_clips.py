@@ -1,6 +1,7 @@
 """Small real videos, and what a cache made of them looks like; loaded by path from the tests."""
 
 import hashlib
+from dataclasses import fields
 from pathlib import Path
 
 import av
@@ -40,14 +41,15 @@ def write_clips(folder: Path, count: int) -> Path:
     return folder
 
 
-def recipe(**read) -> Recipe:
-    """The toy's own plan, and what is to be read."""
-    return Recipe(load_model("toy").spec.plan, ReadOptions(**read))
+def recipe(**wishes) -> Recipe:
+    """The toy's own plan, and what is to be read; wishes are options of the recipe, or of reading."""
+    own = {f.name: wishes.pop(f.name) for f in fields(Recipe) if f.name in wishes}
+    return Recipe(load_model("toy").spec.plan, ReadOptions(**wishes), **own)
 
 
-def cache(source: Path | str, root: Path, options: RunOptions = ONE, **read) -> Tally:
+def cache(source: Path | str, root: Path, options: RunOptions = ONE, **wishes) -> Tally:
     """Cache with the toy, in this process."""
-    return run([str(source)], root, load_model("toy", "cpu"), recipe(**read), options)
+    return run([str(source)], root, load_model("toy", "cpu"), recipe(**wishes), options)
 
 
 def rows(root: Path) -> list:

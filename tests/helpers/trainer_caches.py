@@ -86,11 +86,9 @@ def make_cache(root: Path, model: Model, clips: Iterable[Clip], **recipe: object
     timed = planner.recipe.chunk_s is not None
     found = ((clip, look_at(clip.path, Look(clip.path, timed=timed), lambda: None)) for clip in clips)
     for task in planner.plan(found):
-        path = store.entry_path(task.key)
-        if not path.exists():
-            with open_video(task.clip.path, task.read) as video:
-                make_entry(video, task, path, model)
-        manifest.add(make_done_row(task, path))
+        with open_video(task.clip.path, task.read) as video:
+            made = make_entry(video, task, store, model)
+        manifest.add(make_done_row(task, made))
     manifest.close()
     return root
 

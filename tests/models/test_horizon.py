@@ -23,7 +23,7 @@ CONFIGS = {
     "pocket": {"_class_name": "PocketVAE", "stem": 4, "width": 8},
     "pocket, other depths": {
         **{"_class_name": "PocketVAE", "stem": 4, "width": 8, "encoder_stem_blocks": 3},
-        **{"encoder_blocks": 2, "decoder_blocks": 1, "decoder_stem_blocks": 6},
+        **{"encoder_blocks": 2, "decoder_blocks": 1, "decoder_stem_blocks": 6, "looks_ahead": True},
     },
     "wf-vae": {**WF, "t_interpolation": "trilinear", "connect_res_layer_num": 1},
     "wf-vae, nearest": {**WF, "t_interpolation": "nearest", "encoder_num_resblocks": 1},

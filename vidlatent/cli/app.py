@@ -74,8 +74,23 @@ def run(words: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; say nothing more
         return 0
-    except (MemoryError, RuntimeError) as e:
-        if not isinstance(e, MemoryError) and "out of memory" not in str(e).lower():
+    except (MemoryError, RuntimeError, OSError) as e:
+        if (error := name_resource(e)) is None:
             raise
-        complain(OutOfResources(f"out of memory ({e})", "give --max-memory, e.g. --max-memory 4G, or --tile"))
-        return OutOfResources.exit_code
+        complain(error)
+        return error.exit_code
+
+
+def name_resource(e: Exception) -> VidlatentError | None:
+    """Say of what the system has too little, or what it cannot do; None for a fault of our own."""
+    text = str(e).lower()
+    if isinstance(e, OSError):
+        where = f"{e.filename}: " if e.filename else ""
+        return OutOfResources(
+            f"{where}{e.strerror or e}", "the disk, its network or a limit of the system (`ulimit -a`) fails"
+        )
+    if isinstance(e, MemoryError) or "out of memory" in text:
+        return OutOfResources(f"out of memory ({e})", "give --max-memory, e.g. --max-memory 4G, or --tile")
+    if "can't start new thread" in text:
+        return OutOfResources(f"the system starts no more threads ({e})", "raise the limit: `ulimit -u`")
+    return None

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidlatent.cli.console import complain, print_json, start_progress
+from vidlatent.durable import make_folder
 from vidlatent.errors import UsageError, VidlatentError
+from vidlatent.files import naming_disk_errors
 
 if TYPE_CHECKING:
     from vidlatent.jobs.progress import Progress
@@ -46,7 +48,8 @@ def pair_targets(sources: list[str], output: str, suffix: str) -> list[tuple[str
         raise UsageError(f"{len(sources)} inputs, one output {output}", "give a folder: -o DIR/")
     if not folder:
         return [(sources[0], Path(output))]
-    Path(output).mkdir(parents=True, exist_ok=True)
+    with naming_disk_errors(Path(output)):
+        make_folder(Path(output))
     pairs = [(source, Path(output) / f"{Path(source).stem or 'stdin'}{suffix}") for source in sources]
     taken: dict[Path, str] = {}
     for source, target in pairs:

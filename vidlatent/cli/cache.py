@@ -14,7 +14,7 @@ from vidlatent.cli.sections import App, Flags, SectionedCommand
 from vidlatent.errors import UsageError
 
 if TYPE_CHECKING:
-    from vidlatent.jobs.cache.verify import Replay
+    from vidlatent.jobs.cache.verify import Finding, Replay
     from vidlatent.jobs.exchange.export import ExportOptions
 
 
@@ -64,33 +64,53 @@ class ReplayFlags(Flags):
     config: o.ConfigOption = None
     device: o.DeviceOption = None
 
-    def replays(self, root: Path) -> "list[Replay]":
-        """Decode that many entries of the cache at `root`, and say how well each compares with its source."""
-        from vidlatent.jobs.cache.verify import replay_sample
+    def replays(self, root: Path) -> "tuple[list[Replay], list[Finding]]":
+        """Decode that many entries of the cache at `root`: how well each compares, and which could not be."""
+        from vidlatent.jobs.cache.verify import Finding, replay_sample
         from vidlatent.jobs.models import ModelChoice
 
         choice = ModelChoice(device=self.device, weights=self.weights, config=self.config)
-        return list(replay_sample(root, self.decode, self.seed, choice))
+        found = list(replay_sample(root, self.decode, self.seed, choice))
+        changed = [one for one in found if isinstance(one, Finding)]
+        return [one for one in found if not isinstance(one, Finding)], changed
 
 
 @app.command(epilog="Example: vidlatent cache verify cache/ --decode 8")
 def verify(root: Root, replay: ReplayFlags, as_json: o.JsonOption = False) -> int:
     """Check every checksum; bad entries are made again by the next run."""
+    from vidlatent.jobs.cache.verify import find_wrong_records
     from vidlatent.jobs.cache.verify import verify as findings_of
 
-    findings = list(findings_of(root))
+    findings, wrong = list(findings_of(root)), list(find_wrong_records(root))
     damaged = [finding for finding in findings if finding is not None]
+    say_damage(root, damaged, wrong)
+    decoded, changed = replay.replays(root)
+    say_replays(decoded, changed)
+    say(f"{root}: {len(findings)} entries checked, {len(damaged)} damaged, {len(decoded)} decoded")
+    if as_json:
+        rows = {"damaged": damaged, "decoded": decoded, "not_compared": changed}
+        facts = {name: list(map(asdict, found)) for name, found in rows.items()}
+        print_json({"checked": len(findings), **facts, "wrong_lines": wrong})
+    return 1 if damaged or changed else 0
+
+
+def say_damage(root: Path, damaged: "list[Finding]", wrong: list[str]) -> None:
+    """Say which entries are damaged, and which lines of the cache's own files are skipped."""
     for finding in damaged:
         say(f"damaged: {finding.what} (of {finding.source})")
-    decoded = replay.replays(root)
+    for line in wrong:
+        say(f"skipped: {line}")
+    if not all(finding.recorded for finding in damaged):
+        say(f"note: {root} cannot be written: verify it where it can be, so that the next run mends it")
+
+
+def say_replays(decoded: "list[Replay]", changed: "list[Finding]") -> None:
+    """Say how well entries decode, and which could not be compared with their sources."""
     for one in decoded:
         quality = "identical to the source" if one.identical else f"PSNR {one.psnr:.2f} dB"
         say(f"{one.source}: {one.frames} frames, {quality}")
-    say(f"{root}: {len(findings)} entries checked, {len(damaged)} damaged, {len(decoded)} decoded")
-    if as_json:
-        facts = {"damaged": list(map(asdict, damaged)), "decoded": list(map(asdict, decoded))}
-        print_json({"checked": len(findings), **facts})
-    return 1 if damaged else 0
+    for one in changed:
+        say(f"not compared: {one.what}")
 
 
 class ExportFlags(Flags):

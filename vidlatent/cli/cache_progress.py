@@ -5,6 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from vidlatent.cli.console import PLAIN_EVERY_S, say
+from vidlatent.printable import make_printable
 
 if TYPE_CHECKING:
     from vidlatent.jobs.cache.tally import Tally
@@ -25,7 +26,7 @@ class ClipLines:
             return
         self._said = now
         if self._terminal:
-            print(f"\r\033[K{describe(tally)}", end="", file=sys.stderr, flush=True)
+            print(f"\r\033[K{make_printable(describe(tally))}", end="", file=sys.stderr, flush=True)
         else:
             say(describe(tally))
 
@@ -39,6 +40,8 @@ def describe(tally: "Tally") -> str:
     """Say in one line how far a run is."""
     took = max(time.perf_counter() - tally.began, 1e-9)
     parts = [f"{tally.accounted_for} of {tally.clips} clips"]
+    if tally.waiting:
+        return f"{parts[0]}, waiting for {tally.waiting}"
     if tally.failed:
         parts.append(f"{tally.failed} failed")
     if tally.done:

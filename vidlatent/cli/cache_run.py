@@ -16,7 +16,10 @@ from vidlatent.cli.sections import Flags
 from vidlatent.errors import TERMINATED, UsageError
 
 if TYPE_CHECKING:
+    from vidlatent.grid import Grid
+    from vidlatent.jobs.cache.frames import Take
     from vidlatent.jobs.cache.options import RunOptions
+    from vidlatent.jobs.cache.plan import Part
     from vidlatent.jobs.cache.shards import Sharding
     from vidlatent.jobs.cache.tally import Tally
     from vidlatent.jobs.encode import Model
@@ -26,23 +29,78 @@ if TYPE_CHECKING:
 class ReadFlags(o.ReadFlags):
     """How the videos of a dataset become clips."""
 
+    frames: Annotated[
+        str | None,
+        typer.Option(
+            "--frames", help="At most so many frames. Several, 1,25,81: the most that a clip has, no others."
+        ),
+    ] = None
+    take: Annotated[
+        str | None,
+        typer.Option(
+            "--take",
+            help="Which of --frames: head, middle, chunk, slide:STRIDE, uniform:N or full.  [default: head]",
+        ),
+    ] = None
+    frames_rule: Annotated[
+        str,
+        typer.Option(
+            "--frames-rule",
+            help="Of frames off the model's grid: cut, pad (repeat the last) or drop the clip.",
+        ),
+    ] = "cut"
     bucket: Annotated[
         list[str] | None,
-        typer.Option("--bucket", help="Cut and resize to the WxH of these nearest in shape; repeatable."),
+        typer.Option(
+            "--bucket", help="Cut and resize to the WxH, or WxHxFRAMES, nearest in shape; repeatable."
+        ),
     ] = None
+    area: Annotated[
+        str | None, typer.Option("--area", help="Make buckets of all shapes with the area of WxH.")
+    ] = None
+    bucket_step: Annotated[
+        int | None,
+        typer.Option("--bucket-step", min=1, help="Of their sides.  [default: 16, or what the model takes]"),
+    ] = None
+    no_upscale: Annotated[
+        bool, typer.Option("--no-upscale", help="Leave clips of a smaller area in their size.")
+    ] = False
     chunk: Annotated[
         str | None, typer.Option("--chunk", help="Cut long videos into clips of so many seconds.")
     ] = None
 
-    def recipe_options(self) -> dict[str, Any]:
-        """Make those options of a recipe that say what is read."""
+    def most_frames(self) -> int | None:
+        """Say how many frames a clip has at most; None where its frames are to be an exact number."""
+        counts = words.parse_counts(self.frames, "--frames")
+        return counts[0] if len(counts) == 1 and self.take is None else None
+
+    def recipe_options(self, grid: "Grid") -> dict[str, Any]:
+        """Make those options of a recipe that say what is read, for a model of this grid."""
+        from vidlatent.jobs.cache.buckets import BucketWishes
+
+        given = tuple(words.parse_bucket(text, "--bucket") for text in self.bucket or ())
+        area = words.parse_integers(self.area, "--area", 2, "832x480")
+        wishes = BucketWishes(given, area, self.bucket_step, not self.no_upscale)
+        buckets = wishes.buckets(grid)
         return {
             "read": self.options(),
-            "buckets": tuple(
-                words.parse_integers(text, "--bucket", 2, "832x480") for text in self.bucket or ()
-            ),
+            "buckets": buckets,
+            "smaller": wishes.smaller(buckets, grid),
+            "take": self.choose_take(buckets),
+            "frames_rule": self.frames_rule,
             "chunk_s": words.parse_seconds(self.chunk, "--chunk"),
         }
+
+    def choose_take(self, buckets: tuple[tuple[int, ...], ...]) -> "Take | None":
+        """Say which frames clips are made of; None where each is a whole video, or its first frames."""
+        from vidlatent.jobs.cache.frames import Take
+
+        counts = words.parse_counts(self.frames, "--frames")
+        fixed = tuple(sorted({bucket[2] for bucket in buckets if len(bucket) > 2}))
+        if counts and fixed:
+            raise UsageError("--frames and --bucket WxHxFRAMES both say how many", "leave one of them out")
+        exact = self.take is not None or len(counts) > 1 or fixed
+        return Take.parse(self.take, counts or fixed) if exact else None
 
 
 class CutFlags(Flags):
@@ -138,12 +196,11 @@ class TaskFlags(Flags):
         """Make the options of the run: those that change no entry."""
         from vidlatent.jobs.cache.captions import choose_extensions
         from vidlatent.jobs.cache.options import RunOptions
-        from vidlatent.jobs.cache.plan import choose_part
 
         return RunOptions(
             workers=run.workers,
             max_memory=words.parse_bytes(run.max_memory, "--max-memory"),
-            shard=choose_part(self.shard),
+            shard=self.part(run.engine),
             retry_failed=self.retry_failed,
             rehash=self.rehash,
             threads=run.threads,
@@ -151,6 +208,18 @@ class TaskFlags(Flags):
             shards=shards,
             caption_extensions=choose_extensions(self.caption_extension),
         )
+
+    def part(self, engine: str) -> "Part":
+        """Say which part of the clips is meant; where torchrun or SLURM chose it, the user is told."""
+        from vidlatent.jobs.cache.plan import ALL, choose_part
+
+        if engine == "ray" and self.shard is None:  # which shares out all clips itself
+            return ALL
+        part = choose_part(self.shard)
+        if part.told_by:
+            which = f"part {part.index}/{part.count} of the clips"
+            say(f"note: {which}, by {part.told_by} (--shard 0/1: all clips)")
+        return part
 
 
 class WriteFlags(o.PosteriorFlags):
@@ -190,8 +259,9 @@ def command(
     from vidlatent.jobs.cache.estimate import dry_run
     from vidlatent.jobs.cache.recipe import Recipe
 
-    options, from_reading = tasks.options(run, write.sharding()), read.recipe_options()
+    options = tasks.options(run, write.sharding())
     model = run.load()
+    from_reading = read.recipe_options(model.spec.grid)
     recipe = Recipe(plan=cut.plan(model), **from_reading, **write.posterior_options())
     if tasks.dry_run:
         show_facts(asdict(dry_run(sources, write.output, model, recipe, options)), write.as_json)
@@ -207,7 +277,13 @@ def show(work: Callable[..., "Tally"], max_failures: int, as_json: bool) -> int:
     with closing(ClipLines()) as progress:
         tally = work(progress=progress)
     say(describe(tally))
-    say(f"{tally.done} made, {tally.reused} there already, {tally.skipped} no videos, {tally.failed} failed")
+    left_out = f", {tally.left_out} left out" if tally.left_out else ""
+    say(
+        f"{tally.done} made, {tally.reused} there already, {tally.skipped} no videos, "
+        f"{tally.failed} failed{left_out}"
+    )
+    if tally.left_out:
+        say("clips that are too short, or off the grid: `vidlatent cache status` names them")
     if tally.failed:
         say("`vidlatent cache status` says what failed, and why")
     if as_json:

@@ -95,6 +95,7 @@ class WriteFlags(o.PosteriorFlags):
     output: Annotated[str, typer.Option("--output", "-o", help="The .latent file, or DIR/ for several.")]
     audio: o.AudioOption = "keep"
     force: o.ForceOption = False
+    resume: o.ResumeOption = False
     as_json: o.JsonOption = False
 
     def options(self, read: "ReadOptions", plan: "Plan", max_memory: str | None) -> "EncodeOptions":
@@ -108,6 +109,7 @@ class WriteFlags(o.PosteriorFlags):
             audio=words.parse_keep(self.audio, "--audio"),
             max_memory=words.parse_bytes(max_memory, "--max-memory"),
             force=self.force,
+            resume=self.resume,
         )
 
 

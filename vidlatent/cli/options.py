@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from vidlatent.jobs.models import ModelChoice
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on where a killed run of the same command stopped; then Ctrl-C keeps what there is.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 WeightsOption = Annotated[
@@ -83,6 +90,10 @@ class ReadFlags(Flags):
         bool, typer.Option("--allow-truncated", help="Keep what decodes of a broken video.")
     ] = False
 
+    def most_frames(self) -> int | None:
+        """Say how many frames a clip has at most."""
+        return self.frames
+
     def options(self, **more: Any) -> "ReadOptions":
         """Make the options of the reader; `more` are those that only one command has flags for."""
         from vidlatent.jobs.encode import ReadOptions
@@ -90,7 +101,7 @@ class ReadFlags(Flags):
         return ReadOptions(
             start=words.parse_seconds(self.start, "--start"),
             end=words.parse_seconds(self.end, "--end"),
-            frames=self.frames,
+            frames=self.most_frames(),
             fps=words.parse_rate(self.fps, "--fps"),
             size=words.parse_integers(self.size, "--size", 2, "640x360"),
             crop=words.parse_integers(self.crop, "--crop", 4, "0,0,640,480"),

@@ -51,6 +51,23 @@ def parse_integers(text: str | None, flag: str, count: int, example: str) -> tup
     return tuple(int(part) for part in parts)
 
 
+def parse_counts(text: str | None, flag: str) -> tuple[int, ...]:
+    """Read numbers of frames from "81" or "1,25,81", and sort them; None gives none."""
+    words = parse_names(text)
+    if not all(re.fullmatch(r"0*[1-9]\d*", word) for word in words):
+        raise UsageError(f"{flag} {text}: not numbers of frames", f"for instance {flag} 1,25,81")
+    return tuple(sorted({int(word) for word in words}))
+
+
+def parse_bucket(text: str, flag: str) -> tuple[int, ...]:
+    """Read a size from "832x480", or a size and a number of frames from "832x480x81"."""
+    count = 3 if len(re.split("[x,:]", text)) == 3 else 2
+    bucket = parse_integers(text, flag, count, "832x480 or 832x480x81")
+    if not all(bucket):
+        raise UsageError(f"{flag} {text}: must be above 0", f"for instance {flag} 832x480x81")
+    return bucket
+
+
 def parse_bytes(text: str | None, flag: str) -> int | None:
     """Read bytes from "4G", "512M" or "2.5GB"; None stays None."""
     if text is None:

@@ -13,18 +13,30 @@ from torch import Tensor
 
 from vidlatent.clock import FrameClock
 from vidlatent.dtypes import DTYPES
+from vidlatent.engine.access import Access
 from vidlatent.engine.demand import Workload
 from vidlatent.engine.load import load_model
-from vidlatent.engine.memory import settle
+from vidlatent.engine.memory import Fit, settle
 from vidlatent.engine.model import Model
+from vidlatent.engine.stream import has_frames, skip
 from vidlatent.engine.tilewise import Again, Tilewise
 from vidlatent.errors import BadVideo, UsageError, parameter
 from vidlatent.files import partial_path, refuse_existing, refuse_foreign, refuse_same, sha256_file
+from vidlatent.io.journal import Differs, Making
 from vidlatent.io.latent.header import POSTERIORS, LatentHeader, Pad, Source
 from vidlatent.io.latent.writer import LATENT, LatentWriter
-from vidlatent.io.read.source import Frame, RawFrames, ReadOptions, VideoSource, describe_reading, open_video
+from vidlatent.io.read.source import (
+    Frame,
+    RawFrames,
+    ReadOptions,
+    VideoInfo,
+    VideoSource,
+    describe_reading,
+    open_video,
+)
 from vidlatent.io.sound.copy import copy_audio
 from vidlatent.jobs.progress import SILENT, Progress
+from vidlatent.jobs.resume import BEGINNING, OTHERS, Entry, describe_making, find_entry
 from vidlatent.models.base import Posterior
 from vidlatent.prefetch import prefetch
 from vidlatent.windows import Plan
@@ -42,7 +54,8 @@ class EncodeOptions:
 
     `posterior` is "mode", "sample" (drawn with `seed`) or "full" (mean and logvar). `store` is the
     dtype of the latents on disk, by default the one they were computed in. `max_memory` is in bytes;
-    None lets a model that is not exact use what the machine has free.
+    None lets a model that is not exact use what the machine has free. `resume` goes on with what an earlier
+    run by the same options has left where it was killed, and leaves what there is where this one is.
     """
 
     read: ReadOptions = field(default_factory=ReadOptions)
@@ -53,6 +66,7 @@ class EncodeOptions:
     audio: bool = True
     max_memory: int | None = None
     force: bool = False
+    resume: bool = False
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -100,17 +114,11 @@ def encode(
         name = Path(source).name or "-"
         header = make_header(video, name, model, replace(options, plan=settled.plan))
         progress.begin(str(source), guess_frame_count(video, options.read))
-        with open_writer(target, header, video, model, options) as writer:
-            tally = FrameTimes(progress, settled.passes)
-            with (
-                settled.scratch(target) as scratch,
-                closing(Passes(video, partial(open_source, source, options.read))) as passes,
-            ):
-                frames = Again(lambda: tally.watch(passes.read()))
-                tilewise = scratch and Tilewise(scratch)
-                windows = model.encode_clip(frames, settled.plan, video.info.counted_frames, tilewise)
-                count = append_all(writer, windows, options)
-            clock = tally.clock(video.info.time_base)
+        making = describe_making(source, describe_recipe(header, options), model, options.resume)
+        with open_writer(target, header, video, model, options, making) as writer:
+            passes = Passes(video, partial(open_source, source, options.read))
+            run = Run(model, settled, options, passes, progress, target)
+            clock, count, said = run.write_or_go_on(writer, video.info)
             sha256 = sha256_file(Path(source)) if Path(source).is_file() else None
             header = finish_header(header, clock, count, sha256)
             with copy_audio_aside(source, clock, target, options) as (audio, packets):
@@ -122,8 +130,48 @@ def encode(
             bytes=target.stat().st_size,
             seconds=perf_counter() - began,
             audio_packets=packets,
-            notices=(*settled.notices, *video.notices),
+            notices=(*settled.notices, *said, *video.notices),
         )
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that decides how a clip goes through the encoder and into a file."""
+
+    model: Model
+    settled: Fit
+    options: EncodeOptions
+    passes: "Passes"
+    progress: Progress
+    target: Path
+
+    def write_or_go_on(
+        self, writer: LatentWriter, info: VideoInfo
+    ) -> tuple[FrameClock, int, tuple[str, ...]]:
+        """Write all latents that are not there yet; the clip's clock, their number, and what must be said."""
+        access = Access.to_encoder(self.model.spec, self.settled.plan, info.height, info.width)
+        entry, said = find_entry(writer, access, self.model)
+        try:
+            return *self.write(writer, info, entry), said
+        except Differs:
+            writer.restart()
+            return *self.write(writer, info), (OTHERS,)
+
+    def write(
+        self, writer: LatentWriter, info: VideoInfo, entry: Entry = BEGINNING
+    ) -> tuple[FrameClock, int]:
+        """Write the latents from an entry of the clip on; gives its clock, and the number of all latents.
+
+        Raises Differs where those that were there are others.
+        """
+        start = entry.begin * self.model.spec.grid.time
+        tally = FrameTimes(self.progress, self.settled.passes, start)
+        with self.settled.scratch(self.target) as scratch, closing(self.passes):
+            frames = Again(lambda: tally.watch(self.passes.read()))
+            tilewise = scratch and Tilewise(scratch)
+            windows = self.model.encode_clip(frames, self.settled.plan, info.counted_frames, tilewise, start)
+            count = append_all(writer, windows, self.options, entry)
+        return tally.clock(info.time_base), count
 
 
 class Passes:
@@ -153,10 +201,11 @@ class FrameTimes:
     """Notes the times of frames that pass by on their way to the network.
 
     Where they pass by several times, each pass is an equal part of the work, and the first tells the times.
+    The network gets those from number `start` on.
     """
 
-    def __init__(self, progress: Progress, passes: int = 1) -> None:
-        self._progress, self._passes = progress, passes
+    def __init__(self, progress: Progress, passes: int = 1, start: int = 0) -> None:
+        self._progress, self._passes, self._start = progress, passes, start
         self._seen = 0
         self._pts: list[int] = []
         self._durations: list[int] = []
@@ -164,30 +213,40 @@ class FrameTimes:
     def watch(self, frames: Iterator[Frame]) -> Iterator[np.ndarray]:
         """Give the pixels [H, W, 3] of each frame, and keep its times."""
         first = not self._seen
-        for frame in frames:
+        for number, frame in enumerate(frames):
             if first:
                 self._pts.append(frame.pts)
                 self._durations.append(frame.duration)
             self._seen += 1
             self._progress.frames(self._seen // self._passes)
-            yield frame.rgb
+            if number >= self._start:
+                yield frame.rgb
 
     def clock(self, time_base: Fraction) -> FrameClock:
         """The clock of all frames that have passed by."""
         return FrameClock(time_base, np.array(self._pts, np.int64), np.array(self._durations, np.int64))
 
 
-def append_all(writer: LatentWriter, windows: Iterable[Tensor], options: EncodeOptions) -> int:
-    """Write the latents of every window's posterior; returns the number of latent frames."""
-    count = 0
+def append_all(
+    writer: LatentWriter, windows: Iterable[Tensor], options: EncodeOptions, entry: Entry = BEGINNING
+) -> int:
+    """Write the latents of every window's posterior; returns the number of latent frames.
+
+    The windows are those from an entry of the clip on. Raises Differs where latents are there already, and
+    others than these.
+    """
+    count = entry.begin
     with closing(prefetch(windows, depth=1)) as ahead:  # the network runs while this thread writes
-        for moments in ahead:
+        for moments in filter(has_frames, skip(ahead, entry.sure - entry.begin)):
+            count = max(count, entry.sure)
             posterior = Posterior.of(moments)
             sampled = options.posterior == "sample"
             latents = posterior.sample(options.seed, start=count) if sampled else posterior.mode()
             logvar = put_time_first(posterior.logvar) if options.posterior == "full" else None
-            writer.append(put_time_first(latents), logvar)
+            writer.append(put_time_first(latents), logvar, count)
             count += latents.shape[2]
+    if count < writer.frames:
+        raise Differs
     return count
 
 
@@ -197,13 +256,23 @@ def put_time_first(latents: Tensor) -> Tensor:
 
 
 def open_writer(
-    target: Path, header: LatentHeader, video: VideoSource, model: Model, options: EncodeOptions
+    target: Path,
+    header: LatentHeader,
+    video: VideoSource,
+    model: Model,
+    options: EncodeOptions,
+    making: Making | None = None,
 ) -> LatentWriter:
     """Open a writer for the latents of this clip."""
     store = DTYPES[options.store or model.runtime.dtype_name].stored
     return LatentWriter(
-        target, header, *compute_latent_size(video, model), store, options.posterior == "full"
+        target, header, *compute_latent_size(video, model), store, options.posterior == "full", making
     )
+
+
+def describe_recipe(header: LatentHeader, options: EncodeOptions) -> dict[str, object]:
+    """What decides over the latents of a source, but for the machine: what the header says, and `store`."""
+    return {**header.to_metadata(), "store": options.store}
 
 
 def compute_latent_size(video: VideoSource, model: Model) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ import torch
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile
 from vidlatent.grid import Grid
+from vidlatent.io.latent import parts as latent_parts
 from vidlatent.io.latent import reader as latent_reader
 from vidlatent.io.latent import writer as latent_writer
 from vidlatent.io.latent.digests import BlockDigests
@@ -28,7 +29,7 @@ FRAME = 2 * 16 * 16 * 4
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """9 latent frames of 2 kB in blocks of 4 kB, and their clock."""
     monkeypatch.setattr(latent_writer, "BLOCK_BYTES", BLOCK)
-    monkeypatch.setattr(latent_writer, "BlockDigests", lambda: BlockDigests(BLOCK))
+    monkeypatch.setattr(latent_parts, "BlockDigests", lambda: BlockDigests(BLOCK))
     header = LatentHeader(
         *("toy", "", {"a": 1}, Grid(4, 8), Plan(TimeRule(32, 1), TimeRule(15, 1))),
         source=Source("clip.mp4", 33, 128, 128),

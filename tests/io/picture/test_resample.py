@@ -61,6 +61,37 @@ def test_a_span_is_half_open_and_counted():
     assert len(list(select(clip(0, 40, 80), MILLI, ReadOptions(frames=2)))) == 2
 
 
+def test_at_another_rate_a_span_is_half_open_too():
+    """`--fps 16 --end 1.0625` gave 18 frames: the last one was held beyond the end."""
+    stamps = range(0, 10_000, 40)
+    options = ReadOptions(fps=Fraction(16), start=Fraction(0), end=Fraction(17, 16))
+    times = [pts * Rate(Fraction(16)).time_base for _, pts, _ in select(clip(*stamps), MILLI, options)]
+    assert times == [Fraction(k, 16) for k in range(17)]
+
+
+@given(
+    st.lists(st.integers(1, 500), min_size=1, max_size=40),
+    st.sampled_from([5, 16, Fraction(24000, 1001), 25, 60]),
+    st.lists(st.fractions(0, 20, max_denominator=100), max_size=4),
+    st.integers(0, 200),
+)
+def test_spans_that_tile_a_clip_tile_its_slots(steps, fps, cuts, first):
+    timed = clip(*map(int, np.cumsum([first, *steps])))
+    whole = list(select(timed, MILLI, ReadOptions(fps=Fraction(fps))))
+    ends = [None, *sorted(cuts), None]
+    parts = [
+        list(select(timed, MILLI, ReadOptions(start, end, fps=Fraction(fps))))
+        for start, end in pairwise(ends)
+    ]
+    assert [item for part in parts for item in part] == whole
+
+
+def test_frames_that_begin_later_fall_into_the_slots_of_the_clip():
+    timed, options = clip(*range(120, 4000, 70)), ReadOptions(start=Fraction(2), fps=Fraction(16))
+    whole = list(select(timed, MILLI, options))
+    assert list(select(timed[20:], MILLI, options, origin=Fraction(120, 1000))) == whole
+
+
 def keys(x):
     """Keys' cubic with a = -1/2."""
     x = np.abs(x)

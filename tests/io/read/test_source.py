@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -324,3 +325,13 @@ def test_the_fast_preset_is_passed_on(tmp_path):
         clips.rewrite(source, tmp_path / f"{preset}.mp4", SinkOptions(preset=preset))
         sizes[preset] = (tmp_path / f"{preset}.mp4").stat().st_size
     assert sizes["slow"] < sizes["ultrafast"]
+
+
+def test_slots_are_those_of_the_clip_wherever_reading_begins(tmp_path):
+    """Reading seeks to a little before the start, and finds a first frame there that is not the clip's."""
+    path = clips.make(
+        tmp_path / "a.mkv", Recipe("ffv1", stamps=tuple(range(120, 4000, 70)), format="matroska")
+    )
+    fps, cuts = Fraction(16), [None, Fraction(3, 2), Fraction("2.77"), Fraction("3.1"), None]
+    parts = [clips.times(path, fps=fps, start=start, end=end) for start, end in pairwise(cuts)]
+    assert [time for part in parts for time in part] == clips.times(path, fps=fps) and all(parts)

@@ -4,20 +4,34 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidlatent.engine.load import load_model
+from vidlatent.engine.model import Model
+from vidlatent.engine.runtime import Runtime
+from vidlatent.grid import Grid
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.cache import key as keys
-from vidlatent.jobs.cache.key import ModelIdentity, describe_read, make_entry_key, parse_read
+from vidlatent.jobs.cache.key import (
+    ModelIdentity,
+    describe_read,
+    make_entry_key,
+    make_off_grid_key,
+    make_recipe_id,
+    parse_read,
+)
 from vidlatent.jobs.cache.recipe import Recipe
-from vidlatent.windows import TimeRule, even_tiles
+from vidlatent.models.options import Option
+from vidlatent.models.toy_vae import ToyVAE
+from vidlatent.windows import Plan, TimeRule, even_tiles
 
 MODEL = load_model("toy", "cpu")
 TOY = ModelIdentity.of(MODEL)
 SOURCE = "ab" * 32
 PINNED = "b06f1075fb52f07abfdd7b1840ace987e0fcc8315b516f8be612fcdc77479122"
+PINNED_OF_LOADED = "9d1100eeb4ec8bdb5a06bb6f204f9c48409c522c17d4061e7128280f702c6dcb"
 PLAIN = Recipe(MODEL.spec.plan)
 
 seconds = st.none() | st.fractions(0, 100)
@@ -122,6 +136,42 @@ def test_another_model_gives_another_key(fact, value):
     )
 
 
+def identity(runtime: Runtime = MODEL.runtime, weights_sha256: str = "", **facts) -> ModelIdentity:
+    """Of a loaded toy that differs in these facts."""
+    return ModelIdentity.of(Model(ToyVAE(replace(MODEL.spec, **facts)), runtime, weights_sha256))
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {"name": "other"},
+        {"config": {"_class_name": "ToyVAE", "more": 1}},
+        {"grid": Grid(4, 16)},
+        {"channels": 16},
+        {"scale": (2.0,)},
+        {"shift": (0.5,)},
+        {"weights_sha256": "cd" * 32},
+        {"runtime": Runtime(torch.device("cpu"), torch.bfloat16)},
+        {"runtime": Runtime(torch.device("meta"), torch.float32)},
+        {"options": (Option("blur", 0, "how much", latents=True),), "settings": {"blur": 1}},
+    ],
+)
+def test_two_loaded_models_that_differ_in_one_fact_have_two_keys(difference):
+    assert make_entry_key(SOURCE, PLAIN, identity(**difference)) != make_entry_key(SOURCE, PLAIN, TOY)
+    assert make_recipe_id(PLAIN, identity(**difference)) != make_recipe_id(PLAIN, TOY)
+
+
+def test_an_option_that_says_how_latents_are_decoded_changes_no_key():
+    option = Option("blur", 0, "how much", latents=False)
+    changed = identity(options=(option,), settings={"blur": 1})
+    assert make_entry_key(SOURCE, PLAIN, changed) == make_entry_key(SOURCE, PLAIN, TOY)
+
+
+def test_the_key_of_a_loaded_model_stays_what_it_was():
+    """As below, for all that is taken of a model: if it fails, caches made before are made again."""
+    assert make_entry_key(SOURCE, PLAIN, identity(weights_sha256="cd" * 32)) == PINNED_OF_LOADED
+
+
 def test_code_that_gives_other_latents_gives_other_keys(monkeypatch):
     before = make_entry_key(SOURCE, PLAIN, TOY)
     monkeypatch.setattr(keys, "CODE_VERSION", keys.CODE_VERSION + 1)
@@ -132,3 +182,70 @@ def test_a_key_stays_what_it_was():
     """Every cache in the world hangs on this: if it fails, all keys changed. Do not."""
     identity = ModelIdentity({"name": "toy", "weights_sha256": ""})
     assert make_entry_key(SOURCE, PLAIN, identity) == PINNED
+
+
+PLAN = Plan(TimeRule(16), TimeRule(4))
+PINS = {  # recipe → key of an entry, id of the recipe, as version 0.1.0 made them
+    "plain": (Recipe(PLAN), PINNED, "f940210cd1bf6b47"),
+    "fps": (
+        Recipe(PLAN, ReadOptions(fps=Fraction(16), frames=81)),
+        "422fab3b5b27de0dcdf4f31a36a7430fa220bac7c6b852ab018ebfa8b576772f",
+        "2f0c2d8c9871da89",
+    ),
+    "span": (
+        Recipe(PLAN, ReadOptions(start=Fraction(1), end=Fraction(2))),
+        "7f3948f7e618115a9bd6ae919b46d1b5dd5cba653f689f65bdbc6fb2f4dd2ac5",
+        "338588518f2a9eb6",
+    ),
+    "buckets": (
+        Recipe(PLAN, buckets=((832, 480), (480, 832))),
+        "e11990bf5e8ba4b9877485e84fee95b412d5f933f449dc696054449dd1402d57",
+        "40f35f577b69055c",
+    ),
+    "full": (
+        Recipe(PLAN, posterior="full", store="bf16"),
+        "b9f254827d734f5a3ed0bde93d47707f332e377490a5191a4d1e1623e9308e72",
+        "e4bc05815e7febca",
+    ),
+    "size": (
+        Recipe(PLAN, ReadOptions(size=(64, 64), fit="crop")),
+        "61ca3e4ac1fff943da535f74c13dd80e3b767190b5bacd49e142d7d0d9e1740e",
+        "a923e88e830f8568",
+    ),
+    "chunk": (Recipe(PLAN, chunk_s=Fraction(2)), PINNED, "63d9407e63a95599"),
+}
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_options_at_their_default_change_no_key_of_before(name):
+    identity = ModelIdentity({"name": "toy", "weights_sha256": ""})
+    recipe, key, recipe_id = PINS[name]
+    assert make_entry_key(SOURCE, recipe, identity) == key
+    assert make_recipe_id(recipe, identity) == recipe_id
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(PLAN, ReadOptions(fps=Fraction(16), end=Fraction(2))),
+        Recipe(PLAN, ReadOptions(fps=Fraction(16), start=Fraction(2))),
+        Recipe(PLAN, posterior="sample"),
+    ],
+)
+def test_what_was_wrong_before_has_another_key_now(recipe):
+    """Frames at another rate were counted from the span, and all clips were drawn with one noise."""
+    said = keys.describe(recipe, TOY)["recipe"]
+    assert ("slots" in said) == (recipe.read.fps is not None)
+    assert ("noise" in said) == (recipe.posterior == "sample")
+
+
+def test_a_clip_off_the_grid_has_a_key_for_every_rule():
+    found = {
+        make_off_grid_key(SOURCE, replace(PLAIN, frames_rule=rule), TOY, exact)
+        for rule in ("cut", "pad", "drop")
+        for exact in (False, True)
+    }
+    assert len(found) == 6 and make_entry_key(SOURCE, PLAIN, TOY) not in found
+    assert {make_entry_key(SOURCE, replace(PLAIN, frames_rule=rule), TOY) for rule in ("cut", "pad")} == {
+        make_entry_key(SOURCE, PLAIN, TOY)
+    }

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidlatent.jobs.cache.journal import JournalWriter, count_torn_lines, read_records
-from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, Manifest, ManifestRow
+from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, SKIPPED, Manifest, ManifestRow
 from vidlatent.jobs.cache.store import Store
 
 rows_of_anything = st.builds(
@@ -65,6 +65,28 @@ def test_a_later_attempt_counts_whatever_the_clocks_say(tmp_path, monkeypatch):
     assert merged.find("1").status == DONE and [row.status for row in merged.rows()] == [DONE]
     Manifest(store).add(ManifestRow("a", DAMAGED, key="1", error="bit rot"))
     assert Manifest(store).find("1").status == DAMAGED
+
+
+def test_a_higher_attempt_counts_also_where_it_is_read_first(tmp_path):
+    """Journals are read by their names: an older writer's later row may come before a younger one's."""
+    store = Store.create(tmp_path / "cache")
+    store.manifest.mkdir()
+    old, new = (
+        asdict(ManifestRow("a", status, key="1", attempt=n)) for status, n in ((DONE, 2), (FAILED, 1))
+    )
+    for name, row in (("1-old", old), ("2-young", new)):
+        (store.manifest / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    merged = Manifest(store)
+    assert merged.find("1").status == DONE and [row.status for row in merged.rows()] == [DONE]
+
+
+def test_of_one_attempt_what_is_done_counts_and_then_the_latest(tmp_path):
+    store = Store.create(tmp_path / "cache")
+    store.manifest.mkdir()
+    rows = [(DONE, 1.0, 7), (FAILED, 9.0, 0), (DONE, 2.0, 8), (SKIPPED, 9.0, 0)]
+    lines = (asdict(ManifestRow("a", status, key="1", at=at, bytes=size)) for status, at, size in rows)
+    (store.manifest / "x.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert Manifest(store).find("1").bytes == 8
 
 
 def test_what_is_known_is_not_written_again(tmp_path):

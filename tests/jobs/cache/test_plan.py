@@ -8,13 +8,24 @@ from hypothesis import strategies as st
 
 from vidlatent.errors import UsageError
 from vidlatent.io.read.source import ReadOptions
-from vidlatent.jobs.cache.plan import Part, choose_part, pick_share
-from vidlatent.jobs.cache.recipe import Recipe, choose_bucket, cut_into_spans
+from vidlatent.jobs.cache.buckets import choose_bucket
+from vidlatent.jobs.cache.plan import ALL, Part, choose_device, choose_part, pick_share
+from vidlatent.jobs.cache.recipe import Recipe, cut_into_spans
 from vidlatent.jobs.reading.survey import Probe
 from vidlatent.windows import Plan, TimeRule
 
 PLAN = Plan(TimeRule(16), TimeRule(4))
+RANK = {"RANK": "3", "WORLD_SIZE": "8"}
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "none"}
+BATCH = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}
+STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1"}
 costs = st.lists(st.integers(1, 10_000), max_size=60)
+
+
+def array(task, count, first, last, step) -> dict[str, str]:
+    """What SLURM tells a task of a job array."""
+    values = {"ID": task, "COUNT": count, "MIN": first, "MAX": last, "STEP": step}
+    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
 
 
 def probe(width=640, height=480, seconds=10, rate=25, first=0, sar=1) -> Probe:
@@ -52,16 +63,52 @@ def test_shares_do_not_depend_on_the_order_of_clips(sizes, random):
     ("environment", "expected"),
     [
         ({}, Part(0, 1)),
-        ({"RANK": "3", "WORLD_SIZE": "8"}, Part(3, 8)),
+        (RANK | TORCHRUN, Part(3, 8)),
         (
             {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "4"},
             Part(1, 4),
         ),
-        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, Part(1, 2)),
+        (BATCH | STEP, Part(1, 4)),
+        (BATCH | STEP | {"SLURM_STEP_NUM_TASKS": "2"}, Part(1, 2)),
+        (BATCH | STEP | RANK | TORCHRUN, Part(3, 8)),
+        (array(7, 4, 1, 10, 3), Part(2, 4)),  # --array=1-10:3 is 1, 4, 7 and 10
+        (array(7, 4, 1, 10, 3) | BATCH | STEP, Part(9, 16)),
+        (array(7, 4, 1, 10, 3) | BATCH, Part(2, 4)),
     ],
 )
 def test_a_shard_comes_from_torchrun_or_slurm(environment, expected):
-    assert choose_part(None, environment) == expected
+    part = choose_part(None, environment)
+    assert part == expected and bool(part.told_by) == bool(environment)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        RANK,  # set for another program
+        BATCH,  # an sbatch script, outside srun
+        BATCH | {"SLURM_PROCID": "0", "SLURM_STEP_ID": str(0xFFFFFFFB)},  # the step that is that script
+        BATCH | {"SLURM_PROCID": "0", "SLURM_STEP_ID": str(0xFFFFFFFA)},  # a shell that salloc opened
+    ],
+)
+def test_outside_a_real_step_all_clips_are_meant(environment):
+    part = choose_part(None, environment)
+    assert part == ALL and not part.told_by
+    assert choose_device(environment) is None
+
+
+def test_the_gpu_is_that_of_the_step(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert choose_device(TORCHRUN | {"LOCAL_RANK": "6"}) == "cuda:2"
+    assert choose_device(STEP | {"SLURM_LOCALID": "1"}) == "cuda:1"
+    assert choose_device({"LOCAL_RANK": "6", "SLURM_LOCALID": "1"}) is None
+
+
+@pytest.mark.parametrize("environment", [array(6, 4, 1, 10, 3), array(5, 3, 1, 9, 1), array("x", 4, 1, 4, 1)])
+def test_array_tasks_that_cannot_be_placed_are_refused_in_words(environment):
+    """A list with gaps, like --array=1,5,9, names no even steps: nobody knows which part is whose."""
+    with pytest.raises(UsageError, match=r"job array of|not a number") as e:
+        choose_part(None, environment)
+    assert "shard I/N" in e.value.hint
 
 
 def test_what_is_said_goes_before_the_environment():

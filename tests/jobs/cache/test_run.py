@@ -2,12 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
 import threading
 import time
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -44,7 +46,7 @@ def mixed(tmp_path) -> Path:
 
 
 def test_every_file_is_accounted_for(tmp_path, mixed):
-    tally = clips.cache(mixed, tmp_path / "cache")
+    tally = clips.cache(mixed, tmp_path / "cache", frames_rule="pad")
     found = {str(Path(row.source).relative_to(mixed)): row for row in clips.rows(tmp_path / "cache")}
     assert {name: row.status for name, row in found.items()} == {
         **dict.fromkeys(("a/clip.avi", "b/clip.avi", "b/copy of a.avi"), "done"),
@@ -62,7 +64,7 @@ def test_every_file_is_accounted_for(tmp_path, mixed):
 
 def test_an_entry_holds_what_encode_makes_of_the_clip(tmp_path):
     source = clips.write_clip(tmp_path / "videos/clip.avi", 1, frames=11)
-    clips.cache(source.parent, tmp_path / "cache", frames=10)
+    clips.cache(source.parent, tmp_path / "cache", frames=10, frames_rule="pad")
     model = load_model("toy", "cpu")
     encode(source, tmp_path / "x.latent", model, EncodeOptions(clips.recipe(frames=10).read, model.spec.plan))
     (row,) = clips.rows(tmp_path / "cache")
@@ -199,11 +201,8 @@ def test_clips_of_a_tar_are_those_of_the_folder(tmp_path):
 def test_a_long_video_becomes_clips_that_join_to_the_whole(tmp_path):
     clip = clips.write_clip(tmp_path / "videos/clip.avi", 1, frames=20)
     root = tmp_path / "cache"
-    recipe = replace(clips.recipe(), chunk_s=0.32)
     model = load_model("toy", "cpu")
-    from fractions import Fraction
-
-    run([str(clip)], root, model, replace(recipe, chunk_s=Fraction("0.32")), clips.ONE)
+    clips.cache(clip, root, chunk_s=Fraction("0.32"), frames_rule="pad")
     found = sorted(clips.rows(root), key=lambda row: Fraction(row.span[0] or 0))
     assert [row.frames for row in found] == [8, 8, 4]
     parts = [model.decode(_latents(root, row)) for row in found]
@@ -273,10 +272,24 @@ def test_a_clip_that_another_process_is_making_is_waited_for(tmp_path):
     key = clips.rows(tmp_path / "other")[0].key
     claim = Claim.take(Store.create(root).claims / key)
     threading.Timer(3, claim.release).start()
-    began = time.monotonic()
-    tally = clips.cache(folder, root)
+    began, waits = time.monotonic(), Waits()
+    tally = run([str(folder)], root, load_model("toy", "cpu"), clips.recipe(), clips.ONE, waits)
     assert tally.done == 2 and time.monotonic() - began > 2
     assert clips.objects(root) == clips.objects(tmp_path / "other")
+    name = Path(clips.rows(tmp_path / "other")[0].source)
+    assert waits.said == {f"{name}, which process {os.getpid()} on {socket.gethostname()} is making"}
+    assert not tally.waiting
+
+
+class Waits:
+    """Notes what a run says that it waits for."""
+
+    def __init__(self) -> None:
+        self.said: set[str] = set()
+
+    def update(self, tally) -> None:
+        """Note it, where it waits."""
+        self.said |= {tally.waiting} - {""}
 
 
 def test_two_processes_share_the_work(tmp_path):

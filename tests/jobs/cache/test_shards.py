@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from vidlatent.cli import app
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.gc import find_garbage, remove_garbage
+from vidlatent.jobs.cache.journal import JournalReader
 from vidlatent.jobs.cache.manifest import Manifest, open_manifest
 from vidlatent.jobs.cache.options import RunOptions
-from vidlatent.jobs.cache.packer import PACK, Packer, pack_all
+from vidlatent.jobs.cache.packer import PACK, Packer, pack_all, read_pack_mark
 from vidlatent.jobs.cache.plan import Part
 from vidlatent.jobs.cache.shard_safetensors import list_safetensors
 from vidlatent.jobs.cache.shard_tar import list_tar
@@ -197,6 +199,41 @@ def test_a_shard_that_is_gone_is_made_again_the_same(videos, tmp_path, tar, whic
     sorted(before)[which].unlink()
     assert clips.cache(videos, root, packing("tar")).done > 0
     assert {p: p.read_bytes() for p in root.glob("shards/*")} == before
+
+
+def test_a_shard_of_equal_keys_and_other_facts_has_another_name(videos, tmp_path):
+    """Otherwise other bytes would stand under the name that a row of the manifest knows."""
+    names = []
+    for caption in ("a cat", "a dog"):
+        root = shutil.copytree(videos.parent / "loose", tmp_path / caption)
+        manifest = open_manifest(root)
+        for row in list(manifest.rows()):
+            manifest.add(replace(row, facts={"caption": caption}))
+        pack_all(Store(root), Sharding("tar"))
+        names += [path.name for path in root.glob("shards/*")]
+    assert len(set(names)) == len(names) == 2
+
+
+def test_journals_are_not_read_for_every_clip(videos, tmp_path, monkeypatch):
+    """With --shards each of a million clips had thousands of journals opened."""
+    root = tmp_path / "cache"
+    Store.create(root).shards.mkdir()
+    calls, real = [], JournalReader.read_new
+    monkeypatch.setattr(JournalReader, "read_new", lambda self: (calls.append(self), real(self))[1])
+    tally = clips.cache(videos, root, packing("tar", 1 << 30))
+    assert tally.done == CLIPS and len(calls) < CLIPS
+
+
+def test_what_is_packed_while_a_run_goes_on_is_seen_by_it(videos, tmp_path):
+    """The manifest is read again once something was packed since, and only then."""
+    root = shutil.copytree(videos.parent / "loose", tmp_path / "cache")
+    store = Store(root)
+    before = read_pack_mark(store)
+    store.shards.mkdir()
+    empty = read_pack_mark(store)
+    pack_all(store, Sharding("tar", SHARD_BYTES))
+    packed = read_pack_mark(store)
+    assert before is None and len({before, empty, packed}) == 3 and read_pack_mark(store) == packed
 
 
 STEPS = {

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from helpers import cache_clips as clips
@@ -14,7 +15,7 @@ from helpers import cache_clips as clips
 from vidlatent.errors import BadVideo
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.reading.messages import Read
-from vidlatent.jobs.reading.process import Watchdog
+from vidlatent.jobs.reading.process import Watchdog, Worker
 from vidlatent.jobs.reading.readers import Readers
 from vidlatent.jobs.reading.remote_video import RemoteVideo
 from vidlatent.jobs.reading.survey import Look, hash_source
@@ -130,3 +131,41 @@ def test_a_process_that_only_reads_loads_no_torch(tmp_path):
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "False\n"
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux ends children with their parent")
+def test_a_reader_that_hangs_ends_with_a_parent_that_is_killed(tmp_path):
+    """A codec that never comes back never notices that nobody listens any more."""
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from vidlatent.jobs.reading.process import Worker; from vidlatent.jobs.reading.survey import Look\n"
+        "worker = Worker(); list(worker.ask(Look(Path('nothing'))))\n"
+        "os.kill(worker.pid, signal.SIGSTOP); print(worker.pid, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
+        reader = int(run.stdout.readline())
+        assert is_running(reader)
+        run.kill()
+        run.wait()
+    deadline = time.monotonic() + 20
+    while is_running(reader) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(reader)
+
+
+def test_a_reader_outlives_the_thread_that_asked_first(tmp_path):
+    """Linux ends a child with the thread that started it, and threads that ask come and go."""
+    clip, worker, answers = clips.write_clip(tmp_path / "clip.avi", 1), Worker(), []
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: answers.append((worker.pid, list(worker.ask(Look(clip))))))
+        thread.start()
+        thread.join()
+    assert worker.pid == answers[1][0] and answers[0][1][-1][0].sha256 == answers[1][1][-1][0].sha256
+    worker.kill()

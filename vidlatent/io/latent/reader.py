@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile, parameter
+from vidlatent.files import naming_read_errors
 from vidlatent.io.file_parts import FilePart, MappedPart
 from vidlatent.io.latent import strict_json as js
 from vidlatent.io.latent.blocks import CheckedBlocks, ReadInto
@@ -193,13 +194,12 @@ def open_latent(path: Path | str, part: tuple[int, int] | None = None, mapped: b
 def _naming_file(path: Path) -> Iterator[None]:
     """Turn errors about the contents of a file into BadLatentFile, which names the file."""
     try:
-        yield
+        with naming_read_errors(path, BadLatentFile, "name a .latent file"):
+            yield
     except RequiresMore as e:
         raise BadLatentFile(f"{path}: {e}", "open it with a newer vidlatent") from e
     except ValueError as e:
         raise BadLatentFile(f"{path}: {e}", _HINT) from e
-    except OSError as e:
-        raise BadLatentFile(f"{path}: cannot be read ({e.strerror})", "name a .latent file") from e
 
 
 def _read_own_layout(file: BinaryIO, path: Path) -> FileLayout:

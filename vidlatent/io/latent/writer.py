@@ -1,7 +1,7 @@
 """Writes a `.latent`: latents are appended to disk as they come, and the file is renamed when complete."""
 
-from contextlib import suppress
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -10,10 +10,12 @@ from torch import Tensor
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadInput
 from vidlatent.files import Kind, Replacement, naming_disk_errors, partial_path
+from vidlatent.io.journal import Journal, Making, is_final
 from vidlatent.io.latent.checks import FORMAT, FORMAT_MAJOR, check_clock, check_sizes, check_tensors
-from vidlatent.io.latent.digests import BLOCK_BYTES, DIGEST_BYTES, BlockDigests, root_checksum
+from vidlatent.io.latent.digests import BLOCK_BYTES, DIGEST_BYTES, root_checksum
 from vidlatent.io.latent.header import LatentHeader
-from vidlatent.io.latent.layout import LENGTH, TensorEntry, pack_header, write_header
+from vidlatent.io.latent.layout import ITEM_BYTES, LENGTH, TensorEntry, pack_header, write_header
+from vidlatent.io.latent.parts import LatentParts
 from vidlatent.io.latent.tensors import TORCH_DTYPES, bytes_of, first_not_finite
 
 LATENT = Kind("a .latent", (f'"format":"{FORMAT}"'.encode(),), within=1 << 16)
@@ -26,6 +28,10 @@ class LatentWriter:
     """Writes one `.latent` in constant memory; nothing appears at `path` until `close` has succeeded.
 
     It is a context manager: leaving it without `close`, by an error or Ctrl-C, removes the partial file.
+
+    `making` says how the latents are made. It is noted in a journal, so that a later run can go on where
+    this one is killed. Where an earlier run is to be gone on with, `frames` latents of it are there already;
+    then an interruption leaves what there is.
     """
 
     def __init__(  # noqa: PLR0913  the shape is three numbers
@@ -37,68 +43,105 @@ class LatentWriter:
         width: int,
         dtype: str,
         with_logvar: bool = False,
+        making: Making | None = None,
     ) -> None:
         if with_logvar != (header.posterior == "full"):
             raise ValueError(f"logvar is stored with posterior full, and only then; got {header.posterior}")
         self._path, self._header, self._dtype = path, header, dtype
         self._shape = (channels, height, width)
-        self._frames = 0
         self._tensors: dict[str, TensorEntry] = {}
-        self._digests = BlockDigests()
         self._room = _choose_room(header)
-        self._logvar_path = partial_path(path.with_name(f"{path.name}.logvar"))
-        self._logvar: BinaryIO | None = None
-        self._open: list[BinaryIO] = []
-        self._target = Replacement(path)
+        self._resumes = making is not None and making.resume
+        self._journal = Journal(path, making)
+        self._parts: LatentParts | None = None
+        logvar = partial_path(path.with_name(f"{path.name}.logvar"))
+        self._target = Replacement(path, keep=self._resumes)
+        places = [self._target.partial, logvar] if with_logvar else [self._target.partial]
+        row_bytes = prod(self._shape) * ITEM_BYTES[dtype]
         try:
-            with naming_disk_errors(path), naming_disk_errors(self._logvar_path):
-                self._logvar_path.unlink(missing_ok=True)  # of a run that was killed
-                self._file = self._create(self._target.partial)
-                if with_logvar:
-                    self._logvar = self._create(self._logvar_path)
-                self._file.write(bytes(LENGTH.size + self._room))
+            with naming_disk_errors(logvar), naming_disk_errors(path):
+                if not with_logvar:
+                    logvar.unlink(missing_ok=True)  # of a run that was killed
+                start = LENGTH.size + self._room
+                self._parts = LatentParts(places, start, row_bytes, self._journal, self._resumes)
         except BaseException:
             self.discard()
             raise
+        self._file = self._parts.file
 
-    def append(self, latents: Tensor, logvar: Tensor | None = None) -> None:
-        """Write latents [t, C, h, w], and their logvar of the same shape where it is stored, to disk."""
-        if (logvar is None) != (self._logvar is None):
+    @property
+    def frames(self) -> int:
+        """How many latents are there."""
+        return self._parts.frames
+
+    @property
+    def why_not(self) -> str | None:
+        """Why nothing of an earlier run is there; None where there was none."""
+        return self._journal.why_not
+
+    def append(self, latents: Tensor, logvar: Tensor | None = None, at: int | None = None) -> None:
+        """Write latents [t, C, h, w], and their logvar of the same shape where it is stored, to disk.
+
+        `at` is the number of the first. Those that are there already are compared and dropped; raises Differs
+        where they are others.
+        """
+        if (logvar is None) != (self._parts.logvar is None):
             raise ValueError("logvar must come with every latent, or with none")
-        raw = self._to_bytes(latents, "latent frame")
+        at = self.frames if at is None else at
+        raw = [self._to_bytes(latents, at, "latent frame")]
+        if logvar is not None:
+            raw.append(self._to_bytes(logvar, at, "logvar of latent frame"))
         with naming_disk_errors(self._path):
-            if self._logvar is not None:
-                self._logvar.write(self._to_bytes(logvar, "logvar of latent frame"))
-            self._write(raw)
-        self._frames += len(latents)
+            self._parts.put(at, raw)
 
-    def close(self, clock: FrameClock, audio: Path | None = None, header: LatentHeader | None = None) -> None:
+    def restart(self) -> None:
+        """Drop all latents."""
+        with naming_disk_errors(self._path):
+            self._parts.restart()
+
+    def close(
+        self,
+        clock: FrameClock,
+        audio: Path | None = None,
+        header: LatentHeader | None = None,
+        path: Path | None = None,
+    ) -> None:
         """Write what comes after the latents, then the header, and give the file its name.
 
-        `header` replaces the one given at the start: some facts are known only at the end.
+        `header` and `path` replace those given at the start: some facts are known only at the end.
         """
         self._header = header or self._header
         try:
             self._check_clock(clock)
-            check_sizes(self._header, self._frames, *self._shape)
+            check_sizes(self._header, self.frames, *self._shape)
             with naming_disk_errors(self._path):
                 self._finish(clock, audio)
-            self._target.commit()
-        except BaseException:
-            self.discard()
+            self._target.commit(path)
+        except BaseException as e:
+            self._break_off(e)
             raise
+        self._parts.remove_rest()
 
     def discard(self) -> None:
         """Remove all that was written; what was at `path` before stays."""
-        self._close_files()
+        if self._parts is not None:
+            self._parts.remove_rest()
         self._target.discard()
+
+    def _break_off(self, error: BaseException | None) -> None:
+        """Leave what is there where a later run may go on with it; else remove it."""
+        if self._resumes and error is not None and not is_final(error):
+            self._parts.close()
+            self._target.leave()
+        else:
+            self.discard()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if not self._target.done:
-            self.discard()
+            self._break_off(error)
 
     def _check_clock(self, clock: FrameClock) -> None:
         try:
@@ -107,10 +150,10 @@ class LatentWriter:
             raise BadInput(f"{self._path}: {e}", "repair the source's timestamps, and encode it again") from e
 
     def _finish(self, clock: FrameClock, audio: Path | None) -> None:
-        shape = (self._frames, *self._shape)
+        shape = (self.frames, *self._shape)
         self._add_entry("latents", self._dtype, shape)
-        if self._logvar is not None:
-            self._copy(self._logvar)
+        if self._parts.logvar is not None:
+            self._copy(self._parts.logvar)
             self._add_entry("logvar", self._dtype, shape)
         for name, ticks in (("pts", clock.pts), ("durations", clock.durations)):
             if name == "pts" or len(ticks):
@@ -119,12 +162,12 @@ class LatentWriter:
         if audio is not None:
             with audio.open("rb") as file:
                 self._add_entry("audio", "U8", (self._copy(file),))
-        digests = self._digests.digests()
+        digests = self._parts.digests.digests()
         self._file.write(digests)
         self._add_entry("checksums", "U8", (len(digests) // DIGEST_BYTES, DIGEST_BYTES))
         self._seal(clock.time_base, digests)
         self._file.close()
-        self._close_files()
+        self._parts.close()
 
     def _add_entry(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         start = max((entry.stop for entry in self._tensors.values()), default=0)
@@ -158,7 +201,7 @@ class LatentWriter:
 
     def _write(self, data: memoryview | bytes) -> None:
         self._file.write(data)
-        self._digests.update(data)
+        self._parts.digests.update(data)
 
     def _copy(self, source: BinaryIO) -> int:
         source.seek(0)
@@ -168,28 +211,16 @@ class LatentWriter:
             copied += len(block)
         return copied
 
-    def _to_bytes(self, latents: Tensor, what: str) -> memoryview:
+    def _to_bytes(self, latents: Tensor, at: int, what: str) -> memoryview:
         if tuple(latents.shape[1:]) != self._shape:
             raise ValueError(f"expected {what}s of {list(self._shape)}, got {list(latents.shape[1:])}")
         stored = latents.detach().to("cpu", TORCH_DTYPES[self._dtype]).contiguous()
         if (bad := first_not_finite(stored)) is not None:
             raise BadInput(
-                f"{self._path}: {what} {self._frames + bad} holds NaN or infinity as {self._dtype}",
+                f"{self._path}: {what} {at + bad} holds NaN or infinity as {self._dtype}",
                 "the weights, or a compute or storage dtype too narrow for them, give no numbers here",
             )
         return bytes_of(stored)
-
-    def _create(self, path: Path) -> BinaryIO:
-        file = path.open("wb+")
-        self._open.append(file)
-        return file
-
-    def _close_files(self) -> None:
-        for file in self._open:
-            with suppress(OSError):  # a full disk refuses the last bytes again; they are not needed
-                file.close()
-        if self._logvar is not None:
-            self._logvar_path.unlink(missing_ok=True)
 
 
 def _choose_room(header: LatentHeader) -> int:

@@ -179,12 +179,13 @@ class ReadOptions:
     """What part of a video to read, and how.
 
     `start` and `end` are seconds on the source's own clock: frames with start <= pts < end are delivered,
-    `frames` of them at most. `fps` resamples by timestamp. `crop` (left, top, width, height) cuts displayed
-    pixels, then `size` (width, height) scales them; where the aspect differs, `fit` is "stretch", "crop"
-    (fill `size` and cut the rest) or "pad" (whole picture, black bars). `stream` is the number of the video
-    stream, from 0. `assume_matrix` is used instead of the colour matrix that the video names or lacks.
-    `allow_truncated` keeps the frames before the place where a file is torn, instead of failing. `threads`
-    decode (0: as many as there are cores). `raw` is the layout of a file or of stdin that has no header.
+    `frames` of them at most. `fps` resamples by timestamp, before those count: see `resample.Rate`. `crop`
+    (left, top, width, height) cuts displayed pixels, then `size` (width, height) scales them; where the
+    aspect differs, `fit` is "stretch", "crop" (fill `size` and cut the rest) or "pad" (whole picture, black
+    bars). `stream` is the number of the video stream, from 0. `assume_matrix` is used instead of the colour
+    matrix that the video names or lacks. `allow_truncated` keeps the frames before the place where a file is
+    torn, instead of failing. `threads` decode (0: as many as there are cores). `raw` is the layout of a file
+    or of stdin that has no header.
     """
 
     start: Fraction | None = None

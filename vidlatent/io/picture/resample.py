@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
-from math import floor
+from math import ceil, floor
 from typing import TypeVar
 
 import numpy as np
@@ -18,12 +18,35 @@ FITS = ("stretch", "crop", "pad")
 
 
 @dataclass(frozen=True)
+class Span:
+    """The part of a clip with start <= t < end, in seconds; None leaves that side open.
+
+    `origin` is the time of the clip's first frame, for frames that do not begin with it; None: they do.
+    """
+
+    start: Fraction | None = None
+    end: Fraction | None = None
+    origin: Fraction | None = None
+
+    @classmethod
+    def of(cls, options: ReadOptions, origin: Fraction | None = None) -> "Span":
+        """The span that `options` ask for."""
+        return cls(options.start, options.end, origin)
+
+    def slots(self, origin: Fraction, fps: Fraction) -> tuple[int, int | None]:
+        """The first slot at or after `start`, and the first at or after `end`; slot 0 is at `origin`."""
+        low = 0 if self.start is None else max(0, ceil((self.start - origin) * fps))
+        return low, None if self.end is None else ceil((self.end - origin) * fps)
+
+
+@dataclass(frozen=True)
 class Rate:
     """A constant frame rate, reached by repeating and leaving out frames according to their times.
 
-    Slot k is shown at t0 + k/fps, where t0 is the first frame's time. Every frame belongs to the slot nearest
-    to its own time (halves go up) and is repeated until the next frame's slot; of several frames in one slot
-    the last is shown. The last frame is repeated for its duration, one slot at least.
+    Slot k is shown at t0 + k/fps, where t0 is the time of the clip's first frame. Every frame belongs to the
+    slot nearest to its own time (halves go up) and is repeated until the next frame's slot; of several frames
+    in one slot the last is shown. The last frame is repeated for its duration, one slot at least. Of a span
+    of the clip those slots are given whose own times lie in it: so spans that tile the clip tile its slots.
     """
 
     fps: Fraction
@@ -37,35 +60,44 @@ class Rate:
         """Seconds per tick of the new clock; a slot is a whole number of ticks."""
         return 1 / self.fps / self._per_slot
 
-    def hold(self, timed: Iterable[tuple[T, int, int]], base: Fraction) -> Iterator[tuple[T, int, int]]:
-        """(frame, pts, duration) in `base` → the same in `time_base`, one per slot."""
+    def hold(
+        self, timed: Iterable[tuple[T, int, int]], base: Fraction, span: Span = Span()
+    ) -> Iterator[tuple[T, int, int]]:
+        """(frame, pts, duration) in `base` → the same in `time_base`, one per slot of the span."""
         shown: tuple[T, int] | None = None  # a frame and its slot
-        start = end = Fraction(0)
-        zero = 0
+        origin, end = span.origin, Fraction(0)
         for frame, pts, duration in timed:
-            if shown is None:
-                start = pts * base
-                zero = round(start / self.time_base)
-            slot = floor((pts * base - start) * self.fps + Fraction(1, 2))
+            origin = pts * base if origin is None else origin
+            low, high = span.slots(origin, self.fps)
+            slot = floor((pts * base - origin) * self.fps + Fraction(1, 2))
             if shown is not None:
-                yield from self._repeat(*shown, slot, zero)
-            shown, end = (frame, slot), (pts + duration) * base - start
+                yield from self._repeat(*shown, (low, high), slot, origin)
+            if high is not None and slot >= high:
+                return
+            shown, end = (frame, slot), (pts + duration) * base - origin
         if shown is not None:
             last = max(shown[1] + 1, floor(end * self.fps + Fraction(1, 2)))
-            yield from self._repeat(*shown, last, zero)
+            yield from self._repeat(*shown, (low, high), last, origin)
 
-    def _repeat(self, frame: T, slot: int, until: int, zero: int) -> Iterator[tuple[T, int, int]]:
-        for index in range(slot, until):
+    def _repeat(
+        self, frame: T, slot: int, within: tuple[int, int | None], until: int, origin: Fraction
+    ) -> Iterator[tuple[T, int, int]]:
+        (low, high), zero = within, round(origin / self.time_base)
+        for index in range(max(slot, low), until if high is None else min(until, high)):
             yield frame, zero + index * self._per_slot, self._per_slot
 
 
 def select(
-    timed: Iterable[tuple[T, int, int]], base: Fraction, options: ReadOptions
+    timed: Iterable[tuple[T, int, int]], base: Fraction, options: ReadOptions, origin: Fraction | None = None
 ) -> Iterator[tuple[T, int, int]]:
-    """The part of `timed` (frame, pts, duration in `base`) that `options` ask for, at the rate they ask."""
-    asked = _keep_span(timed, base, options)
-    if options.fps is not None:
-        asked = Rate(options.fps).hold(asked, base)
+    """The part of `timed` (frame, pts, duration in `base`) that `options` ask for, at the rate they ask.
+
+    `origin` is the time of the clip's first frame, where `timed` does not begin with it.
+    """
+    if options.fps is None:
+        asked = _keep_span(timed, base, options)
+    else:
+        asked = Rate(options.fps).hold(timed, base, Span.of(options, origin))
     return islice(asked, options.frames)
 
 

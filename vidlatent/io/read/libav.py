@@ -134,6 +134,7 @@ class LibavSource:
         return self._orientation.size(*self._window.size(picture.width, picture.height))
 
     def _first_picture(self) -> VideoFrame:
+        self._origin = self._find_origin()
         sought = self._seek()
         first = self._decode()
         base, start = self._stream.time_base, self._options.start
@@ -145,11 +146,30 @@ class LibavSource:
             raise BadVideo(f"{self._path}: no frame can be decoded")
         return first
 
-    def _seek(self) -> bool:
-        """Seek to a little before `start`, in containers where that is safe; whether it did."""
-        start = self._options.start
-        if start is None or start <= _SEEK_MARGIN_S or not self._container.format.name.startswith(_SEEKABLE):
+    def _find_origin(self) -> Fraction | None:
+        """The time of the clip's first frame, where another rate counts from it and reading begins later."""
+        if self._options.fps is None or not self._seeks():
+            return None
+        first, timeline = self._decode(), Timeline(self._stream.time_base, self._stream.guessed_rate)
+        self._container.close()
+        self._container, self._stream = self._open()
+        return None if first is None else timeline.place(first.pts, first.dts) * timeline.time_base
+
+    def _seeks(self) -> bool:
+        """Whether reading begins by a seek: in containers where that is safe, but for times near the start.
+
+        A pipe that is to be resampled is read from its beginning, where its first frame is.
+        """
+        start, resampled = self._options.start, self._options.fps is not None
+        if start is None or start <= _SEEK_MARGIN_S or (resampled and self._pipe is not None):
             return False
+        return self._container.format.name.startswith(_SEEKABLE)
+
+    def _seek(self) -> bool:
+        """Seek to a little before `start`, where that is safe; whether it did."""
+        if not self._seeks():
+            return False
+        start = self._options.start
         with naming_errors(self._path, "cannot be sought"):
             offset = int((start - _SEEK_MARGIN_S) / self._stream.time_base)
             self._container.seek(offset, stream=self._stream)
@@ -212,7 +232,8 @@ class LibavSource:
     def frames(self) -> Iterator[Frame]:
         """The frames in order, each once; see `source.VideoSource`."""
         empty = True
-        for picture, tick, duration in select(self._with_times(), self._timeline.time_base, self._options):
+        timed, base = self._with_times(), self._timeline.time_base
+        for picture, tick, duration in select(timed, base, self._options, self._origin):
             yield Frame(self._convert(picture), tick, duration)
             empty = False
         if empty:

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 from av import CodecContext, VideoFrame
 
+from vidlatent.durable import make_folder, sync_contents, sync_folder
 from vidlatent.errors import UsageError, VidlatentError
 from vidlatent.files import naming_disk_errors, partial_path
 from vidlatent.io.picture.info import Picture
@@ -45,7 +46,8 @@ class ImageSink:
             )
         with naming_disk_errors(self._folder):
             shutil.rmtree(self._partial, ignore_errors=True)
-            self._partial.mkdir(parents=True)
+            make_folder(self._partial.parent)
+            self._partial.mkdir()
         return self
 
     def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
@@ -69,7 +71,9 @@ class ImageSink:
         times = {"time_base": str(self._picture.time_base), "pts": self._pts, "durations": self._durations}
         with naming_disk_errors(self._folder):
             (self._partial / TIMES_FILE).write_text(json.dumps(times) + "\n")
+            sync_contents(self._partial)
             os.replace(self._partial, self._folder)
+            sync_folder(self._folder.parent)
 
 
 def encode_image(rgb: np.ndarray, kind: str = "png") -> bytes:

@@ -5,11 +5,15 @@ that would have to expire. Where a disk knows no locks everybody gets every clai
 """
 
 import os
+import socket
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from vidlatent.files import is_at, try_lock
+from vidlatent.files import is_at, naming_disk_errors, try_lock
+
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # a link could lead out of the cache
 
 
 class Claim:
@@ -21,19 +25,22 @@ class Claim:
     @classmethod
     def take(cls, path: Path) -> "Claim | None":
         """The claim kept at `path`; None while another process (or another claim of this one) holds it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            if not try_lock(descriptor):
-                os.close(descriptor)
-                return None
-            if is_at(descriptor, path):
-                return cls(path, descriptor)
-            os.close(descriptor)  # its former holder removed it between our two calls
+        with naming_disk_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with naming_disk_errors(path):
+            while True:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINKS, 0o644)
+                if not _lock(descriptor):
+                    return None
+                if is_at(descriptor, path):
+                    _sign(descriptor)
+                    return cls(path, descriptor)
+                os.close(descriptor)  # its former holder removed it between our two calls
 
     def release(self) -> None:
-        """Give the claim up, and remove its file."""
-        self._path.unlink(missing_ok=True)
+        """Give the claim up, and remove its file, while it is still ours."""
+        with suppress(OSError):  # `cache gc` finds what cannot be removed now
+            self._path.unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
@@ -45,3 +52,29 @@ class Claim:
 
     def __exit__(self, kind: type | None, error: BaseException | None, where: TracebackType | None) -> None:
         self.release()
+
+
+def read_holder(path: Path) -> str:
+    """Who holds the claim kept at `path`, for those who wait for it: a process and its machine."""
+    with suppress(OSError):
+        return path.read_text(errors="replace")[:200].strip() or "another process"
+    return "another process"
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock the file of a claim; where that fails it is closed."""
+    try:
+        locked = try_lock(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if not locked:
+        os.close(descriptor)
+    return locked
+
+
+def _sign(descriptor: int) -> None:
+    """Write into the file of a claim who holds it; nothing depends on it but the words of who waits."""
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())

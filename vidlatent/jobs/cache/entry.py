@@ -1,20 +1,32 @@
 """One entry of a cache: the task to make it, the making, and the rows that tell of it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from vidlatent.durable import make_folder
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, VidlatentError, flag, parameter
-from vidlatent.files import sha256_file
+from vidlatent.files import naming_disk_errors, naming_read_errors, sha256_file
+from vidlatent.grid import Grid
 from vidlatent.io.latent.reader import open_latent
-from vidlatent.io.read.source import ReadOptions, VideoSource
+from vidlatent.io.read.source import Frame, ReadOptions, VideoSource
+from vidlatent.jobs.cache.frames import CUT, PAD, GridKeeper
 from vidlatent.jobs.cache.key import describe_read
-from vidlatent.jobs.cache.manifest import DONE, FAILED, OF_CLIP, ManifestRow
+from vidlatent.jobs.cache.manifest import DONE, FAILED, OF_CLIP, SKIPPED, ManifestRow
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.scan import Clip
-from vidlatent.jobs.encode import FrameTimes, append_all, finish_header, make_header, open_writer
+from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.encode import (
+    EncodeOptions,
+    FrameTimes,
+    append_all,
+    finish_header,
+    make_header,
+    open_writer,
+)
 from vidlatent.jobs.progress import SILENT
 from vidlatent.jobs.reading.survey import FileState, get_file_state
 
@@ -23,7 +35,11 @@ from vidlatent.jobs.reading.survey import FileState, get_file_state
 class Task:
     """One entry to make: a clip, or a span of one, and the recipe with all that depends on the clip decided.
 
-    `error` says why there is no point in trying. `recipe_id` names the recipe of the whole run.
+    `error` says why there is no point in trying, `left_out` why the recipe wants no such clip. `recipe_id`
+    names the recipe of the whole run. `key` is that of a clip whose frames fit the model's `grid`, and
+    `off_grid_key` that of one whose frames do not: which of them it is shows when the frames are counted.
+    `first_frame` is the number of the clip's first frame in the video; of fewer frames than `wanted` no entry
+    is made.
     """
 
     clip: Clip
@@ -33,6 +49,11 @@ class Task:
     source_sha256: str = ""
     error: VidlatentError | None = None
     state: FileState = None  # of the file, when it was hashed
+    off_grid_key: str = ""
+    grid: Grid | None = None
+    first_frame: int = 0
+    wanted: int | None = None
+    left_out: str = ""
 
     @property
     def read(self) -> ReadOptions:
@@ -51,6 +72,7 @@ class Task:
             key=self.key,
             source_sha256=self.source_sha256,
             read=describe_read(read),
+            first_frame=self.first_frame,
             facts=dict(self.clip.facts),
             **facts,  # type: ignore[arg-type]
         )
@@ -59,32 +81,76 @@ class Task:
         """The row of a clip that failed. Its error names parameters as the command line does."""
         return self.make_row(FAILED, error=error.text(flag), seconds=round(seconds, 3))
 
+    def make_left_out_row(self, why: str) -> ManifestRow:
+        """The row of a clip that the recipe leaves out. Its key says that its frames were counted."""
+        task = replace(self, key=self.off_grid_key if not self.left_out else "")
+        return task.make_row(SKIPPED, error=f"{self.clip.name}: {why}")
+
+    def holds_padding(self, row: ManifestRow) -> bool:
+        """Whether an entry has frames at its end that the clip has not."""
+        return self.grid is not None and self.grid.frames(row.shape[0]) != row.frames
+
     def copy_row(self, row: ManifestRow) -> ManifestRow:
         """The row of an entry made of the same bytes by the same recipe, told of this clip."""
         mine = self.make_row(row.status)
         return replace(row, **{name: getattr(mine, name) for name in OF_CLIP})
 
 
-def make_entry(video: VideoSource, task: Task, target: Path, model: Model) -> None:
-    """Encode an open video into its entry.
+@dataclass(frozen=True)
+class Made:
+    """An entry that was made: its key, where it lies, and how many frames were left out at the clip's end."""
+
+    key: str
+    path: Path
+    cut: int = 0
+
+
+def make_entry(video: VideoSource, task: Task, store: Store, model: Model) -> Made:
+    """Encode an open video into its entry; raises LeftOut where the recipe wants no such clip.
 
     An entry is a pure function of its key, so its header calls the source by its hash, not by a file name.
     """
-    options = task.recipe.options()
+    options, target = choose_noise(task.recipe.options(), task), store.entry_path(task.key)
     header = make_header(video, task.source_sha256, model, options)
-    settings = model.spec.changed(latents=True)  # others are not in the key
-    header = replace(header, extra={"cache_key": task.key}, settings=settings)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    header = replace(header, extra={"cache_key": task.key}, settings=model.spec.changed(latents=True))
+    make_entry_folder(target)
     with open_writer(target, header, video, model, options) as writer:
-        tally = FrameTimes(SILENT)
-        frames = tally.watch(video.frames())
-        count = append_all(
-            writer, model.encode_clip(frames, options.plan, video.info.counted_frames), options
-        )
+        tally, keeper = FrameTimes(SILENT), GridKeeper(options.plan.encode_time, model.spec.grid, task.wanted)
+        frames, known = keep_frames(video, task.recipe.frames_rule, keeper)
+        count = append_all(writer, model.encode_clip(tally.watch(frames), options.plan, known), options)
         clock = tally.clock(video.info.time_base)
         header = finish_header(header, clock, count, task.source_sha256)
+        made = name_entry(task, store, keeper.left)
         refuse_changed(task)
-        writer.close(clock, None, header)
+        make_entry_folder(made.path)
+        writer.close(clock, None, replace(header, extra={"cache_key": made.key}), made.path)
+    return made
+
+
+def make_entry_folder(path: Path) -> None:
+    """Make the folders of the entry at `path`: their names are on disk before it relies on them."""
+    with naming_disk_errors(path):
+        for folder in (path.parent.parent, path.parent):
+            make_folder(folder)
+
+
+def choose_noise(options: EncodeOptions, task: Task) -> EncodeOptions:
+    """The options with a seed that belongs to this clip alone, so that no two of them share their noise."""
+    return replace(options, seed=int(task.key[:16], 16)) if options.posterior == "sample" else options
+
+
+def keep_frames(video: VideoSource, rule: str, keeper: GridKeeper) -> tuple[Iterator[Frame], int | None]:
+    """The frames of a clip that the rule keeps, and their number where it is certain before they are read."""
+    known = video.info.counted_frames
+    if rule == PAD or (known is not None and keeper.fits(known)):
+        return keeper.count_all(video.frames()), known
+    return (keeper.cut if rule == CUT else keeper.drop)(video.frames()), None
+
+
+def name_entry(task: Task, store: Store, left: int) -> Made:
+    """The key and the path of an entry of whose clip so many frames were left out at the end."""
+    key = task.off_grid_key if left else task.key
+    return Made(key, store.entry_path(key), left)
 
 
 def refuse_changed(task: Task) -> None:
@@ -95,15 +161,20 @@ def refuse_changed(task: Task) -> None:
         )
 
 
-def make_done_row(task: Task, path: Path, seconds: float = 0.0, notices: tuple[str, ...] = ()) -> ManifestRow:
-    """The row of a finished entry, with facts that are read from its file."""
-    with open_latent(path) as latents:
+def make_done_row(task: Task, made: Made, seconds: float = 0.0, notices: tuple[str, ...] = ()) -> ManifestRow:
+    """The row of a finished entry, with facts that are read from its file, which must be whole."""
+    path = made.path
+    if made.cut:
+        left = "1 frame" if made.cut == 1 else f"{made.cut} frames"
+        notices = (*notices, f"{left} at the end left out, to fit the model's grid")
+    with open_latent(path) as latents, naming_read_errors(path):
         source = latents.header.source
-        return task.make_row(
+        return replace(task, key=made.key).make_row(
             DONE,
             shape=latents.shape,
             dtype=latents.dtype,
             frames=source.frames,
+            cut=made.cut,
             width=source.width,
             height=source.height,
             bytes=path.stat().st_size,

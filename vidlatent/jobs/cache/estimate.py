@@ -12,11 +12,13 @@ import numpy as np
 from vidlatent.dtypes import DTYPES
 from vidlatent.engine.model import Model
 from vidlatent.io.latent.layout import ITEM_BYTES
+from vidlatent.jobs.cache.answers import find_answer
 from vidlatent.jobs.cache.entry import Task
+from vidlatent.jobs.cache.frames import CUT, Numbering
 from vidlatent.jobs.cache.index import Index
 from vidlatent.jobs.cache.key import ModelIdentity
 from vidlatent.jobs.cache.lookup import SourceLookup
-from vidlatent.jobs.cache.manifest import FAILED, Manifest
+from vidlatent.jobs.cache.manifest import DONE, FAILED, SKIPPED, Manifest
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.plan import Planner
 from vidlatent.jobs.cache.recipe import Recipe
@@ -37,6 +39,7 @@ class Estimate:
     files: int
     clips: int
     skipped: int
+    left_out: int
     cached: int
     failed_before: int
     unreadable: int
@@ -71,13 +74,13 @@ def add_up(files: int, skipped: int, tasks: list[Task], probes: dict, store: Sto
     todo: dict[str, tuple[int, float, tuple[int, int], Task]] = {}
     manifest = Manifest(store)
     for task in tasks:
-        known = manifest.find(task.key) if task.key else None
+        known = find_answer(manifest, task)
         if task.error is not None:
             states["unreadable"] += 1
-        elif known is not None and manifest.is_present(known):
-            states["cached"] += 1
-        elif known is not None and known.status == FAILED:
-            states["failed"] += 1
+        elif task.left_out:
+            states[SKIPPED] += 1
+        elif known is not None:
+            states[known.status] += 1
         else:
             frames, hours, size = estimate_clip(task, probes[task.clip.name])
             todo.setdefault(task.key, (frames, hours, size, task))
@@ -86,8 +89,9 @@ def add_up(files: int, skipped: int, tasks: list[Task], probes: dict, store: Sto
         files=files,
         clips=len(tasks),
         skipped=skipped,
-        cached=states["cached"],
-        failed_before=states["failed"],
+        left_out=states[SKIPPED],
+        cached=states[DONE],
+        failed_before=states[FAILED],
         unreadable=states["unreadable"],
         to_do=len(work),
         video_hours=round(sum(item[1] for item in work), 4),
@@ -100,15 +104,11 @@ def add_up(files: int, skipped: int, tasks: list[Task], probes: dict, store: Sto
 def estimate_clip(task: Task, probe: Probe) -> tuple[int, float, tuple[int, int]]:
     """Frames, hours and (height, width) that a clip will probably give once it is read."""
     read = task.read
-    length = probe.duration_s
-    if length is not None:
-        begin = probe.first_s or 0
-        start, end = read.start, read.end
-        stop = begin + length if end is None else min(end, begin + length)
-        length = max(stop - (begin if start is None else max(start, begin)), 0)
-    rate = read.fps or probe.rate
-    frames = round(length * rate) if length is not None and rate else (probe.frames or 1)
-    frames = max(1, min(frames, read.frames or frames))
+    told = Numbering.of(read, probe)
+    first, stop = told.within(read) if told else (0, read.frames or 1)
+    frames, rate = max(1, stop - first), read.fps or probe.rate
+    if task.recipe.frames_rule == CUT and task.grid is not None:
+        frames -= (frames - 1) % task.grid.step
     width, height = read.size or (read.crop[2:] if read.crop else (probe.width, probe.height))
     return frames, float((frames / rate) if rate else 0) / 3600, (height, width)
 

@@ -1,11 +1,13 @@
 """What lies in a cache and is of no use any more. Only `cache gc` removes anything, and it asks first."""
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from vidlatent.files import PARTIAL
+from vidlatent.files import PARTIAL, naming_disk_errors
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.manifest import DONE, Manifest
 from vidlatent.jobs.cache.packer import PACK, is_packed
@@ -26,66 +28,113 @@ def find_garbage(root: Path, superseded: bool = False) -> list[Garbage]:
 
     With `superseded` also entries whose sources have changed since. An entry is superseded where every clip
     it was made of has an entry with another key by now, by the same recipe: the file under that name has
-    changed. A shard goes as a whole, or stays. Only files of a cache's own kind are looked at.
+    changed. A shard goes as a whole, or stays. Only files of a cache's own kind are looked at, and no link
+    is followed out of the cache.
     """
-    store = Store.open(root)
-    manifest = Manifest(store)
-    wanted = {row.key for row in manifest.rows() if row.status == DONE}
-    known = {row.key for row in manifest.entries() if row.status == DONE}
-    found = [_make_item(path, "left by a run that was killed") for path in _find_leftovers(store)]
-    found += [
-        _make_item(path, "no row of the manifest knows it") for path in _find_unneeded(store, manifest, known)
-    ]
-    found += [_make_item(path, f"the same is in {shard}") for path, shard in _find_doubles(store, manifest)]
-    if superseded:
-        listed = {item.path for item in found}
-        former = (path for path in _find_unneeded(store, manifest, wanted) if path not in listed)
-        found += [_make_item(path, "its source has changed, and was cached again") for path in former]
-    return found
-
-
-def _find_doubles(store: Store, manifest: Manifest) -> Iterator[tuple[Path, str]]:
-    """Files of entries that lie in a shard, too: a run was killed before it removed them."""
-    for path in sorted(store.objects.glob("??/*.latent")):
-        row, packed = manifest.find(path.stem), manifest.find_shard(path.stem)
-        if row is not None and packed is not None and is_packed(store, manifest, row):
-            yield path, packed.shard
-
-
-def _find_unneeded(store: Store, manifest: Manifest, keys: set[str]) -> Iterator[Path]:
-    """Files of entries that are not among `keys`, and shards that hold none of them."""
-    yield from (path for path in sorted(store.objects.glob("??/*.latent")) if path.stem not in keys)
-    packed = (manifest.find_shard(key) for key in keys)
-    needed = {Path(row.shard).stem for row in packed if row is not None}
-    yield from (path for path in sorted(store.shards.glob("shard-*")) if path.stem not in needed)
+    judge = Judge(Store.open(root), superseded)
+    judged = ((path, judge.judge(path)) for path in judge.list_files())
+    return [Garbage(path, why, _size(path)) for path, why in judged if why is not None]
 
 
 def remove_garbage(root: Path, items: list[Garbage], superseded: bool = False) -> int:
-    """Remove files, but none that another process works on, or needs by now; returns the bytes freed."""
-    store, freed = Store.open(root), 0
-    still = {item.path for item in find_garbage(root, superseded)}  # the user may have taken long to agree
-    for item in items:
-        if item.path not in still:
-            continue
-        claim = Claim.take(store.claims / _name_claim(store, item.path))
+    """Remove files, but none that another process works on, or needs by now; returns the bytes freed.
+
+    The user may have taken long to agree, and others work meanwhile: each file is judged anew while its claim
+    is held, so that nobody can make or need it between the look and the removal.
+    """
+    judge = Judge(Store.open(root), superseded)
+    return sum(judge.remove(item) for item in items)
+
+
+class Judge:
+    """Says of a file in a cache why it may go, by what the manifest says at that moment."""
+
+    def __init__(self, store: Store, superseded: bool) -> None:
+        self._store, self._superseded = store, superseded
+        self._manifest = Manifest(store)
+        self._take_stock()
+
+    def _take_stock(self) -> None:
+        """Note which entries the clips of the cache have by now, and which shards hold an entry in use."""
+        self._wanted = {row.key for row in self._manifest.rows() if row.status == DONE}
+        known = {row.key for row in self._manifest.entries() if row.status == DONE}
+        self._shards, self._wanted_shards = self._name_shards(known), self._name_shards(self._wanted)
+
+    def _name_shards(self, keys: set[str]) -> set[str]:
+        packed = (self._manifest.find_shard(key) for key in keys)
+        return {Path(row.shard).stem for row in packed if row is not None}
+
+    def list_files(self) -> Iterator[Path]:
+        """Every file of a cache's own kinds, first those that a killed run may have left."""
+        store = self._store
+        patterns = (
+            *((store.objects, f"??/.*{PARTIAL}"), (store.shards, f".*{PARTIAL}"), (store.claims, "*")),
+            *((store.objects, "??/*.latent"), (store.shards, "shard-*")),
+        )
+        is_own = cache(lambda folder: is_inside(folder, store.root))
+        for folder, pattern in patterns:
+            yield from (p for p in sorted(folder.glob(pattern)) if is_own(p.parent) and is_regular(p))
+
+    def judge(self, path: Path) -> str | None:
+        """Why a file may go; None where it may not."""
+        if path.name.endswith(PARTIAL):
+            return "left by a run that was killed"
+        if path.parent == self._store.claims:
+            return "left by a run that was killed" if _is_free(path) else None
+        if path.parent == self._store.shards:
+            return self._judge_shard(path.stem)
+        return self._judge_entry(path.stem)
+
+    def _judge_shard(self, name: str) -> str | None:
+        if name not in self._shards:
+            return "no row of the manifest knows it"
+        return None if not self._superseded or name in self._wanted_shards else _CHANGED
+
+    def _judge_entry(self, key: str) -> str | None:
+        row, packed = self._manifest.find(key), self._manifest.find_shard(key)
+        if row is None or row.status != DONE:
+            return "no row of the manifest knows it"
+        if packed is not None and is_packed(self._store, self._manifest, row):
+            return f"the same is in {packed.shard}"
+        return None if not self._superseded or key in self._wanted else _CHANGED
+
+    def remove(self, item: Garbage) -> int:
+        """Remove a file that was found to be of no use, unless it is of use by now; the bytes freed."""
+        if not (is_inside(item.path.parent, self._store.root) and is_regular(item.path)):
+            return 0
+        claim = Claim.take(self._store.claims / _name_claim(self._store, item.path))
         if claim is None:
-            continue
+            return 0
         with claim:
-            item.path.unlink(missing_ok=True)
-            freed += item.bytes
-    return freed
+            if self._manifest.refresh():
+                self._take_stock()
+            free = item.path.parent == self._store.claims  # as we hold it ourselves
+            if not free and self.judge(item.path) is None:
+                return 0
+            with naming_disk_errors(item.path):
+                item.path.unlink(missing_ok=True)
+        return item.bytes
+
+
+_CHANGED = "its source has changed, and was cached again"
+
+
+def is_inside(folder: Path, root: Path) -> bool:
+    """Whether a folder lies below `root`, and no link leads out of it."""
+    return folder.resolve().is_relative_to(root.resolve())
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a path is a file itself, and no link to one; False where it has gone."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _name_claim(store: Store, path: Path) -> str:
     """The name of the claim that a process holds while it makes this file."""
     return PACK if path.parent == store.shards else path.name.lstrip(".").split(".", 1)[0]
-
-
-def _find_leftovers(store: Store) -> Iterator[Path]:
-    """Partial files, and files of claims that nobody holds."""
-    yield from sorted(store.objects.glob(f"??/.*{PARTIAL}"))
-    yield from sorted(store.shards.glob(f".*{PARTIAL}"))
-    yield from (path for path in sorted(store.claims.glob("*")) if _is_free(path))
 
 
 def _is_free(path: Path) -> bool:
@@ -95,8 +144,8 @@ def _is_free(path: Path) -> bool:
     return claim is not None
 
 
-def _make_item(path: Path, why: str) -> Garbage:
+def _size(path: Path) -> int:
     try:
-        return Garbage(path, why, os.stat(path).st_size)
-    except FileNotFoundError:  # finished in this moment
-        return Garbage(path, why, 0)
+        return os.lstat(path).st_size
+    except OSError:  # finished in this moment
+        return 0

@@ -6,8 +6,10 @@ is not remembered yet (the trick is git's).
 """
 
 import json
+import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from fractions import Fraction
 
 from vidlatent.jobs.cache.journal import JournalWriter, read_records
@@ -17,6 +19,8 @@ from vidlatent.jobs.reading.survey import Look, Probe, Seen, get_file_state
 from vidlatent.json_values import to_json_values
 
 AT_REST_S = 2.0  # since the last change of a file that is remembered
+_KINDS = {"source": str, "stream": int, "size": int, "mtime_ns": int, "sha256": str, "probe": dict}
+_FRACTION = re.compile(r"-?\d{1,99}(/\d{1,99})?")
 _FRACTIONS = ("sar", "duration_s", "rate", "first_s")
 
 
@@ -27,7 +31,9 @@ class Index:
         self._journal = JournalWriter(store.index, durable=False)
         self._known: dict[tuple[str, int], str] = {}  # packed: there may be millions
         for record in read_records(store.index) if trusting else ():
-            self._take(record)
+            with suppress(ValueError):  # that file is looked at again
+                check_record(record)
+                self._take(record)
 
     def recall(self, clip: Clip, ask: Look) -> Seen | None:
         """What was seen of a file that has not changed; None where that is not enough to answer `ask`."""
@@ -64,6 +70,20 @@ class Index:
     def close(self) -> None:
         """Close the journal."""
         self._journal.close()
+
+
+def check_record(record: Mapping) -> None:
+    """Raise ValueError where a record of the index does not say what was seen of a file."""
+    try:
+        wrong = [name for name, kind in _KINDS.items() if type(record[name]) is not kind]
+        facts = record["probe"]
+        wrong += [k for k in _FRACTIONS if facts[k] is not None and not _FRACTION.fullmatch(facts[k])]
+        probe = None if wrong else _parse_probe(facts)
+        fine = probe is not None and min(probe.width, probe.height, probe.sar, probe.frames or 1) > 0
+    except (KeyError, TypeError, ArithmeticError) as e:
+        raise ValueError(f"what was seen of a file: {type(e).__name__} {e}") from e
+    if not fine:
+        raise ValueError(f"what was seen of a file: {', '.join(wrong) or probe}"[:200])
 
 
 def _parse_probe(facts: Mapping) -> Probe:

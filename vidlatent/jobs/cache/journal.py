@@ -10,9 +10,14 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from vidlatent.durable import make_folder, sync_folder
+from vidlatent.files import naming_disk_errors, naming_read_errors
 
 SUFFIX = ".jsonl"
 
@@ -25,26 +30,33 @@ class JournalWriter:
 
     def __init__(self, folder: Path, durable: bool = True) -> None:
         self._folder, self._durable = folder, durable
-        self._descriptor: int | None = None
+        self._open: tuple[Path, int] | None = None  # the file, and its descriptor
 
     def append(self, *records: Mapping[str, object]) -> None:
         """Write records, a line each.
 
         Once this returns they survive a kill −9; if durable, a power cut as well.
         """
-        if self._descriptor is None:
-            self._descriptor = _create(self._folder)
+        if self._open is None:
+            self._open = _create(self._folder)
+        path, descriptor = self._open
         lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records).encode()
-        while lines:  # a signal or a full disk may cut a write short
-            lines = lines[os.write(self._descriptor, lines) :]
-        if self._durable:
-            os.fsync(self._descriptor)
+        try:
+            with naming_disk_errors(path):
+                while lines:  # a signal or a full disk may cut a write short
+                    lines = lines[os.write(descriptor, lines) :]
+                if self._durable:
+                    os.fsync(descriptor)
+        except BaseException:
+            self.close()  # it may end in half a line, and what comes next must not be joined to that
+            raise
 
     def close(self) -> None:
-        """Close the file, if there is one."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Close the file, if there is one; a line that comes later begins a new one."""
+        if self._open is not None:
+            (_, descriptor), self._open = self._open, None
+            with suppress(OSError):  # what had to be on disk is there by now
+                os.close(descriptor)
 
 
 class JournalReader:
@@ -58,9 +70,9 @@ class JournalReader:
         self._read: dict[str, int] = {}  # bytes read of each file
 
     def read_new(self) -> Iterator[dict]:
-        """Every whole line that was added since the last call, file by file; lines cut short are left out."""
-        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            with path.open("rb") as file:
+        """Every whole line that was added since the last call, file by file; what says nothing is skipped."""
+        for path in _list_journals(self._folder):
+            with naming_read_errors(path), path.open("rb") as file:
                 file.seek(self._read.get(path.name, 0))
                 yield from (
                     record
@@ -80,29 +92,67 @@ def read_records(folder: Path) -> Iterator[dict]:
     return JournalReader(folder).read_new()
 
 
-def count_torn_lines(folder: Path) -> int:
-    """How many lines in a folder of journals a crash has cut short."""
-    lines = (line for path in folder.glob(f"*{SUFFIX}") for line in path.open("rb"))
-    return sum(_parse(line) is None for line in lines)
+@dataclass(frozen=True)
+class WrongLine:
+    """A line that nobody can use, and that is skipped by whoever reads the journal: which one, and why."""
+
+    path: Path
+    number: int
+    why: str
+
+
+def find_wrong_lines(folder: Path, parse: Callable[[dict], object]) -> Iterator[WrongLine]:
+    """Every line of every journal that a crash has cut short, or of which `parse` makes nothing."""
+    for path in _list_journals(folder):
+        with naming_read_errors(path), path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                why = _find_fault(line, parse)
+                if why is not None:
+                    yield WrongLine(path, number, why)
+
+
+def count_torn_lines(folder: Path, parse: Callable[[dict], object] = dict) -> int:
+    """How many lines of a folder of journals say nothing: cut short by a crash, or of no use to `parse`."""
+    return sum(1 for _ in find_wrong_lines(folder, parse))
+
+
+def _find_fault(line: bytes, parse: Callable[[dict], object]) -> str | None:
+    if not line.endswith(b"\n"):
+        return "cut short"
+    record = _parse(line)
+    if record is None:
+        return "no JSON object"
+    try:
+        parse(record)
+    except ValueError as e:
+        return str(e)
+    return None
+
+
+def _list_journals(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if path.is_file()]
 
 
 def _parse(line: bytes) -> dict | None:
-    if not line.endswith(b"\n"):
-        return None
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 
 
-def _create(folder: Path) -> int:
+def _create(folder: Path) -> tuple[Path, int]:
     """A new file of our own: its name has host, process and time, and O_EXCL refuses one that is there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with naming_disk_errors(folder):
+        make_folder(folder)
     host = "".join(c for c in socket.gethostname() if c.isalnum())[:24] or "host"
     while True:
-        name = f"{time.time_ns():019d}-{host}-{os.getpid()}{SUFFIX}"
-        try:
-            return os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        except FileExistsError:
-            continue
+        path = folder / f"{time.time_ns():019d}-{host}-{os.getpid()}{SUFFIX}"
+        with naming_disk_errors(path), suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            try:
+                sync_folder(folder)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            return path, descriptor

@@ -13,6 +13,7 @@ from fractions import Fraction
 from vidlatent.engine.model import Model
 from vidlatent.io.latent.strict_json import dump
 from vidlatent.io.read.source import ReadOptions
+from vidlatent.jobs.cache.frames import CUT
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.json_values import spell_fraction, to_json_values
 
@@ -51,8 +52,25 @@ class ModelIdentity:
 
 def make_entry_key(source_sha256: str, recipe: Recipe, model: ModelIdentity) -> str:
     """The key of what `model` makes of these source bytes by this recipe: 64 hexadecimal digits."""
-    said = describe(replace(recipe, chunk_s=None), model)  # chunks are spans by now
-    return hashlib.sha256(dump(said | {"source": source_sha256}).encode()).hexdigest()
+    return _hash(_describe_clip(recipe, model) | {"source": source_sha256})
+
+
+def make_off_grid_key(source_sha256: str, recipe: Recipe, model: ModelIdentity, exact: bool) -> str:
+    """The key of the same for a clip whose frames do not fit the grid: there the rule for those decides.
+
+    A clip that fits has the same key by every rule. With `exact` a clip of fewer frames is left out.
+    """
+    said = _describe_clip(recipe, model) | {"off_grid": recipe.frames_rule, "exact": exact}
+    return _hash(said | {"source": source_sha256})
+
+
+def _describe_clip(recipe: Recipe, model: ModelIdentity) -> dict[str, object]:
+    """What counts of a recipe once it is known which frames of which size a clip has."""
+    return describe(replace(recipe, chunk_s=None, take=None, smaller=None, frames_rule=CUT), model)
+
+
+def _hash(said: Mapping[str, object]) -> str:
+    return hashlib.sha256(dump(said).encode()).hexdigest()
 
 
 def make_recipe_id(recipe: Recipe, model: ModelIdentity) -> str:
@@ -63,8 +81,11 @@ def make_recipe_id(recipe: Recipe, model: ModelIdentity) -> str:
 def describe(recipe: Recipe, model: ModelIdentity) -> dict[str, object]:
     """A recipe and its model in full, as JSON values."""
     facts = _recipe_facts(recipe)
-    if recipe.chunk_s is not None:
-        facts["chunk_s"] = recipe.chunk_s
+    for name in ("chunk_s", "take", "smaller"):
+        if getattr(recipe, name) is not None:
+            facts[name] = getattr(recipe, name)
+    if recipe.frames_rule != CUT:
+        facts["frames_rule"] = recipe.frames_rule
     return to_json_values({"code": CODE_VERSION, "recipe": facts, "model": model.facts}, _convert)
 
 
@@ -75,8 +96,11 @@ def _recipe_facts(recipe: Recipe) -> dict[str, object]:
         "posterior": recipe.posterior,
         "plan": recipe.plan,
     }
+    if recipe.read.fps is not None and (recipe.read.start, recipe.read.end) != (None, None):
+        facts["slots"] = "of the clip"  # until 0.1 those of a span were counted from its own first frame
     if recipe.posterior == "sample":  # otherwise nothing is drawn
         facts["seed"] = recipe.seed
+        facts["noise"] = "of each clip"  # until 0.1 all clips had the same
     if recipe.store is not None:
         facts["store"] = recipe.store
     if recipe.buckets and recipe.read.size is None:  # else the bucket has become the size

@@ -41,5 +41,7 @@ class SourceLookup:
             yield clip, known or seen
 
     def _recall(self, clip: Clip, hashed: bool) -> tuple[Clip, Look, Seen | None]:
-        ask = Look(clip.path, clip.member, self.recipe.read.stream, hashed, self.recipe.chunk_s is not None)
+        recipe = self.recipe
+        counted = recipe.chunk_s or recipe.take or recipe.fixed_counts or recipe.read.start or clip.start
+        ask = Look(clip.path, clip.member, recipe.read.stream, hashed, timed=bool(counted))
         return clip, ask, self.index.recall(clip, ask)

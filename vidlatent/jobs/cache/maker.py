@@ -3,18 +3,21 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from functools import partial
 
 import torch
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, OutOfResources, VidlatentError, parameter
 from vidlatent.io.latent.reader import open_latent
+from vidlatent.jobs.cache.answers import find_answer
 from vidlatent.jobs.cache.budget import MemoryBudget
-from vidlatent.jobs.cache.claims import Claim
-from vidlatent.jobs.cache.entry import Task, make_done_row, make_entry
+from vidlatent.jobs.cache.claims import Claim, read_holder
+from vidlatent.jobs.cache.entry import Made, Task, make_done_row, make_entry
+from vidlatent.jobs.cache.frames import PAD, LeftOut
 from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, SKIPPED, Manifest, ManifestRow
 from vidlatent.jobs.cache.options import RunOptions
-from vidlatent.jobs.cache.packer import Packer
+from vidlatent.jobs.cache.packer import Packer, read_pack_mark
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.stop import StopSignals
 from vidlatent.jobs.cache.store import Store
@@ -44,6 +47,7 @@ class EntryMaker:
         self._memory, self._options = memory, options
         self._packer = Packer(store, manifest, options.shards) if options.shards else None
         self._claims: dict[str, Claim] = {}  # of entries being made here
+        self._packed: object = ""  # the mark of the shards that the manifest was read after
         self._failed: set[str] = set()  # keys that failed in this run
         self._later: list[Task] = []  # whose entries are being made, here or by another process
 
@@ -69,13 +73,22 @@ class EntryMaker:
                 later, self._later, before = self._later, [], self.tally.accounted_for
                 self._manifest.refresh()
                 self._make_all(later, readers, stop)
-                if self.tally.accounted_for == before:  # other processes are making all the rest
-                    time.sleep(_POLL_S)
+                if self._later and self.tally.accounted_for == before:
+                    self._wait()  # other processes are making all the rest
         finally:
             for claim in self._claims.values():
                 claim.release()
             self._claims.clear()
         self.tally.stopped = stop.asked
+
+    def _wait(self) -> None:
+        """Wait a moment for other processes, and say which clip of which process is waited for."""
+        first = self._later[0]
+        holder = read_holder(self._store.claims / first.key)
+        self.tally.waiting = f"{first.clip.name}, which {holder} is making"
+        self.progress.update(self.tally)
+        self.tally.waiting = ""
+        time.sleep(_POLL_S)
 
     def pack_rest(self) -> None:
         """Pack the entries that are left at the end of a run into a shard that is smaller than wanted."""
@@ -98,8 +111,9 @@ class EntryMaker:
             self._later.append(task)
             return False
         try:
-            if self._store.shards.exists():  # whoever had the claim before may have made and packed it
-                self._manifest.refresh()
+            if (packed := read_pack_mark(self._store)) != self._packed:
+                self._manifest.refresh()  # whoever had the claim before may have made and packed it
+                self._packed = packed
             settled = self._settle_if_known(task) or self._adopt(task)
         except BaseException:
             claim.release()
@@ -112,15 +126,17 @@ class EntryMaker:
 
     def _settle_if_known(self, task: Task) -> bool:
         """Write the row of a task of which it is known without any work what becomes of it."""
-        known = self._manifest.find(task.key) if task.key else None
         if task.error is not None:
             self._record(self._manifest.add(task.make_failed_row(task.error)), "failed")
-        elif known is not None and self._manifest.is_present(known):
-            self._record(self._manifest.add(task.copy_row(known)), "reused")
-        elif known is not None and known.status == FAILED and self._stays_failed(task.key):
-            self._record(self._manifest.add(task.copy_row(known)), "failed")
-        else:
+            return True
+        if task.left_out:
+            self._record(self._manifest.add(task.make_left_out_row(task.left_out)), "left_out")
+            return True
+        known = find_answer(self._manifest, task)
+        if known is None or (known.status == FAILED and not self._stays_failed(task.key)):
             return False
+        became = {DONE: "reused", FAILED: "failed", SKIPPED: "left_out"}[known.status]
+        self._record(self._manifest.add(task.copy_row(known)), became)
         return True
 
     def _stays_failed(self, key: str) -> bool:
@@ -129,30 +145,42 @@ class EntryMaker:
 
     def _adopt(self, task: Task) -> bool:
         """Write the row of an entry that is whole but has none: its maker crashed before writing it."""
-        path = self._store.entry_path(task.key)
-        known = self._manifest.find(task.key)
-        if not path.exists() or (known is not None and known.status == DAMAGED):
+        made = next(filter(partial(self._is_orphan, task), self._list_made(task)), None)
+        if made is None:
             return False
-        try:
-            with open_latent(path) as latents:
-                latents.verify()
-        except BadInput:
-            return False  # it will be replaced
-        self._record(self._manifest.add(make_done_row(task, path)), "reused")
+        self._record(self._manifest.add(make_done_row(task, made)), "reused")
         return True
 
+    def _list_made(self, task: Task) -> Iterator[Made]:
+        return (Made(key, self._store.entry_path(key)) for key in (task.key, task.off_grid_key))
+
+    def _is_orphan(self, task: Task, made: Made) -> bool:
+        """Whether an entry without a row is whole, and is what the task would make."""
+        known = self._manifest.find(made.key)
+        if not made.path.exists() or (known is not None and known.status == DAMAGED):
+            return False
+        try:
+            with open_latent(made.path) as latents:
+                latents.verify()
+                return task.recipe.frames_rule == PAD or not latents.header.pad.frames
+        except BadInput:
+            return False  # it will be replaced
+
     def _make(self, task: Task, video: RemoteVideo) -> None:
-        began, path = time.perf_counter(), self._store.entry_path(task.key)
+        began = time.perf_counter()
         try:
             with video:
                 work = describe_work(video, task.recipe.read)
                 self._memory.refuse_too_large(self._model, task.recipe.plan, work, task.clip.name)
-                make_entry(video, task, path, self._model)
-            took = time.perf_counter() - began
-            row, became = make_done_row(task, path, took, tuple(video.notices)), "done"
+                made = make_entry(video, task, self._store, self._model)
+        except LeftOut as e:
+            row, became = task.make_left_out_row(str(e)), "left_out"
         except FAULTS as e:
             row, became = task.make_failed_row(_blame_clip(task, e), time.perf_counter() - began), "failed"
             self._failed.add(task.key)
+        else:
+            took = time.perf_counter() - began
+            row, became = make_done_row(task, made, took, tuple(video.notices)), "done"
         self.tally.starved_s += video.starved_s
         self.tally.full_s += video.full_s
         self.tally.seconds += row.seconds

@@ -2,15 +2,25 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.cache.journal import JournalReader, JournalWriter
+from vidlatent.jobs.cache.row_checks import check_fields, check_name, check_one_of
 from vidlatent.jobs.cache.store import Place, Store
 
 DONE, FAILED, SKIPPED, DAMAGED = "done", "failed", "skipped", "damaged"
-OF_CLIP = ("source", "recipe", "span", "read", "facts", "source_sha256")  # of the clip, not of the entry
+OF_CLIP = (
+    "source",
+    "recipe",
+    "span",
+    "read",
+    "facts",
+    "source_sha256",
+    "first_frame",
+)  # of the clip, not of the entry
 _RANK = {SKIPPED: 0, DAMAGED: 1, FAILED: 1, DONE: 2}  # which of two rows of one attempt counts
 
 
@@ -20,7 +30,9 @@ class ManifestRow:
 
     `source` is the file's absolute path (a tar member: TAR::MEMBER), `span` is [start, end, frames] where
     only a part is meant, `recipe` names a file of the cache's recipes folder. `key` is empty where the
-    source could not even be read. `checksum` is the sha256 of the entry's file, `bytes` its size, `shape`
+    source could not even be read. `frames` are those of the clip as it was encoded, `cut` those that were
+    left out at its end to fit the model's grid; `first_frame` is the number of the first in the video, as far
+    as its header tells. `checksum` is the sha256 of the entry's file, `bytes` its size, `shape`
     that of the latents, [t, C, h, w]; `shard` and `offset` say where it lies once it is packed (see
     `Manifest.place`); `read` holds the options it was read with, `threads` of the CPU that
     the model had (0: a GPU); `at` is unix time.
@@ -35,6 +47,8 @@ class ManifestRow:
     shape: tuple[int, ...] = ()
     dtype: str = ""
     frames: int = 0
+    cut: int = 0
+    first_frame: int = 0
     width: int = 0
     height: int = 0
     bytes: int = 0
@@ -58,16 +72,24 @@ class ManifestRow:
 
     def says_the_same_as(self, other: "ManifestRow | None") -> bool:
         """Whether another row of the clip says the same, whenever it was written."""
-        same = ("status", "key", "error", "facts", "checksum", "shard", "offset")
+        same = ("status", "key", "error", "facts", "checksum", "shard", "offset", "first_frame")
         return other is not None and all(getattr(self, name) == getattr(other, name) for name in same)
 
     @classmethod
     def parse(cls, record: Mapping) -> "ManifestRow":
-        """A row from its record in a journal. Fields that a later version has added are left out."""
-        known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
-        for name in ("span", "shape", "notices"):
-            known[name] = tuple(known.get(name) or ())
-        return cls(**known)
+        """A row from its record in a journal; raises ValueError where it is none.
+
+        Fields that a later version has added are left out.
+        """
+        row = cls(**check_fields(cls, record))  # type: ignore[arg-type]
+        check_one_of("status", row.status, _RANK)
+        check_name("key", row.key)
+        check_name("shard", row.shard)
+        if len(row.span) != 3 or not all(isinstance(length, int) for length in row.shape):
+            raise ValueError(
+                f"span and shape: expected 3 values and whole numbers, got {row.span}, {row.shape}"
+            )
+        return row
 
     def _order(self) -> tuple:
         return self.attempt, _RANK[self.status], self.at
@@ -85,10 +107,14 @@ class Manifest:
         self._first: dict[str, tuple] = {}  # of the clips that an entry was made for, the first by name
         self.refresh()
 
-    def refresh(self) -> None:
-        """Read the rows that other processes have written since the last call."""
+    def refresh(self) -> int:
+        """Read the rows that other processes have written since the last call, and return their number."""
+        count = 0
         for record in self._journals.read_new():
-            self._take(ManifestRow.parse(record))
+            with suppress(ValueError):  # `cache verify` names what is no row
+                self._take(ManifestRow.parse(record))
+                count += 1
+        return count
 
     def add(self, row: ManifestRow) -> ManifestRow:
         """Write down what became of a clip, unless its last row says the same. Durable once it returns."""

@@ -7,8 +7,11 @@ leaves every entry in at least one of the two places, and the next run goes on f
 shard as well is removed, a shard without rows is made again under the same name (or is found by `cache gc`).
 """
 
+import os
 import time
+from pathlib import Path
 
+from vidlatent.files import naming_disk_errors
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.manifest import DONE, Manifest, ManifestRow
 from vidlatent.jobs.cache.shard_member import ShardMember, Unfit
@@ -17,6 +20,7 @@ from vidlatent.jobs.cache.store import Place, Store
 
 PACK = "pack"  # the name of the claim to pack: one process of a cache at a time does
 _POLL_S = 0.2
+_MARK_STEP_NS = 1_000_000_000
 
 
 class Packer:
@@ -69,7 +73,7 @@ class Packer:
         """Whether an entry is a file, and in no shard. A file that is in a shard as well is removed."""
         loose = Place(self._store.entry_path(row.key))
         if loose.path.exists() and is_packed(self._store, self._manifest, row):
-            loose.path.unlink(missing_ok=True)
+            _remove_file(loose.path)
             return False
         return loose.holds(row.bytes)
 
@@ -84,12 +88,41 @@ class Packer:
                     self._manifest.add_damaged(e.row, e.what)
                 continue
             self._manifest.add_packed(where, name)
+            move_pack_mark(self._store)
             self._remove(members)
             return
 
     def _remove(self, members: list[ShardMember]) -> None:
         for member in members:
-            member.path.unlink(missing_ok=True)
+            _remove_file(member.path)
+
+
+def _remove_file(path: Path) -> None:
+    with naming_disk_errors(path):
+        path.unlink(missing_ok=True)
+
+
+def read_pack_mark(store: Store) -> object:
+    """What is another value each time when entries of the cache have been packed since; it costs one look."""
+    try:
+        with os.scandir(store.shards):  # on a network disk it is opening that asks the server
+            return os.stat(store.shards).st_mtime_ns
+    except OSError:  # no shards so far
+        return None
+
+
+def move_pack_mark(store: Store) -> None:
+    """Change the mark, once rows say what is in a shard and before the files of its entries go.
+
+    The mark is the time of the folder. It moves by a second at least, as some disks count no less.
+    """
+    before = os.stat(store.shards).st_mtime_ns
+    now = max(time.time_ns(), before + _MARK_STEP_NS)
+    with naming_disk_errors(store.shards):
+        try:
+            os.utime(store.shards, ns=(now, now))
+        except PermissionError:  # the folder is somebody else's: there only the present may be set
+            os.utime(store.shards)
 
 
 def is_packed(store: Store, manifest: Manifest, row: ManifestRow) -> bool:

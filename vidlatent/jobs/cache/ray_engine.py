@@ -17,6 +17,7 @@ import torch
 from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.packer import pack_all
+from vidlatent.jobs.cache.plan import ALL
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.run import CacheRun, open_run
 from vidlatent.jobs.cache.scan import Clip, scan
@@ -25,7 +26,7 @@ from vidlatent.jobs.cache.tally import CacheProgress, NoProgress, Tally
 from vidlatent.jobs.models import ModelChoice
 
 CLIPS_PER_BATCH = 8  # so that an actor's readers are ahead of its model
-COUNTS = ("done", "reused", "failed", "skipped", "frames", "bytes")
+COUNTS = ("done", "reused", "failed", "skipped", "left_out", "frames", "bytes")
 SECONDS = ("seconds", "starved_s", "full_s")
 
 
@@ -76,7 +77,16 @@ def run_on_ray(  # noqa: PLR0913  a run, and where
     where: RayOptions | None = None,
     progress: CacheProgress | None = None,
 ) -> Tally:
-    """`run` on Ray Data: the same rows, and the same bytes where nodes compute alike."""
+    """`run` on Ray Data: the same rows, and the same bytes where nodes compute alike.
+
+    Ray gives out all clips itself, so a part of them cannot be chosen.
+    """
+    if options.shard != ALL:
+        raise UsageError(
+            f"{parameter('engine')} ray gives out all clips itself, not part "
+            f"{options.shard.index}/{options.shard.count}",
+            f"leave {parameter('shard')} out",
+        )
     ray, where = import_ray(), where or RayOptions()
     Store.create(root)
     clips = list(scan(sources, root, options.caption_extensions))

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import ceil, log
+from math import ceil
 
+from vidlatent.errors import UsageError, parameter
 from vidlatent.io.read.source import ReadOptions
+from vidlatent.jobs.cache.buckets import Bucket, Smaller, choose_bucket
+from vidlatent.jobs.cache.frames import CUT, FRAMES_RULES, FULL, Numbering, Take
 from vidlatent.jobs.encode import EncodeOptions
 from vidlatent.jobs.reading.survey import Probe
 from vidlatent.windows import Plan
@@ -15,7 +18,11 @@ class Recipe:
     """How clips become latents. `plan` is followed to the letter, whatever memory there is.
 
     `buckets` are sizes (width, height): each clip is cropped and scaled to the one whose shape is nearest.
-    With `chunk_s` long videos are cut into clips of so many seconds.
+    Where they have a third number, it is how many frames clips of that size have. `smaller` says which clips
+    are not scaled up to a bucket. With `chunk_s` long videos are cut into clips of so many seconds; `take`
+    chooses clips by numbers of frames instead. `frames_rule` says what becomes of a clip whose frames do not
+    fit the model's grid: its last ones are left out ("cut"), the last one is repeated ("pad"), or it is left
+    out itself ("drop").
     """
 
     plan: Plan
@@ -23,32 +30,98 @@ class Recipe:
     posterior: str = "mode"
     seed: int = 0
     store: str | None = None
-    buckets: tuple[tuple[int, int], ...] = ()
+    buckets: tuple[Bucket, ...] = ()
     chunk_s: Fraction | None = None
+    frames_rule: str = CUT
+    take: Take | None = None
+    smaller: Smaller | None = None
+
+    def __post_init__(self) -> None:
+        if self.frames_rule not in FRAMES_RULES:
+            known = f"one of {', '.join(FRAMES_RULES)}"
+            raise UsageError(f"{parameter('frames_rule')} {self.frames_rule}: unknown", known)
+        if self.chunk_s is not None and (self.take is not None or self.fixed_counts):
+            raise UsageError(
+                f"{parameter('chunk_s')} cuts by seconds, {parameter('take')} by frames",
+                f"choose one of them; {parameter('take')} chunk cuts by frames",
+            )
+        if len({len(bucket) for bucket in self.buckets}) > 1:
+            raise UsageError(
+                f"{parameter('buckets')}: some say a number of frames, and some do not",
+                "give all as WxHxF, or all as WxH",
+            )
+
+    @property
+    def fixed_counts(self) -> tuple[int, ...]:
+        """The numbers of frames that buckets say, ascending."""
+        return tuple(sorted({bucket[2] for bucket in self.buckets if len(bucket) > 2}))
 
     def options(self) -> EncodeOptions:
         """The same for the encode job; a cache holds no sound."""
         return EncodeOptions(self.read, self.plan, self.posterior, self.seed, self.store, audio=False)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """One clip to make of a video: [start, end) in seconds, None at the outer ends, and its most frames.
+
+    `first` is the number of its first frame in the video, as far as the header tells. With `exact` a clip of
+    fewer frames is left out; `left_out` says why there is no clip at all.
+    """
+
+    start: Fraction | None = None
+    end: Fraction | None = None
+    frames: int | None = None
+    first: int = 0
+    exact: bool = False
+    left_out: str = ""
+
+
 def adapt_to_clip(recipe: Recipe, probe: Probe | None) -> Recipe:
-    """The recipe of one clip, with the bucket that suits it as its size."""
+    """The recipe of one clip, with the bucket that suits it as its size, and the frames of that bucket."""
     if not recipe.buckets or probe is None:
         return recipe
     size = choose_bucket(recipe.buckets, probe)
+    if recipe.fixed_counts:
+        counts = tuple(sorted(bucket[2] for bucket in recipe.buckets if bucket[:2] == size))
+        take = replace(recipe.take, counts=counts) if recipe.take else Take(counts)
+        recipe = replace(recipe, take=take)
+    if recipe.smaller is not None:
+        size = recipe.smaller.size(probe) or size
     return replace(recipe, read=replace(recipe.read, size=size, fit="crop"))
 
 
-def choose_bucket(buckets: tuple[tuple[int, int], ...], probe: Probe) -> tuple[int, int]:
-    """The bucket whose aspect is nearest, by ratio, and of several such the nearest in area."""
-    shape, area = probe.width * probe.sar / probe.height, probe.width * probe.height
-
-    def distance(bucket: tuple[int, int]) -> tuple:
-        width, height = bucket
-        away = abs(log(Fraction(width, height) / shape)), abs(log(Fraction(width * height, area)))
-        return round(away[0], 9), round(away[1], 9), bucket
-
-    return min(buckets, key=distance)
+def cut_into_clips(recipe: Recipe, probe: Probe | None) -> list[Cut]:
+    """The clips of a video: the whole, one for each chunk of seconds, or those that `take` chooses."""
+    read = recipe.read
+    told = None if probe is None else Numbering.of(read, probe)
+    if recipe.take is None or probe is None:
+        spans = cut_into_spans(recipe, probe)
+        first = [told.within(replace(read, start=start))[0] if told else 0 for start, _ in spans]
+        return [Cut(*span, read.frames, number) for span, number in zip(spans, first, strict=True)]
+    if told is None:
+        return [Cut(read.start, read.end, left_out="its header does not tell how many frames it has")]
+    begin, stop = told.within(read)
+    picked = recipe.take.pick(max(0, stop - begin))
+    if not picked:
+        shortest = min(recipe.take.counts)
+        return [
+            Cut(
+                read.start,
+                read.end,
+                left_out=f"{max(0, stop - begin)} frames, the shortest clip has {shortest}",
+            )
+        ]
+    return [
+        Cut(
+            start=told.time_before(begin + first) if first else read.start,
+            end=read.end,
+            frames=count,
+            first=begin + first,
+            exact=recipe.take.mode != FULL,
+        )
+        for first, count in picked
+    ]
 
 
 def cut_into_spans(recipe: Recipe, probe: Probe | None) -> list[tuple[Fraction | None, Fraction | None]]:
@@ -59,7 +132,8 @@ def cut_into_spans(recipe: Recipe, probe: Probe | None) -> list[tuple[Fraction |
     first = probe.first_s or Fraction(0)
     begin = first if read.start is None else max(first, read.start)
     end = first + probe.duration_s if read.end is None else min(first + probe.duration_s, read.end)
-    last_frame = end - (1 / probe.rate if probe.rate else 0)  # where a clip begins, at the latest
+    rate = read.fps or probe.rate
+    last_frame = end - (1 / rate if rate else 0)  # where a clip begins, at the latest
     count = max(1, ceil((last_frame - begin) / length)) if last_frame > begin else 1
     cuts = [begin + k * length for k in range(1, count)]
     return list(zip([read.start, *cuts], [*cuts, read.end], strict=True))

@@ -11,7 +11,7 @@ from pathlib import Path
 from shutil import copyfileobj
 
 from vidlatent.errors import BadInput
-from vidlatent.files import replace_on_close
+from vidlatent.files import naming_read_errors, replace_on_close
 from vidlatent.io.latent.layout import LENGTH, TensorEntry, header_json, read_layout, write_header
 from vidlatent.jobs.cache.shard_member import ShardMember, Unfit
 
@@ -67,6 +67,18 @@ def write_index(path: Path, members: Sequence[ShardMember]) -> None:
 def index_path(path: Path) -> Path:
     """Where the index of the shard at `path` lies."""
     return path.with_suffix(".json")
+
+
+def read_index(path: Path) -> dict[str, dict]:
+    """What the index at `path` says of each clip of its shard, by key; raises BadInput where damaged."""
+    try:
+        with naming_read_errors(path):
+            clips = json.loads(path.read_bytes())["clips"]
+        if not all(isinstance(clip, dict) for clip in clips.values()):
+            raise ValueError("a clip that is no JSON object")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise BadInput(f"{path}: damaged ({e})", "it belongs to the shard of that name") from e
+    return clips
 
 
 def list_safetensors(path: Path) -> dict[str, tuple[int, int]]:

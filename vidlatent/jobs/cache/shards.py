@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidlatent.durable import make_folder
 from vidlatent.errors import UsageError, parameter
-from vidlatent.files import replace_on_close
+from vidlatent.files import naming_disk_errors, replace_on_close
 from vidlatent.jobs.cache.shard_member import ShardMember
 from vidlatent.jobs.cache.shard_safetensors import write_index, write_safetensors
 from vidlatent.jobs.cache.shard_tar import write_tar
@@ -36,7 +37,8 @@ def write_shard(folder: Path, kind: str, members: Sequence[ShardMember]) -> tupl
     """Write members into a shard in `folder`; its name, and where each key's bytes begin. Raises Unfit."""
     members = sorted(members, key=lambda member: member.row.key)
     path = folder / f"shard-{_make_name(kind, members)}.{kind}"
-    folder.mkdir(exist_ok=True)
+    with naming_disk_errors(folder):
+        make_folder(folder)
     with replace_on_close(path) as partial:
         where = WRITERS[kind](partial, members)
     if kind == "safetensors":

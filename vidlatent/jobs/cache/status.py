@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from vidlatent.jobs.cache.journal import count_torn_lines
-from vidlatent.jobs.cache.manifest import DONE, FAILED, Manifest
+from vidlatent.jobs.cache.manifest import DONE, FAILED, Manifest, ManifestRow
 from vidlatent.jobs.cache.store import Store
 
 
@@ -25,6 +25,6 @@ def describe_cache(root: Path) -> dict[str, object]:
         "encoding_hours": round(sum(row.seconds for row in entries) / 3600, 3),
         "recipes": dict(sorted(Counter(row.recipe for row in rows).items())),
         "shapes": dict(Counter("x".join(map(str, row.shape)) for row in entries).most_common(20)),
-        "torn_lines": count_torn_lines(store.manifest),
+        "torn_lines": count_torn_lines(store.manifest, ManifestRow.parse),
         "failures": [{"source": row.source, "error": row.error} for row in rows if row.status == FAILED],
     }

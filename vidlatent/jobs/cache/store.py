@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from vidlatent.durable import make_folder
 from vidlatent.errors import BadInput, UsageError
-from vidlatent.files import naming_disk_errors
+from vidlatent.files import naming_disk_errors, naming_read_errors, write_note
 from vidlatent.io.file_parts import FilePart
 from vidlatent.io.latent.reader import LatentReader, open_latent
 
@@ -58,43 +60,73 @@ class Store:
 
     @classmethod
     def create(cls, root: Path) -> "Store":
-        """The cache at `root`, made where there is none. A folder with other things in it is refused."""
-        if (root / MARKER).exists():
+        """The cache at `root`, made where there is none. A folder with other things in it is refused.
+
+        A marker that is gone or damaged is written again.
+        """
+        store = cls(root)
+        if store._read_marker() is not None:
             return cls.open(root)
         if root.exists() and not root.is_dir():
             raise UsageError(f"{root}: is no folder", "name a new folder")
         with naming_disk_errors(root):
-            root.mkdir(parents=True, exist_ok=True)
-            strangers = [p.name for p in root.iterdir() if p.name != MARKER and not p.name.startswith(".")]
-            if strangers and not (root / MARKER).exists():
-                raise UsageError(
-                    f"{root}: holds other things ({strangers[0]}), and is no cache", "name a new folder"
-                )
-            store = cls(root)
-            store.write_note(root / MARKER, json.dumps({"format": FORMAT, "version": VERSION}))
+            make_folder(root)
+            strangers = [p.name for p in root.iterdir() if not p.name.startswith(".")]
+        if strangers and not store._holds_rows() and store._read_marker() is None:
+            raise UsageError(
+                f"{root}: holds other things ({strangers[0]}), and is no cache", "name a new folder"
+            )
+        write_note(root / MARKER, f"{json.dumps({'format': FORMAT, 'version': VERSION})}\n")
         return store
 
-    def write_note(self, path: Path, text: str) -> None:
-        """Put a small text into the cache, whole or not at all; other processes may write the same."""
-        if path.exists():
-            return
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(f"{text}\n")
-        os.replace(partial, path)
+    def write_recipe(self, name: str, text: str) -> None:
+        """Keep what a run asks for, under its name, before any row speaks of it."""
+        path, note = self.recipes / f"{name}.json", f"{text}\n"
+        with suppress(OSError):
+            if path.read_bytes() == note.encode():
+                return
+        with naming_disk_errors(self.recipes):
+            make_folder(self.recipes)
+        write_note(path, note)
 
     @classmethod
     def open(cls, root: Path) -> "Store":
-        """The cache at `root`; raises BadInput where there is none."""
-        try:
-            marker = json.loads((root / MARKER).read_text())
-        except (OSError, ValueError) as e:
-            raise BadInput(
-                f"{root}: not a latent cache (no {MARKER})", "make one with `vidlatent cache SRC -o DIR`"
-            ) from e
-        if marker.get("format") != FORMAT or marker.get("version") != VERSION:
+        """The cache at `root`; raises BadInput where there is none.
+
+        Where rows are there the marker may be gone or damaged: `find_damaged_notes` says so.
+        """
+        store = cls(root)
+        marker = store._read_marker()
+        if marker is None:
+            if not store._holds_rows():
+                raise BadInput(
+                    f"{root}: not a latent cache (no {MARKER})",
+                    "make one with `vidlatent cache SRC -o DIR`",
+                )
+        elif marker.get("format") != FORMAT or marker.get("version") != VERSION:
             raise BadInput(f"{root}: cache version {marker.get('version')}, this vidlatent reads {VERSION}")
-        return cls(root)
+        return store
+
+    def find_damaged_notes(self) -> Iterator[tuple[Path, str]]:
+        """The marker and every recipe whose text is not what was written, and what is wrong with it."""
+        if self._read_marker() is None:
+            yield self.root / MARKER, "gone or damaged; the next run writes it again"
+        for path in sorted(self.recipes.glob("*.json")):
+            with naming_read_errors(path):
+                digest = hashlib.sha256(path.read_bytes().removesuffix(b"\n")).hexdigest()
+            if path.stem != digest[: len(path.stem)]:
+                yield path, "not what was written; the next run of that recipe writes it again"
+
+    def _read_marker(self) -> dict | None:
+        """What the marker says; None where there is none, or none that can be read."""
+        try:
+            marker = json.loads((self.root / MARKER).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+        return marker if isinstance(marker, dict) else None
+
+    def _holds_rows(self) -> bool:
+        return any(self.manifest.glob("*.jsonl"))
 
     @property
     def objects(self) -> Path:

@@ -14,18 +14,20 @@ class Tally:
     reused: int = 0
     failed: int = 0
     skipped: int = 0
+    left_out: int = 0  # clips that the recipe does not want: too short, or off the grid
     frames: int = 0
     bytes: int = 0
     seconds: float = 0.0
     starved_s: float = 0.0  # the model waited for frames
     full_s: float = 0.0  # readers waited for the model
     stopped: bool = False
+    waiting: str = field(default="", repr=False)  # for what, while other processes make all that is left
     began: float = field(default_factory=time.perf_counter, repr=False)
 
     @property
     def accounted_for(self) -> int:
-        """How many clips have come to something: made, reused, failed or skipped."""
-        return self.done + self.reused + self.failed + self.skipped
+        """How many clips have come to something: made, reused, failed, skipped or left out."""
+        return self.done + self.reused + self.failed + self.skipped + self.left_out
 
     def facts(self) -> dict[str, object]:
         """All counts as plain values, and how long the run took so far."""

@@ -11,11 +11,15 @@ import numpy as np
 import torch
 
 from vidlatent.engine.model import Model
-from vidlatent.errors import BadInput
+from vidlatent.errors import BadInput, OutOfResources, UsageError
+from vidlatent.files import naming_read_errors
 from vidlatent.io.read.source import open_video
+from vidlatent.jobs.cache.index import check_record
+from vidlatent.jobs.cache.journal import find_wrong_lines
 from vidlatent.jobs.cache.key import parse_read
 from vidlatent.jobs.cache.manifest import DONE, Manifest, ManifestRow
 from vidlatent.jobs.cache.scan import MEMBER
+from vidlatent.jobs.cache.shard_safetensors import index_path, read_index
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.decode import check_model, choose_model, decode_frames
 from vidlatent.jobs.models import ModelChoice
@@ -26,11 +30,16 @@ SLICE_FRAMES = 16
 
 @dataclass(frozen=True)
 class Finding:
-    """A damaged or missing entry, the source it was made of, and what is wrong."""
+    """A damaged or missing entry, the source it was made of, and what is wrong.
+
+    `recorded` says whether the manifest knows by now, so that the next run makes the entry again; nothing can
+    be written into a cache that may only be read.
+    """
 
     key: str
     source: str
     what: str
+    recorded: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,39 @@ def verify(root: Path) -> Iterator[Finding | None]:
             if what is None:
                 yield None
                 continue
-            manifest.add_damaged(row, what)
-            yield Finding(row.key, row.source, what)
+            yield Finding(row.key, row.source, what, record_damage(manifest, row, what))
+
+
+def record_damage(manifest: Manifest, row: ManifestRow, what: str) -> bool:
+    """Write into the manifest what is wrong with an entry; False where nothing can be written there."""
+    try:
+        manifest.add_damaged(row, what)
+    except (UsageError, OutOfResources):
+        return False
+    return True
+
+
+def find_wrong_records(root: Path) -> Iterator[str]:
+    """Say of every line and every note of a cache that is not what a cache writes where it is, and why.
+
+    Such a line is skipped by whoever reads the cache; what it told is found out again by the next run.
+    """
+    store = Store.open(root)
+    for path, why in (*store.find_damaged_notes(), *find_damaged_indexes(store)):
+        yield f"{path}: {why}"
+    for folder, parse in ((store.manifest, ManifestRow.parse), (store.index, check_record)):
+        for line in find_wrong_lines(folder, parse):
+            yield f"{line.path}: line {line.number}: {line.why}"
+
+
+def find_damaged_indexes(store: Store) -> Iterator[tuple[Path, str]]:
+    """The index beside each safetensors shard that does not say what a shard's index says, and why."""
+    for path in sorted(store.shards.glob("shard-*.safetensors")):
+        index = index_path(path)
+        try:
+            read_index(index)
+        except BadInput as e:
+            yield index, f"{e.what.removeprefix(f'{index}: ')}; entries are found without it"
 
 
 def find_fault(manifest: Manifest, row: ManifestRow) -> str | None:
@@ -70,9 +110,10 @@ def find_fault(manifest: Manifest, row: ManifestRow) -> str | None:
     if not manifest.is_present(row):
         wanted = row.bytes if place.part is None else sum(place.part)
         return f"{place.path}: expected {wanted} bytes, found {place.path.stat().st_size}"
-    if place.sha256() == row.checksum:
-        return None
     try:
+        with naming_read_errors(place.path):
+            if place.sha256() == row.checksum:
+                return None
         with place.open() as latents:
             latents.verify()
     except BadInput as e:
@@ -82,16 +123,22 @@ def find_fault(manifest: Manifest, row: ManifestRow) -> str | None:
 
 def replay_sample(
     root: Path, count: int, seed: int = 0, choice: ModelChoice | None = None
-) -> Iterator[Replay]:
-    """Decode `count` entries, drawn with `seed`; compare each with its source, read again the same way."""
+) -> Iterator[Replay | Finding]:
+    """Decode `count` entries, drawn with `seed`; compare each with its source, read again the same way.
+
+    A Finding comes in place of what cannot be compared: its source has changed, or cannot be read any more.
+    """
     manifest = Manifest(Store.open(root))
     rows = [row for row in manifest.rows() if can_replay(manifest, row)]
     models: dict[str, Model] = {}
     for row in random.Random(seed).sample(rows, min(count, len(rows))):
-        if row.model not in models:
-            with manifest.place(row).open() as latents:
-                models[row.model] = choose_model(latents, choice or ModelChoice())
-        yield compare_entry(manifest, row, models[row.model])
+        try:
+            if row.model not in models:
+                with manifest.place(row).open() as latents:
+                    models[row.model] = choose_model(latents, choice or ModelChoice())
+            yield compare_entry(manifest, row, models[row.model])
+        except BadInput as e:
+            yield Finding(row.key, row.source, e.what, recorded=False)
 
 
 def can_replay(manifest: Manifest, row: ManifestRow) -> bool:
@@ -110,10 +157,13 @@ def compare_entry(manifest: Manifest, row: ManifestRow, model: Model) -> Replay:
         decoded = decode_frames(latents, model, latents.header.plan, (0, row.frames))
         read = (frame.rgb for frame in video.frames())
         frames = 0
-        for pairs in _slice_pairs(zip(read, decoded, strict=False)):
-            reference, distorted = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
+        for pairs in _slice_pairs(zip(decoded, read, strict=False)):
+            distorted, reference = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
             psnr.update(reference, distorted)
             frames += len(pairs)
+        grown = next(read, None) is not None  # `zip` ends where the entry does
+    if grown:
+        raise BadInput(f"{row.source}: has more than the {row.frames} frames that it had when it was cached")
     if frames != row.frames:
         raise BadInput(f"{row.source}: has {frames} frames now, had {row.frames} when it was cached")
     value = psnr.result()["pooled"]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from vidlatent.durable import make_folder
 from vidlatent.errors import UsageError, parameter
 from vidlatent.files import naming_disk_errors
 from vidlatent.jobs.cache.manifest import Manifest, ManifestRow
@@ -57,7 +58,7 @@ def export(
     """
     work = prepare(root, target, tool, options or ExportOptions(), say)
     with naming_disk_errors(target):
-        target.mkdir(parents=True, exist_ok=True)
+        make_folder(target)
     yield from work.write(target, say)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from vidlatent.durable import make_folder
 from vidlatent.errors import UsageError
 from vidlatent.files import naming_disk_errors, replace_on_close
 from vidlatent.jobs.exchange.checks import Say, name_shape
@@ -66,7 +67,7 @@ class Work:
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Make a file, and the folders that it lies in."""
     with naming_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     with replace_on_close(path) as partial:
         write(partial)
 

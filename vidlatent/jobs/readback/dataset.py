@@ -7,16 +7,49 @@ drawn from (seed, epoch, index) alone, so workers, ranks and resumed runs draw t
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from vidlatent.errors import BadInput, parameter
 from vidlatent.io.latent.reader import LatentReader
 from vidlatent.jobs.readback.catalog import CatalogEntry, Places, catalog
 
 OPEN_FILES = 64  # per process
+
+
+class Draw(int):
+    """The index of a clip, and the epoch whose crop of it is meant."""
+
+    epoch: int
+
+    def __new__(cls, index: int, epoch: int) -> Self:
+        """Make an index that carries an epoch."""
+        draw = super().__new__(cls, index)
+        draw.epoch = epoch
+        return draw
+
+    def __getnewargs__(self) -> tuple[int, int]:
+        return int(self), self.epoch
+
+
+class SharedNumber:
+    """An integer that a process shares with those that it starts: set here, it is changed in workers too."""
+
+    def __init__(self) -> None:
+        self._held = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def value(self) -> int:
+        """The number as it is now."""
+        return int(self._held)
+
+    @value.setter
+    def value(self, value: int) -> None:
+        self._held.fill_(value)
 
 
 class LatentDataset(Dataset):
@@ -26,8 +59,8 @@ class LatentDataset(Dataset):
     frame `start`, `source`, `key` and the `facts` that were carried along. `crop` latent frames are cut
     out at random; clips that are shorter are left out, and counted in `too_short`. Latents are in raw
     posterior units; `normalise` gives (z - shift) · scale in float32, which is what a diffusion model
-    expects. Index i + epoch·len is the same clip with another crop, which is how a sampler hands epochs
-    to workers; `epoch` does the same for samplers that know nothing of it.
+    expects. An epoch has crops of its own: BucketSampler hands it on with every index, and `set_epoch` tells
+    it where another sampler is used, to workers that are running already too.
     """
 
     def __init__(
@@ -42,16 +75,35 @@ class LatentDataset(Dataset):
         self.entries = [entry for entry in found if crop is None or entry.shape[0] >= crop]
         self.too_short = len(found) - len(self.entries)
         self.crop, self.normalise, self.seed = crop, normalise, seed
-        self.epoch = 0
+        self._epoch = SharedNumber()
         self._open = OpenFiles()
+        if not self.entries:
+            longest = max((entry.shape[0] for entry in found), default=0)
+            raise BadInput(
+                f"{places}: none of {len(found)} clips has {crop} latent frames, the longest has {longest}",
+                f"lower {parameter('crop')}, or cache longer clips",
+            )
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose crops are drawn, where an index does not say it."""
+        return self._epoch.value
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.value = epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the crops of another epoch, in this process and in the workers of its loaders."""
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def __getitem__(self, number: int) -> dict[str, object]:
-        epoch, index = divmod(number, len(self)) if len(self) else (0, number)
+        index = self._find_index(number)
         entry = self.entries[index]
-        start = self._start(entry, self.epoch + epoch, index)
+        start = self._start(entry, number.epoch if isinstance(number, Draw) else self.epoch, index)
         return read_sample(entry, self._open.reader(entry), start, self.crop, self.normalise)
 
     def __iter__(self) -> Iterator[dict[str, object]]:
@@ -59,8 +111,14 @@ class LatentDataset(Dataset):
 
     def shape(self, index: int) -> tuple[int, int, int, int]:
         """[t, C, h, w] of a sample, without reading it."""
-        t, *rest = self.entries[index % len(self)].shape
+        t, *rest = self.entries[self._find_index(index)].shape
         return (self.crop or t, *rest)  # type: ignore[return-value]
+
+    def _find_index(self, number: int) -> int:
+        """The index of a clip from 0 on; a negative number counts from the end."""
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"clip {number} of {len(self)}")
+        return int(number) % len(self)
 
     @staticmethod
     def collate(samples: list[dict[str, object]]) -> dict[str, object]:

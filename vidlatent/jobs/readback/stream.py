@@ -8,14 +8,20 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from vidlatent.errors import BadInput
 from vidlatent.jobs.readback.catalog import SHARDS, CatalogEntry, Places, catalog, find_shards
-from vidlatent.jobs.readback.dataset import read_sample
+from vidlatent.jobs.readback.dataset import SharedNumber, read_sample
+
+Placed = tuple[CatalogEntry, tuple[int, int]]  # a clip, and the numbers of its shard and of the clip in it
 
 
 class LatentStream(IterableDataset):
     """Latents of shards, shard by shard from start to end: for disks and stores that seek slowly.
 
-    Shards are shared out over ranks and workers, and shuffled by (seed, epoch); samples are those of
-    LatentDataset. `state_dict` and `load_state_dict` are what a stateful data loader calls in each worker.
+    Shards are shuffled by (seed, epoch) and shared out over workers; samples are those of LatentDataset. With
+    several ranks the row of all clips is parted instead, so that every rank and worker gives as many: a clip
+    at a border is then shown twice. For that all shards are listed when the stream is made.
+
+    `state_dict` and `load_state_dict` are what a stateful data loader calls in each worker. `set_epoch` holds
+    for workers that are running already too.
     """
 
     def __init__(
@@ -33,11 +39,18 @@ class LatentStream(IterableDataset):
             raise BadInput(f"{', '.join(map(str, paths))}: no shards ({', '.join(SHARDS)})")
         self.crop, self.normalise, self.seed = crop, normalise, seed
         self._rank, self._world_size = rank, world_size
-        self.epoch = self._done = 0
+        self._epoch, self._skip, self._done = SharedNumber(), 0, 0
+        several = range(len(self.shards)) if world_size > 1 else ()
+        self._counts = [sum(1 for _ in self._list_shard(shard)) for shard in several]
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is given, or that the next iteration gives."""
+        return self._epoch.value
 
     def set_epoch(self, epoch: int) -> None:
         """Begin another epoch: it has another order of shards, and other crops."""
-        self.epoch, self._done = epoch, 0
+        self._epoch.value, self._skip, self._done = epoch, 0, 0
 
     def state_dict(self) -> dict[str, int]:
         """The state to go on from: how many samples of this epoch this worker has given."""
@@ -45,27 +58,46 @@ class LatentStream(IterableDataset):
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on where `state_dict` was called."""
-        self.epoch, self._done = state["epoch"], state["samples"]
+        self._epoch.value, self._skip, self._done = state["epoch"], state["samples"], state["samples"]
 
     def __iter__(self) -> Iterator[dict[str, object]]:
-        skip = self._done
-        for number, (entry, place) in enumerate(self._list_mine()):
+        epoch, skip = self.epoch, self._skip
+        self._skip, self._done = 0, skip
+        for number, (entry, place) in enumerate(self._list_mine(epoch)):
             if number < skip:
                 continue
             with entry.open() as latents:
-                rng = np.random.default_rng([self.seed, self.epoch, *place])
+                rng = np.random.default_rng([self.seed, epoch, *place])
                 start = int(rng.integers(entry.shape[0] - self.crop + 1)) if self.crop else 0
                 found = read_sample(entry, latents, start, self.crop, self.normalise)
             self._done = number + 1
             yield found
         self._done = 0
 
-    def _list_mine(self) -> Iterator[tuple[CatalogEntry, tuple[int, int]]]:
-        """The clips of this rank and worker that are long enough, with the numbers of shard and clip."""
+    def _list_mine(self, epoch: int) -> Iterator[Placed]:
+        """The clips of this rank and worker that are long enough."""
         worker = get_worker_info()
         part, parts = (worker.id, worker.num_workers) if worker else (0, 1)
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.shards))
-        for shard in order[self._rank * parts + part :: self._world_size * parts]:
-            for number, entry in enumerate(catalog(self.shards[shard])):
-                if self.crop is None or entry.shape[0] >= self.crop:
-                    yield entry, (int(shard), number)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.shards))
+        if self._world_size > 1:
+            yield from self._list_share(order, self._rank * parts + part, self._world_size * parts)
+            return
+        for shard in order[part::parts]:
+            yield from self._list_shard(int(shard))
+
+    def _list_share(self, order: np.ndarray, share: int, shares: int) -> Iterator[Placed]:
+        """One share of the row of all clips, shard after shard: as long as every other share."""
+        total = sum(self._counts)
+        begin = share * total // shares
+        end = begin + -(-total // shares)
+        for shard in map(int, order):
+            count = self._counts[shard]
+            if begin < count and end > 0:
+                yield from list(self._list_shard(shard))[max(0, begin) : end]
+            begin, end = begin - count, end - count
+
+    def _list_shard(self, shard: int) -> Iterator[Placed]:
+        """The clips of a shard that are long enough."""
+        for number, entry in enumerate(catalog(self.shards[shard])):
+            if self.crop is None or entry.shape[0] >= self.crop:
+                yield entry, (shard, number)

@@ -10,6 +10,7 @@ from vidlatent.errors import VidlatentError
 from vidlatent.io.read.source import ReadOptions, VideoInfo
 from vidlatent.jobs.reading.survey import Seen, TarMember
 
+PARENT = "VIDLATENT_PARENT"  # the variable that tells a reading process whose it is
 LENGTHS = struct.Struct("<IQ")  # of the head, of the bytes that follow it
 
 

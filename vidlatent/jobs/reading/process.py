@@ -6,13 +6,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from vidlatent.errors import BadVideo, parameter
-from vidlatent.jobs.reading.messages import Alive, Opened, Pixels, Read, receive, send
+from vidlatent.jobs.reading.messages import PARENT, Alive, Opened, Pixels, Read, receive, send
 from vidlatent.jobs.reading.survey import Look
 
 STALL_TIMEOUT = 300.0  # seconds, where nobody says otherwise
@@ -82,7 +84,7 @@ class Worker:
     def _running(self) -> subprocess.Popen:
         if self._process is None or self._process.poll() is not None:
             self.kill()
-            self._process, self._stalled_s = _start(), None
+            self._process, self._stalled_s = _starter(os.getpid()).submit(_start).result(), None
             receive(self._process.stdout)  # wait here until it has started: no clip is to blame for that time
         return self._process
 
@@ -101,6 +103,12 @@ class Worker:
         )
 
 
+@cache
+def _starter(pid: int) -> ThreadPoolExecutor:
+    """The one thread of the process `pid` that starts others: Linux ends a child with the thread that did."""
+    return ThreadPoolExecutor(1, "vidlatent-starter")
+
+
 def _start() -> subprocess.Popen:
     """Start worker.py by `python -m`, not by multiprocessing: so it neither needs nor inherits our state."""
     import vidlatent
@@ -111,7 +119,7 @@ def _start() -> subprocess.Popen:
         [sys.executable, "-P", "-m", "vidlatent.jobs.reading.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": paths},
+        env={**os.environ, "PYTHONPATH": paths, PARENT: str(os.getpid())},
     )
     if sys.platform == "linux":
         import fcntl

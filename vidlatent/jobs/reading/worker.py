@@ -3,11 +3,13 @@
 It takes questions on stdin and answers them on stdout, as messages.py says, and ends once stdin ends.
 """
 
+import ctypes
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +17,7 @@ from typing import BinaryIO
 from vidlatent.errors import BadVideo, OutOfResources, VidlatentError
 from vidlatent.io.read.source import open_video
 from vidlatent.jobs.reading.messages import (
+    PARENT,
     Alive,
     Answer,
     Closed,
@@ -28,6 +31,7 @@ from vidlatent.jobs.reading.messages import (
 from vidlatent.jobs.reading.survey import Beat, Look, Seen, get_file_state, hash_source, look_at, put_on_disk
 
 ALIVE_EVERY_S = 1.0
+_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 class Pulse:
@@ -85,12 +89,23 @@ def _read_frames(path: Path, ask: Read) -> Iterator[tuple[Answer, object]]:
         yield Closed(tuple(video.notices)), b""
 
 
+def end_with_parent() -> None:
+    """Ask Linux to end this process with its parent, even if a codec hangs and never looks at stdin again."""
+    parent = int(os.environ.get(PARENT, os.getppid()))
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before it was asked for
+            os._exit(0)
+
+
 def main() -> None:
     """Answer until stdin ends. Signals are ignored: the parent acts on them, and finishes its clip first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    end_with_parent()
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not end up among the answers
     pulse = Pulse(out)

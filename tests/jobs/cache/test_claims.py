@@ -1,0 +1,72 @@
+"""A claim is held by one at a time, whoever comes and goes in between."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from vidlatent.errors import UsageError
+from vidlatent.jobs.cache import claims
+from vidlatent.jobs.cache.claims import Claim, read_holder
+
+
+def test_a_claim_is_held_once_and_can_be_taken_again(tmp_path):
+    path = tmp_path / "claims/key"
+    with Claim.take(path):
+        assert Claim.take(path) is None
+    assert not path.exists()
+    with Claim.take(path):
+        assert path.exists()
+
+
+def test_a_file_that_its_holder_removed_between_opening_and_locking_is_no_claim(tmp_path, monkeypatch):
+    """We open it; its holder removes it and lets go; we lock what has no name any more."""
+    path, real = tmp_path / "key", claims.try_lock
+    first = Claim.take(path)
+
+    def late(descriptor: int) -> bool:
+        monkeypatch.setattr(claims, "try_lock", real)
+        first.release()
+        return real(descriptor)
+
+    monkeypatch.setattr(claims, "try_lock", late)
+    second = Claim.take(path)
+    assert second is not None and Claim.take(path) is None
+    second.release()
+
+
+def test_a_claim_is_removed_while_it_is_still_held(tmp_path, monkeypatch):
+    """Removed after it was let go it might be the claim of somebody else, and a third one could take it."""
+    claim, events, unlink, close = Claim.take(tmp_path / "key"), [], os.unlink, os.close
+    monkeypatch.setattr(os, "unlink", lambda *a, **k: (events.append("unlink"), unlink(*a, **k)))
+    monkeypatch.setattr(os, "close", lambda *a: (events.append("close"), close(*a)))
+    claim.release()
+    assert events == ["unlink", "close"]
+
+
+def test_a_claim_ends_with_the_process_that_holds_it(tmp_path):
+    code = "import sys; from pathlib import Path; from vidlatent.jobs.cache.claims import Claim\n"
+    code += "claim = Claim.take(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path / "key")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert Claim.take(tmp_path / "key") is None
+        assert read_holder(tmp_path / "key") == f"process {other.pid} on {socket.gethostname()}"
+        other.kill()
+        other.wait()
+    assert Claim.take(tmp_path / "key") is not None
+
+
+def test_a_link_in_place_of_a_claim_is_not_followed(tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    (tmp_path / "key").symlink_to(tmp_path / "mine.txt")
+    with pytest.raises(UsageError, match="key: cannot be written"):
+        Claim.take(tmp_path / "key")
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_a_claim_that_says_nothing_is_somebodys_all_the_same(tmp_path):
+    (tmp_path / "key").touch()
+    assert read_holder(tmp_path / "key") == read_holder(tmp_path / "gone") == "another process"

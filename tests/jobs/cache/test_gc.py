@@ -1,0 +1,139 @@
+"""What goes is what nobody needs, at the moment in which it goes."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers import cache_clips as clips
+
+from vidlatent.jobs.cache import gc
+from vidlatent.jobs.cache.claims import Claim
+from vidlatent.jobs.cache.gc import find_garbage, remove_garbage
+from vidlatent.jobs.cache.manifest import DONE, FAILED, Manifest, ManifestRow, open_manifest
+from vidlatent.jobs.cache.packer import PACK, pack_all
+from vidlatent.jobs.cache.shards import Sharding
+from vidlatent.jobs.cache.store import Store
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """Two clips, and a cache of them; not to be changed."""
+    folder = tmp_path_factory.mktemp("gc")
+    clips.write_clips(folder / "videos", 2)
+    clips.cache(folder / "videos", folder / "cache")
+    return folder
+
+
+@pytest.fixture
+def root(made, tmp_path) -> Path:
+    return shutil.copytree(made / "cache", tmp_path / "cache")
+
+
+def put(path: Path, size: int = 5) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+    return path
+
+
+def test_bytes_and_reasons_are_said(root):
+    orphan = put(Store(root).entry_path("f" * 64), 7)
+    partial = put(orphan.with_name(".abc.latent.partial"), 3)
+    found = {item.path: (item.why, item.bytes) for item in find_garbage(root)}
+    assert found == {
+        orphan: ("no row of the manifest knows it", 7),
+        partial: ("left by a run that was killed", 3),
+    }
+    assert remove_garbage(root, find_garbage(root)) == 10 and not find_garbage(root)
+
+
+def test_what_another_process_makes_or_packs_stays(root):
+    orphan = put(Store(root).entry_path("f" * 64))
+    partial = put(Store(root).entry_path("a" * 64).with_name(f".{'a' * 64}.latent.partial"))
+    shard = put(root / "shards/shard-0123456789abcdef.tar")
+    items = find_garbage(root)
+    assert {item.path for item in items} == {orphan, partial, shard}
+    claims = [Claim.take(root / "claims" / name) for name in ("f" * 64, "a" * 64, PACK)]
+    assert remove_garbage(root, items) == 0
+    assert all(path.exists() for path in (orphan, partial, shard))
+    for claim in claims:
+        claim.release()
+    assert remove_garbage(root, items) == 15
+
+
+def test_a_claim_that_is_held_is_no_leftover(root):
+    stale = put(root / "claims/abc")
+    with Claim.take(root / "claims/def"):
+        assert [item.path for item in find_garbage(root)] == [stale]
+
+
+def test_the_entry_of_a_row_that_failed_since_is_of_no_use(root):
+    row = next(row for row in clips.rows(root) if row.status == DONE)
+    Manifest(Store(root)).add(replace(row, status=FAILED, error="gone"))
+    assert [item.path.stem for item in find_garbage(root)] == [row.key]
+
+
+def test_what_is_needed_by_the_time_its_claim_is_held_stays(root, monkeypatch):
+    """Between the look and the removal another process wrote the row of just that entry."""
+    key = "f" * 64
+    orphan = put(Store(root).entry_path(key))
+    items, take = find_garbage(root), Claim.take
+
+    def take_late(path: Path) -> Claim | None:
+        Manifest(Store(root)).add(ManifestRow("late.avi", DONE, key=key, bytes=5))
+        return take(path)
+
+    monkeypatch.setattr(gc.Claim, "take", take_late)
+    assert [item.path for item in items] == [orphan] and remove_garbage(root, items) == 0
+    assert orphan.exists()
+
+
+def test_a_shard_that_is_needed_by_then_stays(root, monkeypatch):
+    items = [gc.Garbage(put(root / "shards/shard-0123456789abcdef.tar"), "unknown", 5)]
+    row, take = clips.rows(root)[0], Claim.take
+
+    def take_late(path: Path) -> Claim | None:
+        Manifest(Store(root)).add_packed({row.key: 0}, items[0].path.name)
+        return take(path)
+
+    monkeypatch.setattr(gc.Claim, "take", take_late)
+    assert remove_garbage(root, items) == 0 and items[0].path.exists()
+
+
+@pytest.mark.parametrize("name", ["objects/ab", "shards", "claims"])
+def test_no_link_is_followed_out_of_a_cache(root, tmp_path, name):
+    """A folder of the cache that is a link elsewhere: what lies there is not the cache's."""
+    elsewhere = tmp_path / "elsewhere"
+    precious = [
+        put(elsewhere / f)
+        for f in ("abc.latent", ".abc.latent.partial", "shard-1.tar", ".shard-1.tar.partial", "mine")
+    ]
+    shutil.rmtree(root / name, ignore_errors=True)
+    (root / name).symlink_to(elsewhere)
+    items = find_garbage(root)
+    assert not [item for item in items if item.path.parent == root / name]
+    made_up = [gc.Garbage(root / name / path.name, "left by a run that was killed", 5) for path in precious]
+    remove_garbage(root, [*items, *made_up])
+    assert all(path.exists() for path in precious)
+
+
+def test_a_link_in_place_of_a_file_is_left_alone(root, tmp_path):
+    precious = put(tmp_path / "precious.latent")
+    link = Store(root).entry_path("f" * 64)
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(precious)
+    assert not find_garbage(root) and os.path.lexists(link) and precious.exists()
+
+
+def test_a_superseded_shard_goes_only_with_its_last_entry(root):
+    pack_all(Store(root), Sharding("tar"))
+    (shard,) = root.glob("shards/*.tar")
+    rows = clips.rows(root)
+    for number, row in enumerate(rows):
+        new = replace(row, key=f"{number}" * 64, attempt=row.attempt + 1, shard="", offset=0)
+        Manifest(Store(root)).add(new)  # its source has changed, and was made again
+        found = {item.path for item in find_garbage(root, superseded=True)}
+        assert (shard in found) == (number == len(rows) - 1)
+        assert shard not in {item.path for item in find_garbage(root)}
+    assert open_manifest(root).find(rows[0].key).status == DONE

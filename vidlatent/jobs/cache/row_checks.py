@@ -1,0 +1,69 @@
+"""What a record of a journal must be to be taken for a row: every value of its kind, and no path in a name.
+
+A cache is a folder that many programs and disks have had their hands on. A record that is false is skipped,
+whatever is wrong with it; `cache verify` says which one, and why.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, fields
+
+_NAME = re.compile(r"[0-9A-Za-z_.-]*")  # of a key or a shard, which become names of files
+_LARGEST = 1 << 62
+
+
+def check_fields(kind: type, record: Mapping) -> dict[str, object]:
+    """The fields of a dataclass that a record has, each of the kind of its default; raises ValueError.
+
+    Fields that a later version has added are left out. Lists become tuples.
+    """
+    found: dict[str, object] = {}
+    for f in fields(kind):
+        default = f.default_factory() if f.default_factory is not MISSING else f.default
+        if f.name in record:
+            found[f.name] = _check(f.name, record[f.name], default)
+        elif default is MISSING:
+            raise ValueError(f"{f.name} is missing")
+    return found
+
+
+def _check(name: str, value: object, default: object) -> object:
+    if default is None:
+        return None if value is None else _check(name, value, "")
+    wanted = str if default is MISSING else type(default)
+    if wanted is tuple:
+        return _check_items(name, value)
+    if wanted in (int, float):
+        return _check_number(name, value, wanted)
+    if not isinstance(value, Mapping if isinstance(default, Mapping) else wanted):
+        raise ValueError(f"{name}: expected {wanted.__name__}, got {value!r:.40}")
+    return value
+
+
+def _check_number(name: str, value: object, wanted: type) -> object:
+    kinds = (int,) if wanted is int else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise ValueError(f"{name}: expected a number, got {value!r:.40}")
+    if not 0 <= value <= _LARGEST:  # nor is NaN
+        raise ValueError(f"{name}: expected a number from 0 on, got {value!r:.40}")
+    return value
+
+
+def _check_items(name: str, value: object) -> tuple:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple) or not all(isinstance(v, str | int | None) for v in value):
+        raise ValueError(f"{name}: expected a list of words or numbers, got {value!r:.40}")
+    return tuple(value)
+
+
+def check_name(name: str, value: str) -> None:
+    """Raise ValueError where a text would not be the name of a file in its folder."""
+    if not _NAME.fullmatch(value) or value.startswith("."):
+        raise ValueError(f"{name}: expected a name, got {value!r:.40}")
+
+
+def check_one_of(name: str, value: str, known: Collection[str]) -> None:
+    """Raise ValueError where a word is none of those that are known."""
+    if value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r:.40}")
