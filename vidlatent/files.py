@@ -89,7 +89,7 @@ def refuse_foreign(path: Path, kind: Kind) -> None:
 
 def commit(partial: Path, path: Path) -> None:
     """Flush the closed file `partial` to disk and rename it to `path`, which is atomic."""
-    with naming_disk_errors(path), naming_disk_errors(partial):  # which may lie in another folder
+    with naming_disk_errors(partial), naming_disk_errors(path):  # they may lie in two folders
         sync_file(partial)
         os.replace(partial, path)
         sync_folder(path.parent)
