@@ -15,6 +15,7 @@ from helpers.cache_clips import write_clip
 from vidlatent.engine.model import Model
 from vidlatent.engine.runtime import Runtime
 from vidlatent.io.read.source import open_video
+from vidlatent.jobs.cache.answers import find_answer
 from vidlatent.jobs.cache.entry import make_done_row, make_entry
 from vidlatent.jobs.cache.key import ModelIdentity
 from vidlatent.jobs.cache.manifest import Manifest, ManifestRow
@@ -86,6 +87,10 @@ def make_cache(root: Path, model: Model, clips: Iterable[Clip], **recipe: object
     timed = planner.recipe.chunk_s is not None
     found = ((clip, look_at(clip.path, Look(clip.path, timed=timed), lambda: None)) for clip in clips)
     for task in planner.plan(found):
+        known = find_answer(manifest, task)
+        if known is not None:
+            manifest.add(task.copy_row(known))
+            continue
         with open_video(task.clip.path, task.read) as video:
             made = make_entry(video, task, store, model)
         manifest.add(make_done_row(task, made))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from vidlatent.jobs.cache.frames import Take
     from vidlatent.jobs.cache.options import RunOptions
     from vidlatent.jobs.cache.plan import Part
+    from vidlatent.jobs.cache.recipe import Recipe
     from vidlatent.jobs.cache.shards import Sharding
     from vidlatent.jobs.cache.tally import Tally
     from vidlatent.jobs.encode import Model
+    from vidlatent.jobs.exchange.needs import Needs
     from vidlatent.windows import Plan
 
 
@@ -74,13 +76,16 @@ class ReadFlags(o.ReadFlags):
         counts = words.parse_counts(self.frames, "--frames")
         return counts[0] if len(counts) == 1 and self.take is None else None
 
-    def recipe_options(self, grid: "Grid") -> dict[str, Any]:
-        """Make those options of a recipe that say what is read, for a model of this grid."""
+    def recipe_options(self, grid: "Grid", usual_step: int | None) -> dict[str, Any]:
+        """Make those options of a recipe that say what is read, for a model of this grid.
+
+        `usual_step` is that of the sides of buckets, where nobody says another; None: the usual one.
+        """
         from vidlatent.jobs.cache.buckets import BucketWishes
 
         given = tuple(words.parse_bucket(text, "--bucket") for text in self.bucket or ())
         area = words.parse_integers(self.area, "--area", 2, "832x480")
-        wishes = BucketWishes(given, area, self.bucket_step, not self.no_upscale)
+        wishes = BucketWishes(given, area, self.bucket_step or usual_step, not self.no_upscale)
         buckets = wishes.buckets(grid)
         return {
             "read": self.options(),
@@ -145,10 +150,15 @@ class RunFlags(o.ModelFlags):
         int | None, typer.Option("--ray-actors", min=1, help="Models in the cluster.  [default: one per GPU]")
     ] = None
 
-    def load(self) -> "Model":
-        """Load the model; without --device onto the GPU that torchrun or SLURM gave this process."""
+    def load(self, usual: str | None = None) -> "Model":
+        """Load the model, or the `usual` one where none is said.
+
+        Without --device it goes onto the GPU that torchrun or SLURM gave this process.
+        """
         from vidlatent.jobs.cache.plan import choose_device
 
+        if self.model is None and self.weights is None:
+            self.model = usual
         model = self.choice().load(device=choose_device())
         for name in model.spec.changed().keys() - model.spec.changed(latents=True).keys():
             raise UsageError(f"--set {name}: says how latents are decoded", "set it when they are decoded")
@@ -226,12 +236,35 @@ class WriteFlags(o.PosteriorFlags):
     """What is kept of every clip, and where."""
 
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the cache.")]
+    trainer: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help="TOOL[:ARCH]: rate, sides, dtype and VAE as it expects; see cache export --help.",
+        ),
+    ] = None
+    first_frame: Annotated[
+        bool,
+        typer.Option("--first-frame", help="Also latents of the first frame alone, for image-to-video."),
+    ] = False
     shards: Annotated[
         str | None,
         typer.Option("--shards", help="Pack entries into tar (WebDataset) or safetensors.  [default: no]"),
     ] = None
     shard_size: Annotated[str, typer.Option("--shard-size", help="Bytes of a shard, about.")] = "1G"
     as_json: o.JsonOption = False
+
+    def needs(self) -> "Needs | None":
+        """Say what the trainer needs that was named; None where none was."""
+        from vidlatent.jobs.exchange.needs import find_needs
+
+        return find_needs(self.trainer)[2] if self.trainer else None
+
+    def suit(self, recipe: "Recipe", model: "Model") -> "Recipe":
+        """Make the recipe what the trainer expects, where one was named."""
+        from vidlatent.jobs.exchange.suit import suit
+
+        return suit(recipe, model.spec, self.trainer) if self.trainer else recipe
 
     def sharding(self) -> "Sharding | None":
         """Say into which shards entries are packed; None leaves every entry a file."""
@@ -260,9 +293,11 @@ def command(
     from vidlatent.jobs.cache.recipe import Recipe
 
     options = tasks.options(run, write.sharding())
-    model = run.load()
-    from_reading = read.recipe_options(model.spec.grid)
+    needs = write.needs()
+    model = run.load(needs.model if needs else None)
+    from_reading = read.recipe_options(model.spec.grid, needs.side if needs else None)
     recipe = Recipe(plan=cut.plan(model), **from_reading, **write.posterior_options())
+    recipe = write.suit(replace(recipe, first_frame=write.first_frame), model)
     if tasks.dry_run:
         show_facts(asdict(dry_run(sources, write.output, model, recipe, options)), write.as_json)
         return 0

@@ -13,6 +13,7 @@ from helpers import trainer_caches as caches
 from safetensors import safe_open
 
 from vidlatent.errors import UsageError
+from vidlatent.jobs.cache.manifest import open_manifest
 from vidlatent.jobs.exchange.export import ExportOptions, export
 
 VIDEO = {  # architecture → the model whose latents it trains on, its name in full, the space on its disk
@@ -165,3 +166,27 @@ def test_without_an_architecture_it_is_asked_for(cached, tmp_path):
     with pytest.raises(UsageError, match=r"(?s)architecture fp: unknown to musubi.*one of hv, wan"):
         list(export(cached("hunyuan-video"), tmp_path / "out", "musubi:fp"))
     assert not (tmp_path / "out").exists()
+
+
+def test_wan_image_to_video_gets_the_mask_and_the_first_frame(cached, tmp_path):
+    """[20, F, H, W]: four channels of mask, ones where the picture is known, and the latents, normalised."""
+    root, model = cached("wan-2.1", "whole", first_frame=True), caches.pooling_model("wan-2.1")
+    list(export(root, tmp_path, "musubi:wan"))
+    captions = text_files(tmp_path, "wan")
+    stored = {}
+    for row in open_manifest(root).present_rows():
+        with open_manifest(root).place(row).open() as latents:
+            stored[row.facts["caption"]] = latents.read_first_frame(0, latents.frames).transpose(0, 1)
+    for item in read_items(tmp_path, "wan"):
+        fed = only_tensor(item, "latents_image")
+        assert fed.shape[0] == 20 and fed.shape[1:] == only_tensor(item, "latents").shape[1:]
+        assert (fed[:4, 0] == 1).all() and (fed[:4, 1:] == 0).all()
+        first = stored[captions[f"{item.stem}_wan_te.safetensors"]]
+        assert torch.equal(fed[4:], caches.normalise(first, model))
+
+
+def test_without_first_frames_there_is_no_image_latent(cached, tmp_path):
+    list(export(cached("wan-2.1", "whole"), tmp_path, "musubi:wan"))
+    for item in read_items(tmp_path, "wan"):
+        with safe_open(item.file, "pt") as file:
+            assert len(list(file.keys())) == 1

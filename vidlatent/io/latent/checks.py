@@ -34,6 +34,7 @@ def check_tensors(header: LatentHeader, tensors: Mapping[str, TensorEntry], bloc
     _expect(tensors, "pts", "I64", (frames,))
     _expect(tensors, "durations", "I64", (frames,))
     _expect(tensors, "logvar", latents.dtype, latents.shape)
+    _expect(tensors, "first_frame", latents.dtype, latents.shape)
     _expect(tensors, "checksums", "U8", (block_count, DIGEST_BYTES))
     if "audio" in tensors:
         _expect(tensors, "audio", "U8", (tensors["audio"].nbytes,))

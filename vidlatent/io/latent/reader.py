@@ -116,6 +116,20 @@ class LatentReader:
             )
         return self._read_slice("logvar", start, stop, self._read_into)
 
+    @property
+    def has_first_frame(self) -> bool:
+        """Whether latents of the first frame alone are stored beside those of the clip."""
+        return "first_frame" in self._layout.tensors
+
+    def read_first_frame(self, start: int, stop: int) -> Tensor:
+        """Latents [stop - start, C, h, w] of a clip that is the first frame, and then zeros."""
+        if not self.has_first_frame:
+            raise BadLatentFile(
+                f"{self.path}: holds no latents of its first frame alone",
+                f"cache with {parameter('first_frame')} to have them",
+            )
+        return self._read_slice("first_frame", start, stop, self._read_into)
+
     def open_audio(self) -> FilePart | None:
         """Open the audio, a file inside this one, once it was checked; None without. The caller closes it."""
         if not self.has_audio:

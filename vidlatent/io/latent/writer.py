@@ -1,5 +1,6 @@
 """Writes a `.latent`: latents are appended to disk as they come, and the file is renamed when complete."""
 
+from collections.abc import Iterable
 from fractions import Fraction
 from math import prod
 from pathlib import Path
@@ -50,6 +51,7 @@ class LatentWriter:
         self._path, self._header, self._dtype = path, header, dtype
         self._shape = (channels, height, width)
         self._tensors: dict[str, TensorEntry] = {}
+        self._first_frame: Iterable[Tensor] | None = None
         self._room = _choose_room(header)
         self._resumes = making is not None and making.resume
         self._journal = Journal(path, making)
@@ -98,6 +100,10 @@ class LatentWriter:
         """Drop all latents."""
         with naming_disk_errors(self._path):
             self._parts.restart()
+
+    def add_first_frame(self, latents: Iterable[Tensor]) -> None:
+        """Write, when the file is closed, latents [t, C, h, w] of the first frame alone, in pieces, too."""
+        self._first_frame = latents
 
     def close(
         self,
@@ -155,6 +161,8 @@ class LatentWriter:
         if self._parts.logvar is not None:
             self._copy(self._parts.logvar)
             self._add_entry("logvar", self._dtype, shape)
+        if self._first_frame is not None:
+            self._write_first_frame(self._first_frame)
         for name, ticks in (("pts", clock.pts), ("durations", clock.durations)):
             if name == "pts" or len(ticks):
                 self._write(ticks.astype("<i8", casting="safe").tobytes())
@@ -168,6 +176,13 @@ class LatentWriter:
         self._seal(clock.time_base, digests)
         self._file.close()
         self._parts.close()
+
+    def _write_first_frame(self, pieces: Iterable[Tensor]) -> None:
+        count = 0
+        for piece in pieces:
+            self._write(self._to_bytes(piece, count, "latent frame of the first frame"))
+            count += len(piece)
+        self._add_entry("first_frame", self._dtype, (count, *self._shape))
 
     def _add_entry(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         start = max((entry.stop for entry in self._tensors.values()), default=0)

@@ -13,6 +13,7 @@ from vidlatent.files import naming_disk_errors, naming_read_errors, sha256_file
 from vidlatent.grid import Grid
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.read.source import Frame, ReadOptions, VideoSource
+from vidlatent.jobs.cache.first_frame import FirstFrame
 from vidlatent.jobs.cache.frames import CUT, PAD, GridKeeper
 from vidlatent.jobs.cache.key import describe_read
 from vidlatent.jobs.cache.manifest import DONE, FAILED, OF_CLIP, SKIPPED, ManifestRow
@@ -117,7 +118,11 @@ def make_entry(video: VideoSource, task: Task, store: Store, model: Model) -> Ma
     with open_writer(target, header, video, model, options) as writer:
         tally, keeper = FrameTimes(SILENT), GridKeeper(options.plan.encode_time, model.spec.grid, task.wanted)
         frames, known = keep_frames(video, task.recipe.frames_rule, keeper)
-        count = append_all(writer, model.encode_clip(tally.watch(frames), options.plan, known), options)
+        first = FirstFrame()
+        watched = first.watch(tally.watch(frames))
+        count = append_all(writer, model.encode_clip(watched, options.plan, known), options)
+        if task.recipe.first_frame:
+            writer.add_first_frame(first.encode(model, options.plan, count))
         clock = tally.clock(video.info.time_base)
         header = finish_header(header, clock, count, task.source_sha256)
         made = name_entry(task, store, keeper.left)

@@ -22,7 +22,7 @@ class Recipe:
     are not scaled up to a bucket. With `chunk_s` long videos are cut into clips of so many seconds; `take`
     chooses clips by numbers of frames instead. `frames_rule` says what becomes of a clip whose frames do not
     fit the model's grid: its last ones are left out ("cut"), the last one is repeated ("pad"), or it is left
-    out itself ("drop").
+    out itself ("drop"). With `first_frame` an entry also holds what image-to-video models are fed.
     """
 
     plan: Plan
@@ -35,6 +35,7 @@ class Recipe:
     frames_rule: str = CUT
     take: Take | None = None
     smaller: Smaller | None = None
+    first_frame: bool = False
 
     def __post_init__(self) -> None:
         if self.frames_rule not in FRAMES_RULES:
@@ -79,8 +80,10 @@ class Cut:
 
 def adapt_to_clip(recipe: Recipe, probe: Probe | None) -> Recipe:
     """The recipe of one clip, with the bucket that suits it as its size, and the frames of that bucket."""
-    if not recipe.buckets or probe is None:
+    if probe is None:
         return recipe
+    if not recipe.buckets:
+        return keep_to_steps(recipe, probe)
     size = choose_bucket(recipe.buckets, probe)
     if recipe.fixed_counts:
         counts = tuple(sorted(bucket[2] for bucket in recipe.buckets if bucket[:2] == size))
@@ -89,6 +92,17 @@ def adapt_to_clip(recipe: Recipe, probe: Probe | None) -> Recipe:
     if recipe.smaller is not None:
         size = recipe.smaller.size(probe) or size
     return replace(recipe, read=replace(recipe.read, size=size, fit="crop"))
+
+
+def keep_to_steps(recipe: Recipe, probe: Probe) -> Recipe:
+    """The recipe of a clip that keeps its size, but for what its sides have more than a number of steps."""
+    read = recipe.read
+    if recipe.smaller is None or read.size is not None or read.crop is not None:
+        return recipe
+    size = recipe.smaller.size(probe)
+    if size in (None, (probe.width, probe.height)):
+        return recipe
+    return replace(recipe, read=replace(read, size=size, fit="crop"))
 
 
 def cut_into_clips(recipe: Recipe, probe: Probe | None) -> list[Cut]:

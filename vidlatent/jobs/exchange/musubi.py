@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from vidlatent.errors import UsageError, parameter
@@ -30,6 +31,7 @@ FULL_NAMES = {
     "zi": "z_image",
 }
 FLAT = ("fk", "zi")  # of a picture [C, h, w], though its key says t = 1
+FRAMES_OF_A_LATENT = 4  # of Wan: as many channels has the mask of image-to-video
 # What its scripts begin with.
 SCRIPTS = {
     "hv": "",
@@ -85,6 +87,8 @@ def _write(export: Export, piece: Piece, path: Path) -> None:
     if export.architecture == "k5":
         ends = latents[:, [0, -1]]
         tensors[make_key("latents_image", ends)] = ends
+    if export.architecture == "wan" and (first := piece.first_frame(export.needs.space)) is not None:
+        tensors[make_key("latents_image", first)] = add_mask(first)
     metadata = {
         "architecture": FULL_NAMES[export.architecture],
         "width": str(row.width),
@@ -99,6 +103,13 @@ def make_key(name: str, latents: Tensor) -> str:
     """The key of latents [C, t, h, w] in a file."""
     t, h, w = latents.shape[1:]
     return f"{name}_{t}x{h}x{w}_{str(latents.dtype).removeprefix('torch.')}"
+
+
+def add_mask(first: Tensor) -> Tensor:
+    """Latents [C, t, h, w] of a first frame → [4 + C, t, h, w]: a mask in front, 1 where it is known."""
+    mask = first.new_zeros(FRAMES_OF_A_LATENT, *first.shape[1:])
+    mask[:, 0] = 1
+    return torch.cat([mask, first])
 
 
 def lists(export: Export) -> Mapping[str, str]:

@@ -40,6 +40,11 @@ class Needs:
     space: str = RAW
     still: bool = False
 
+    @property
+    def model(self) -> str | None:
+        """The model that makes such latents; None where any does."""
+        return self.models[0] if self.models else None
+
     def words(self) -> str:
         """All of it in one line, for people."""
         frames = f"{FRAMES.get(self.models[0])} frames" if self.models else ""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from math import ceil
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -21,6 +22,7 @@ from vidlatent.jobs.exchange.vaes import Vae
 from vidlatent.jobs.readback.dataset import normalise_latents
 
 HERE = PurePosixPath()
+EARLY = Fraction(1, 8)  # of a frame: times are rounded by containers
 CAPTIONS = ("caption", "txt")  # facts that say what is to be seen in a clip
 __all__ = ["NORMALISED", "RAW", "SPACES", "Export", "ExportOptions", "OutFile", "Piece", "Tool"]
 
@@ -84,10 +86,11 @@ class Piece:
     def start(self) -> int:
         """The number of its first frame in the source, counted at the rate at which the clip was read."""
         begin = self.row.span[0] if self.row.span else None
-        if begin is None:
-            return 0
-        asked = self.row.read.get("fps")
-        return round(Fraction(str(begin)) * (Fraction(str(asked)) if asked else self._rate))
+        if self.row.first_frame or begin is None:
+            return self.row.first_frame
+        asked = self.row.read.get("fps")  # a row of 0.1, which does not say the number
+        rate = Fraction(str(asked)) if asked else self._rate
+        return max(0, ceil(Fraction(str(begin)) * rate - EARLY))
 
     @cached_property
     def _rate(self) -> Fraction:
@@ -102,6 +105,16 @@ class Piece:
         """[C, t, h, w], in the space asked for, or in the one that is usual for the tool."""
         with self.place.open() as reader:
             found = reader.read(0, reader.frames)
+            if (self.space or usual) == NORMALISED:
+                found = normalise_latents(found, reader).to(found.dtype)
+        return found.transpose(0, 1).contiguous()
+
+    def first_frame(self, usual: str) -> Tensor | None:
+        """[C, t, h, w] of the first frame and then zeros, as `latents`; None where the cache has none."""
+        with self.place.open() as reader:
+            if not reader.has_first_frame:
+                return None
+            found = reader.read_first_frame(0, reader.frames)
             if (self.space or usual) == NORMALISED:
                 found = normalise_latents(found, reader).to(found.dtype)
         return found.transpose(0, 1).contiguous()
