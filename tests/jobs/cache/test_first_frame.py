@@ -12,6 +12,7 @@ from vidlatent.errors import BadLatentFile
 from vidlatent.io.read.source import open_video
 from vidlatent.jobs.cache.manifest import open_manifest
 from vidlatent.jobs.cache.verify import verify
+from vidlatent.jobs.readback.dataset import LatentDataset
 
 
 @pytest.fixture(params=["wan-2.1", "ltx-2"])
@@ -68,3 +69,16 @@ def test_without_being_asked_for_it_is_not_there_and_its_entry_is_another(tmp_pa
         kept = latents.read(0, latents.frames)
     with manifest.place(more).open() as latents:
         assert torch.equal(latents.read(0, latents.frames), kept)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_samples_of_whole_clips_have_it_beside_their_latents(tmp_path, normalise):
+    model, video = caches.pooling_model("wan-2.1"), write_clip(tmp_path / "v.avi", 1)
+    root = caches.make_cache(tmp_path / "cache", model, [caches.clip(video, "")], first_frame=True)
+    (sample,) = LatentDataset(root, normalise=normalise)
+    wanted = expected(video, model, 9)
+    if normalise:
+        wanted = caches.normalise(wanted.transpose(0, 1), model).transpose(0, 1)
+    assert torch.equal(sample["first_frame"], wanted)
+    (cropped,) = LatentDataset(root, crop=2, normalise=normalise)
+    assert "first_frame" not in cropped

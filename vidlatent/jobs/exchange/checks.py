@@ -60,7 +60,7 @@ def describe_rates(pieces: Sequence[Piece], needs: Needs, word: str) -> str | No
     """How many clips run at another rate than the trainer's."""
     if needs.fps is None:
         return None
-    others = [piece for piece in pieces if piece.row.frames > 1 and round(piece.fps(), 2) != needs.fps]
+    others = [piece for piece in pieces if piece.row.frames > 1 and round(piece.asked_fps(), 2) != needs.fps]
     if not others:
         return None
     return (

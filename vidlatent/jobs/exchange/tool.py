@@ -101,6 +101,11 @@ class Piece:
         """Frames per second of the clip that was encoded."""
         return float(self._rate)
 
+    def asked_fps(self) -> float:
+        """Frames per second that were asked for; where none were, those of the clip."""
+        asked = self.row.read.get("fps")
+        return float(Fraction(str(asked))) if asked else self.fps()
+
     def latents(self, usual: str) -> Tensor:
         """[C, t, h, w], in the space asked for, or in the one that is usual for the tool."""
         with self.place.open() as reader:

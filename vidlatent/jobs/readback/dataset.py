@@ -55,12 +55,12 @@ class SharedNumber:
 class LatentDataset(Dataset):
     """Latents of a cache, of `.latent` files or of shards, by number.
 
-    A sample is a dict: `latents` [t, C, h, w] (`logvar` beside them where it is stored), the first latent
-    frame `start`, `source`, `key` and the `facts` that were carried along. `crop` latent frames are cut
-    out at random; clips that are shorter are left out, and counted in `too_short`. Latents are in raw
-    posterior units; `normalise` gives (z - shift) · scale in float32, which is what a diffusion model
-    expects. An epoch has crops of its own: BucketSampler hands it on with every index, and `set_epoch` tells
-    it where another sampler is used, to workers that are running already too.
+    A sample is a dict: `latents` [t, C, h, w] (`logvar` beside them where it is stored; `first_frame` too, of
+    whole clips), the first latent frame `start`, `source`, `key` and the `facts` that were carried along.
+    `crop` latent frames are cut out at random; clips that are shorter are left out, and counted in
+    `too_short`. Latents are in raw posterior units; `normalise` gives (z - shift) · scale in float32, which
+    is what a diffusion model expects. An epoch has crops of its own: BucketSampler hands it on with every
+    index, and `set_epoch` tells it where another sampler is used, to workers that are running already too.
     """
 
     def __init__(
@@ -142,6 +142,9 @@ def read_sample(
     held: dict[str, object] = {"latents": normalise_latents(found, latents) if normalise else found}
     if latents.has_logvar:
         held["logvar"] = latents.read_logvar(start, stop)
+    if crop is None and latents.has_first_frame:  # of the whole clip: a crop begins with another frame
+        first = latents.read_first_frame(start, stop)
+        held["first_frame"] = normalise_latents(first, latents) if normalise else first
     return held | {"start": start, "source": entry.source, "key": entry.key, "facts": dict(entry.facts)}
 
 

@@ -42,7 +42,7 @@ class PlainTensor:
 class PlainLatents:
     """Reads the latents of one clip from a tensor, as LatentReader does from a `.latent`."""
 
-    has_logvar = False
+    has_logvar = has_first_frame = False
 
     def __init__(self, path: Path, part: tuple[int, int], tensor: PlainTensor) -> None:
         self._map, self._tensor = MappedPart(path, part), tensor
