@@ -41,7 +41,9 @@ def refuse_sizes(recipe: Recipe, needs: Needs, word: str) -> None:
     """Raise UsageError for a size that was asked for and has a side off the trainer's steps."""
     for width, height in _list_sizes(recipe):
         if width % needs.side or height % needs.side:
-            near = "x".join(str(max(1, round(s / needs.side)) * needs.side) for s in (width, height))
+            near = "x".join(
+                str(max(1, (s + needs.side // 2) // needs.side) * needs.side) for s in (width, height)
+            )
             raise UsageError(
                 f"{parameter('trainer')} {word}: takes sides in steps of {needs.side}, not {width}x{height}",
                 f"the nearest size is {near}",
