@@ -8,6 +8,7 @@ name adds it.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from vidlatent.grid import Grid
@@ -67,8 +68,13 @@ class Pad:
         js.integer(self.columns, "pad.columns", 0, MAX_SPACE - 1)
 
 
+@cache
 def our_version() -> str:
-    """The version of vidlatent that is running, for the headers of the files it writes."""
+    """The version of vidlatent that is running, for the headers of the files it writes.
+
+    It is looked up once: each look-up after a change of any folder that Python imports from, such as that of
+    a script, keeps a list of the folder for as long as the process runs.
+    """
     try:
         return version("vidlatent")
     except PackageNotFoundError:  # imported from a checkout that is not installed
