@@ -8,6 +8,7 @@ import torch
 
 from vidlatent.errors import BadWeights, UsageError, parameter
 from vidlatent.models.base import Family, Layout, ModelSpec, Rename, Shapes
+from vidlatent.models.config_values import FAULTS, check_config
 from vidlatent.models.tensor_file import metadata_in
 
 # What stands before the names where a tool wrote the weights together with those of other networks.
@@ -65,8 +66,10 @@ def recognise(families: Iterable[Family], shapes: Shapes, path: Path) -> Recogni
     inside = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
     try:
         config = layout.config(inside)
-        described = family.spec_of(family.correct(config, metadata_in(path)) if family.correct else config)
-    except (KeyError, IndexError, ValueError) as e:
+        config = family.correct(config, metadata_in(path)) if family.correct else config
+        check_config(config, path)
+        described = family.spec_of(config)
+    except FAULTS as e:
         raise BadWeights(
             f"{path}: has the names of {family.name} but not its shapes ({e})",
             f"give the config.json that came with these weights by {parameter('config')}",

@@ -13,6 +13,7 @@ from vidlatent.errors import BadWeights, UsageError, parameter
 from vidlatent.files import asset
 from vidlatent.models import hub
 from vidlatent.models.base import Colours, Family, Hub, ModelSpec
+from vidlatent.models.config_values import check_config, naming_config
 from vidlatent.models.recognise import Recognised, recognise
 from vidlatent.models.tensor_file import shapes_in
 
@@ -143,8 +144,10 @@ def spec_from(config: Path) -> ModelSpec:
     """The facts of the model that a config.json describes."""
     parsed = read_config(config)
     colours = parsed.pop("colours", None)  # what bin/fit-colours adds, for networks of any family
-    spec = family_of(parsed, str(config)).spec_of(parsed)
-    return replace(spec, colours=Colours.of(colours)) if colours else spec
+    family = family_of(parsed, str(config))
+    with naming_config(config):
+        spec = family.spec_of(parsed)
+        return replace(spec, colours=Colours.of(colours)) if colours else spec
 
 
 def read_config(path: Path) -> dict[str, object]:
@@ -155,10 +158,11 @@ def read_config(path: Path) -> dict[str, object]:
         raise BadWeights(
             f"{path}: no such file", f"name the model's config with {parameter('config')}"
         ) from e
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise BadWeights(f"{path}: not readable as JSON ({e})", "use the config the weights came with") from e
     if not isinstance(parsed, dict):
         raise BadWeights(f"{path}: holds a {type(parsed).__name__}, expected an object")
+    check_config(parsed, path)
     return parsed
 
 

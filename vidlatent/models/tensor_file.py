@@ -7,6 +7,7 @@ asked for; and that goes into memory of its own, without the pages of a mapped f
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ def _safetensors(path: Path, file: BinaryIO) -> TensorFile:
         with safe_open(path, framework="pt"):
             pass
     except SafetensorError as e:
-        raise BadWeights(f"{path}: torn or not safetensors ({e})", _AGAIN) from e
+        raise BadWeights(f"{path}: torn or not safetensors ({str(e)[:200]})", _AGAIN) from e
     length = int.from_bytes(file.read(8), "little")
     header = json.loads(file.read(length))
     metadata = header.pop("__metadata__", {})
@@ -138,7 +139,9 @@ def _unpickled(path: Path) -> tuple[object, bool]:
     with path.open("rb") as file:
         zipped = file.read(4) == b"PK\x03\x04"  # the format before it cannot be mapped
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped), zipped
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a damaged file: what it means is said below
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped), zipped
     except pickle.UnpicklingError as e:
         # Only what stopped it is said: the first lines advise to open the file all the same.
         found = _STOPPED.search(str(e))
@@ -147,7 +150,7 @@ def _unpickled(path: Path) -> tuple[object, bool]:
         reason = f" ({found[0]})" if found else ""
         raise BadWeights(f"{path}: holds more than tensors, and is not opened{reason}", _SAFE) from e
     except Exception as e:  # whatever a damaged archive makes the reader trip over
-        reason = str(e).strip().splitlines()[0] if str(e) else type(e).__name__
+        reason = str(e).strip().splitlines()[0][:200] if str(e).strip() else type(e).__name__
         raise BadWeights(f"{path}: torn or no checkpoint ({reason})", _AGAIN) from e
 
 

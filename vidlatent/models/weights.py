@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vidlatent.errors import BadWeights
 from vidlatent.files import sha256_file
 from vidlatent.models.base import Family, ModelSpec
+from vidlatent.models.config_values import naming_config
 from vidlatent.models.recognise import naming_for, plain_shape
 from vidlatent.models.tensor_file import opened, quoted
 
@@ -35,8 +36,7 @@ def load_network(
     """
     whole = sha256_of(path, sha256) if sha256 else None
     demand_file(path)
-    with torch.device("meta"):
-        network = family.build(spec)
+    network = build_empty(family, spec, path)
     cast = {name for name, parameter in network.named_parameters() if parameter.is_floating_point()}
     with opened(path) as file:
         naming = naming_for(family, file.shapes, network.state_dict())
@@ -54,6 +54,12 @@ def load_network(
     if family.learn is not None:
         network.spec = family.learn(network, path)
     return network.eval().requires_grad_(False), digest.sha256 if digest else whole or sha256_file(path)
+
+
+def build_empty(family: Family, spec: ModelSpec, where: Path) -> nn.Module:
+    """The network of `spec` without numbers, which takes no memory; BadWeights where it cannot be made."""
+    with torch.device("meta"), naming_config(where):
+        return family.build(spec)
 
 
 class Digest:

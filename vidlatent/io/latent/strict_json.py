@@ -8,6 +8,8 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 
+DEEPEST = 64  # levels of objects and arrays
+
 
 def dump(value: object) -> str:
     """The canonical text of a JSON value: ASCII, keys sorted, no spaces, no NaN."""
@@ -18,15 +20,28 @@ def dump(value: object) -> str:
 
 
 def load(text: str, what: str) -> object:
-    """Parse JSON without NaN, infinities or duplicate keys."""
+    """Parse JSON without NaN, infinities or duplicate keys, and no more than DEEPEST levels deep."""
     try:
-        return json.loads(
+        value = json.loads(
             text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite_float
         )
     except RecursionError:
         raise ValueError(f"{what}: nested too deeply") from None
     except ValueError as e:
         raise ValueError(f"{what}: not valid JSON ({e})") from e
+    _refuse_depth(value, what)
+    return value
+
+
+def _refuse_depth(value: object, what: str) -> None:
+    """Raise where a value is so deep that whoever walks through it runs out of stack."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise ValueError(f"{what}: nested too deeply")
 
 
 def integer(value: object, what: str, low: int, high: int) -> int:

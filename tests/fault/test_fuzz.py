@@ -1,0 +1,32 @@
+"""No file can hurt: whatever bytes a parser is given, it takes them or refuses them in a line.
+
+`python tests/fault/fuzz.py --seconds N` does the same for longer, and prints counts.
+"""
+
+import pytest
+from helpers.fuzzing import throw
+from helpers.parsers import Parser, parsers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+NAMES = ("latent", "decode", "picture", "tar shard", "config", "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory) -> dict[str, Parser]:
+    return {parser.name: parser for parser in parsers(tmp_path_factory.mktemp("seeds"))}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_good_files_are_taken(known, name):
+    """Or the bad ones would be refused for another reason."""
+    for seed in known[name].seeds:
+        if "hostile" not in seed.parts:
+            known[name].use(seed)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("name", NAMES)
+@given(number=st.integers(0, 1 << 32))
+def test_whatever_bytes_come_they_are_taken_or_refused_in_a_line(known, name, number):
+    assert throw(known[name], number) in ("taken", "refused")
