@@ -87,5 +87,12 @@ def test_a_frame_lasts_as_it_says_or_until_the_next():
     assert [unknown.duration_of(i) for i in range(3)] == [3, 4, 4]
 
 
-def test_the_end_is_when_the_last_frame_ends():
-    assert clock(10, 13, durations=[3, 2]).end == Fraction(15, 10)
+@pytest.mark.parametrize("durations", [[3, 4, 2], [3, 4, 0], None])
+def test_the_end_is_when_the_last_frame_ends(durations):
+    """Of three frames, so that the last is neither the first nor the second; a length unknown is the step."""
+    last = 2 if durations and durations[-1] else 7
+    assert clock(10, 13, 20, durations=durations).end == Fraction(20 + last, 10)
+
+
+def test_the_end_of_a_single_frame_is_its_own():
+    assert clock(10, durations=[4]).end == Fraction(14, 10) and clock(10).end == Fraction(11, 10)

@@ -1,5 +1,6 @@
 """Reading ahead changes when things are read, and nothing else."""
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -76,11 +77,12 @@ def test_an_interrupt_in_the_source_reaches_the_consumer():
 
 
 def test_leaving_early_closes_the_source_and_ends_the_thread():
+    """The source never ends: to read it to its end first is not to leave."""
     closed = threading.Event()
 
     def source() -> Iterator[int]:
         try:
-            yield from range(1000)
+            yield from itertools.count()
         finally:
             closed.set()
 

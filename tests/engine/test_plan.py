@@ -70,3 +70,29 @@ def test_wishes_change_the_plan_of_a_file_where_they_say_something():
     assert plan_for(HUNYUAN15, PlanWishes(past=2), own).decode_time.past == 2
     assert plan_for(HUNYUAN15, PlanWishes(tile=0), own).decode_time.past == 8
     assert plan_for(HUNYUAN15, PlanWishes(overlap=0.25), own).decode_tiles.size == 4, "tiles of the file"
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"window": 1}, r"window 1: pocket takes windows of 1 \+ 4·k frames, for instance 5 or 9"),
+        ({"window": 4}, "window 4: .* for instance 5 or 9"),
+        ({"window": 11}, "window 11: .* for instance 9 or 13"),
+        ({"latent_window": 1}, "latent_window 1: pocket takes at least 2 latents"),
+        ({"tile": 8}, "tile 8: pocket takes multiples of 8 px, for instance 16 or 24"),
+        ({"tile": 100}, "tile 100: .* for instance 96 or 104"),
+        ({"overlap": 0.5}, "overlap means nothing without tiles"),
+        ({"tile": 64, "overlap": 1.0}, "overlap 1.0: must be a fraction from 0 to below 1"),
+        ({"tile": 64, "overlap": -0.1}, "overlap -0.1: must be a fraction"),
+    ],
+    ids=str,
+)
+def test_wishes_that_cannot_be_are_refused_with_one_that_can(wish, said):
+    with pytest.raises(UsageError, match=said):
+        plan_for(POCKET, PlanWishes(**wish))
+
+
+def test_the_nearest_wishes_that_can_be_are_followed():
+    assert plan_for(POCKET, PlanWishes(window=5)).encode_time == TimeRule(4)
+    assert plan_for(POCKET, PlanWishes(latent_window=2)).decode_time == TimeRule(1)
+    assert plan_for(POCKET, PlanWishes(tile=16, overlap=0.0)).encode_tiles.size == 16

@@ -37,3 +37,16 @@ def test_a_single_frame_cannot_flicker():
     metric.update(grey(1), grey(1))
     with pytest.raises(BadInput, match="flicker: needs 2 frames at least"):
         metric.result()
+
+
+def test_sixteen_bits_flicker_in_levels_of_eight():
+    deep = [frames.int().mul(257).to(torch.uint16) for frames in (grey(10, 10, 10), grey(10, 14, 9))]
+    metric = Flicker()
+    metric.update(*deep)
+    assert metric.per_frame().tolist() == [4.0, 5.0]
+
+
+def test_an_error_below_zero_flickers_as_one_above():
+    metric = Flicker()
+    metric.update(grey(100, 100), grey(97, 103))
+    assert metric.result() == {"mean": 6.0, "worst": 6.0}

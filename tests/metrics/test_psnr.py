@@ -80,3 +80,24 @@ def test_frames_may_come_in_any_pieces(pair):
 def test_no_frames_at_all_is_an_error():
     with pytest.raises(BadInput, match="psnr: needs one frame at least"):
         Psnr().result()
+
+
+def test_sixteen_bits_are_measured_against_their_own_peak():
+    deep = torch.full((1, 8, 8, 3), 30_000, dtype=torch.uint16)
+    metric = Psnr()
+    metric.update(deep, (deep.int() + 1).to(torch.uint16))
+    assert metric.result()["mean"] == pytest.approx(20 * math.log10(65535), abs=1e-12)
+
+
+def test_the_protocol_says_what_identical_frames_count():
+    assert "identical frames: inf, left out of the mean" in Psnr().protocol
+    assert "identical frames: 100 dB, like any more alike" in Psnr(ceiling=100).protocol
+
+
+def test_a_ceiling_holds_frames_that_are_almost_identical_too():
+    reference = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    distorted = reference.clone()
+    distorted[0, 0, 0, 0] = 1
+    metric = Psnr(ceiling=80)
+    metric.update(reference, distorted)
+    assert metric.result() == {"mean": 80, "worst": 80, "pooled": 80, "identical": 0}

@@ -4,6 +4,7 @@ import gc
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,6 +53,41 @@ def embedded(tmp_path) -> tuple[Path, tuple[int, int]]:
     data = (tmp_path / "a.latent").read_bytes()
     (tmp_path / "all").write_bytes(LEAD + data + b"and after")
     return tmp_path / "all", (len(LEAD), len(data))
+
+
+def test_sound_inside_a_file_inside_another_is_that_files_own(tmp_path):
+    write(tmp_path / "a.latent", SMALL)
+    (tmp_path / "sound").write_bytes(b"sound" * 99)
+    with open_latent(tmp_path / "a.latent") as plain:
+        header, clock, latents = plain.header, plain.clock, plain.read(0, plain.frames)
+    with LatentWriter(tmp_path / "b.latent", header, *SMALL[1:], "F32") as writer:
+        writer.append(latents)
+        writer.close(clock, tmp_path / "sound")
+    data = (tmp_path / "b.latent").read_bytes()
+    (tmp_path / "all").write_bytes(LEAD + data + b"and after")
+    with open_latent(tmp_path / "all", (len(LEAD), len(data))) as reader, reader.open_audio() as audio:
+        assert audio.read() == b"sound" * 99
+        assert audio.seek(-5, 2) == 99 * 5 - 5 and audio.read() == b"sound"
+
+
+@pytest.mark.parametrize("span", [(-1, 2), (3, 2), (0, SMALL[0] + 1), (SMALL[0] + 1, SMALL[0] + 1)])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_slice_that_is_not_of_the_clip_is_refused(embedded, span, mapped):
+    path, part = embedded
+    with open_latent(path, part, mapped=mapped) as reader:
+        for read in (reader.read, reader.read_logvar, reader.read_checked):
+            with pytest.raises(ValueError, match=f"latent frames {span[0]} to {span[1]} of {SMALL[0]}"):
+                read(*span)
+        assert reader.read(SMALL[0], SMALL[0]).shape == (0, *SMALL[1:])
+
+
+def test_threads_that_share_a_reader_get_what_they_asked_for(tmp_path):
+    """The position in a file is one for all: between a seek and its read nobody else may move it."""
+    latents = write(tmp_path / "a.latent", (64, 4, 3, 5))
+    with open_latent(tmp_path / "a.latent") as reader, ThreadPoolExecutor(8) as pool:
+        for read in (reader.read, reader.read_checked):
+            found = pool.map(lambda n, read=read: (n % 64, read(n % 64, n % 64 + 1)), range(512))
+            assert all(torch.equal(z, latents[n : n + 1]) for n, z in found)
 
 
 def test_every_slice_is_what_reads_give(embedded):

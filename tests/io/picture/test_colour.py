@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 
 from vidlatent.errors import BadVideo, UsageError
-from vidlatent.io.picture.colour import MATRICES, Colour, RgbReader, code_point, output_colour
+from vidlatent.io.picture.colour import (
+    MATRICES,
+    Colour,
+    RgbReader,
+    Tags,
+    YuvWriter,
+    code_point,
+    output_colour,
+    resolve,
+)
 from vidlatent.io.picture.orientation import Orientation
 from vidlatent.io.read.source import Picture, ReadOptions, open_video
 from vidlatent.io.write.sink import SinkOptions, open_sink
@@ -217,3 +226,47 @@ def test_threads_change_no_pixel(pix_fmt):
     one, many = (RgbReader(bits > 8, Orientation(), threads=n)(frame, colour) for n in (1, 5))
     assert one.shape == (1002, 72, 3) and one.max() == np.iinfo(one.dtype).max
     assert np.array_equal(one, many)
+
+
+def flat(level: int, dtype: type) -> np.ndarray:
+    return np.full((16, 16, 3), level, dtype)
+
+
+@pytest.mark.parametrize(("whole", "black", "white"), [("tv", 16, 235), ("pc", 0, 255)])
+@pytest.mark.parametrize("deep", [False, True], ids=["8bit", "16bit"])
+def test_black_and_white_are_written_at_the_ends_of_their_range(whole, black, white, deep):
+    write = YuvWriter("yuv420p", Colour("bt709", whole, "bt709", "bt709"))
+    dtype, top = (np.uint16, 65535) if deep else (np.uint8, 255)
+    for level, wanted in ((0, black), (top, white)):
+        planes = write(flat(level, dtype)).to_ndarray()
+        assert (planes[:16] == wanted).all() and (planes[16:] == 128).all()
+
+
+def test_sixteen_bits_become_eight_by_rounding():
+    """v·257 is v exactly, and what lies half-way goes to the nearer one: neither is cut off."""
+    write = YuvWriter("yuv444p", Colour("bt709", "pc", "bt709", "bt709"))
+    for level in (0, 1, 100, 254, 255):
+        assert (write(flat(level * 257, np.uint16)).to_ndarray()[0] == level).all()
+    assert (write(flat(100 * 257 + 200, np.uint16)).to_ndarray()[0] == 101).all()
+
+
+def test_written_frames_are_stamped_with_their_four_tags():
+    frame = YuvWriter("yuv420p", Colour("bt2020nc", "tv", "smpte2084", "bt2020"))(flat(9, np.uint8))
+    assert Tags.of(frame) == Tags(matrix=9, range=1, transfer=16, primaries=9)
+
+
+def test_rgb_named_on_a_picture_in_yuv_is_no_matrix():
+    told = resolve(Tags(matrix=0, range=2, transfer=1, primaries=1), av.VideoFormat("yuv420p"), 480)
+    assert (told.matrix, told.range, told.assumed) == ("smpte170m", "pc", ("matrix",))
+
+
+@pytest.mark.parametrize("tagged", [0, 1, 2])
+def test_the_full_range_of_a_pixel_format_outweighs_its_tag(tagged):
+    """Formats of JPEG are of full range by their name."""
+    told = resolve(Tags(1, tagged, 1, 1), av.VideoFormat("yuvj420p"), 480)
+    assert told.range == "pc" and "range" not in told.assumed
+
+
+def test_ranges_are_those_of_h273():
+    for tagged, name in ((1, "tv"), (2, "pc")):
+        assert resolve(Tags(1, tagged, 1, 1), av.VideoFormat("yuv420p"), 480).range == name

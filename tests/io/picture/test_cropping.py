@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import video_clips as clips
 
-from vidlatent.io.picture.cropping import Insets
+from vidlatent.io.picture.cropping import Insets, read_insets
 from vidlatent.io.read.source import ReadOptions, describe_reading, open_video
 
 NESTED = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1")
@@ -123,6 +123,27 @@ def test_a_window_that_cannot_be_is_said_and_not_applied(plain, numbers):
     with open_video(with_clap(plain, *numbers)) as video:
         assert next(video.frames()).rgb.shape == (48, 64, 3)
         assert any("does not fit the picture" in notice for notice in video.notices)
+
+
+def test_boxes_with_lengths_of_64_bits_are_looked_into(plain):
+    """Long films have them: the index behind gigabytes of pictures may be such a box, too."""
+    before = clips.frames(plain)
+    data = with_clap(plain, *WINDOW).read_bytes()
+    at = data.index(b"moov") - 4
+    length = int.from_bytes(data[at : at + 4], "big") + 8
+    long = struct.pack(">I4sQ", 1, b"moov", length)
+    plain.write_bytes(data[:at] + long + data[at + 8 :])
+    assert np.array_equal(clips.frames(plain)[0].rgb, before[0].rgb[TOP:-BOTTOM, LEFT:-RIGHT])
+
+
+@pytest.mark.parametrize("length", [0, 2, 7, 15, (1 << 31) - 1])
+def test_a_box_whose_length_cannot_be_ends_the_search(plain, length):
+    data = with_clap(plain, *WINDOW).read_bytes()
+    at = data.index(b"trak") - 4
+    plain.write_bytes(data[:at] + struct.pack(">I", length) + data[at + 4 :])
+    track = (1, 0)
+    found = read_insets(str(plain), track, (64, 48))
+    assert found == (Insets(LEFT, TOP, RIGHT, BOTTOM) if length == 0 else Insets())  # 0: to the end
 
 
 def test_only_the_track_that_is_read_is_cut(tmp_path):

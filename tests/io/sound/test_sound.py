@@ -1,5 +1,6 @@
 """Sound of every kind gets into every kind of film: as it is where that is possible, else said."""
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from helpers import video_clips as clips
 
-from vidlatent.io.sound.copy import copy_audio
+from vidlatent.errors import BadVideo
+from vidlatent.io.sound.copy import copy_audio, read_shift
 from vidlatent.io.write.sink import SinkOptions
 
 FAST = SinkOptions(preset="ultrafast")
@@ -78,6 +80,65 @@ def test_sound_that_matroska_cannot_hold_is_carried_all_the_same(tmp_path, codec
     clip = clips.make(tmp_path / f"in{source}", clips.Recipe(codec="mpeg4", stamps=(0, 40), audio=codec))
     assert copy_audio(clip, tmp_path / "sound") > 0
     assert data(tmp_path / "sound") == data(clip)
+
+
+def with_sound(path: Path, codec: str, rate: int, seconds: int = 1) -> Path:
+    """A clip of 25 pictures a second, and a tone at a sample rate of its own."""
+    with av.open(str(path), "w") as container:
+        video, audio = container.add_stream("mpeg4", 25), container.add_stream(codec, rate)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for index in range(25 * seconds):
+            frame = av.VideoFrame.from_ndarray(clips.scene(index, (64, 48)), "rgb24")
+            container.mux(video.encode(frame.reformat(format="yuv420p")))
+        wave = (np.sin(np.arange(rate * seconds) / 20) * 8000).astype(np.int16)
+        tone = av.AudioFrame.from_ndarray(np.repeat(wave, 2)[None], "s16", "stereo")
+        tone.sample_rate, tone.pts, tone.time_base = rate, 0, Fraction(1, rate)
+        resampler = av.AudioResampler(
+            audio.codec_context.format, "stereo", rate, audio.codec_context.frame_size or None
+        )
+        for part in (*resampler.resample(tone), *resampler.resample(None), None):
+            container.mux(audio.encode(part))
+        container.mux(video.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("rate", "written"), [(192_000, 96_000), (96_000, 96_000), (11_025, 11_025)])
+def test_sound_of_any_sample_rate_is_re_encoded_at_one_that_the_codec_has(tmp_path, rate, written):
+    """AAC ends at 96 kHz: what is finer is resampled, and lasts as long."""
+    source = with_sound(tmp_path / "in.mkv", "flac", rate)
+    clips.rewrite(source, tmp_path / "out.mov", FAST)
+    with av.open(str(tmp_path / "out.mov")) as container:
+        assert container.streams.audio[0].rate == written
+    begin, end = heard(tmp_path / "out.mov")
+    assert abs(begin) <= MILLISECOND and abs(end - 1) <= Fraction(2 * 1024, written)
+
+
+def test_packets_that_cannot_be_decoded_are_counted_and_what_follows_keeps_its_time(tmp_path):
+    source = with_sound(tmp_path / "in.mkv", "flac", 48_000, seconds=2)
+    with av.open(str(source)) as container:
+        packets = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+    raw = source.read_bytes()
+    for packet in packets[4:7]:
+        assert raw.count(packet) == 1
+        raw = raw.replace(packet, bytes(len(packet)))
+    source.write_bytes(raw)
+    notices = clips.rewrite(source, tmp_path / "out.mov", FAST)
+    assert f"sound of 3 of {len(packets)} packets lost: they cannot be decoded" in notices
+    assert abs(heard(tmp_path / "out.mov")[1] - 2) <= 2 * AAC_FRAME_S
+
+
+def test_copied_packets_of_one_length_lie_on_an_exact_grid(tmp_path):
+    """Matroska rounds to milliseconds; 1024 samples of 48 kHz last 21.333 of them, and MP4 can say so."""
+    done = rewritten(tmp_path, "aac", ".mkv", ".mp4")
+    starts = [start for _, start in clips.sound(done.target)[0]]
+    assert {b - a for a, b in itertools.pairwise(starts)} == {AAC_FRAME_S}
+
+
+@pytest.mark.parametrize("tag", ["1/0", "x", "1e9", "9" * 400, "1/" + "9" * 400, "", "0x10", "nan"])
+def test_a_shift_that_is_no_time_is_one_line(tag):
+    with pytest.raises(BadVideo, match="expected seconds as num/den") as caught:
+        read_shift(tag)
+    assert len(caught.value.what) < 200
 
 
 def test_sound_whose_clock_stumbles_back_goes_into_a_film(tmp_path):
