@@ -268,3 +268,26 @@ def test_force_replaces_only_what_is_of_the_kind_that_is_written(tmp_path):
         path.write_bytes(foreign)
         with pytest.raises(UsageError, match="is not a thing, and force replaces nothing else"):
             refuse_foreign(path, kind)
+
+
+def plant(place: Path, kind: str, victim: Path) -> None:
+    """Put something else where a partial file or folder will be."""
+    if kind == "symlink":
+        place.symlink_to(victim)
+    elif kind == "hard link":
+        place.hardlink_to(victim)
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.mkdir()
+
+
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "pipe", "folder"])
+def test_nothing_is_written_through_what_lies_in_the_place_of_the_partial_file(tmp_path: Path, kind: str):
+    """A link to a file of yours, left in a folder that others may write too, emptied that file."""
+    path, victim = tmp_path / "out", tmp_path / "precious"
+    victim.write_bytes(b"precious")
+    plant(partial_path(path), kind, victim)
+    with pytest.raises(UsageError, match=r"\.out\.partial: is a link or no plain file"):
+        Replacement(path)
+    assert victim.read_bytes() == b"precious" and not path.exists()

@@ -2,7 +2,8 @@
 
 An unfinished `NAME` is written as `.NAME.partial` in the same folder. The process that writes it holds a lock
 on it, which the operating system releases when the process ends. So the next run takes over what a killed run
-has left, and refuses a file that another run is still writing.
+has left, and refuses a file that another run is still writing. What somebody else has put in that place, such
+as a link to a file of yours, is refused as well: nothing is written through it.
 """
 
 import errno
@@ -10,6 +11,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,7 +38,8 @@ _FAILING = (
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.ESTALE),
     *(errno.ENXIO, errno.ENODEV, errno.ETIMEDOUT),
 )
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)  # some network file systems
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EBADF)  # some network file systems
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
 
 def partial_path(path: Path) -> Path:
@@ -241,18 +244,52 @@ def _lock(partial: Path, path: Path, keep: bool) -> int:
     The descriptor holds the lock.
     """
     while True:
-        held = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
-        if not try_lock(held):
-            os.close(held)
-            raise UsageError(
-                f"{path}: another run is writing it", "wait until it ends, or name another output"
-            )
+        held = open_own(partial)
+        take_lock(held, path)
         # Another run may have renamed it between the two calls: then it is finished, and must not be emptied.
         if is_at(held, partial):
             if not keep:
                 os.ftruncate(held, 0)
             return held
         os.close(held)
+
+
+def open_own(partial: Path) -> int:
+    """Open a partial file to be read and written, made where there is none.
+
+    Raises UsageError where something else lies there, such as a link: nothing is written through that.
+    """
+    while True:
+        with suppress(FileExistsError):
+            return os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINKS, 0o666)
+        try:
+            held = os.open(partial, os.O_RDWR | _NO_LINKS | getattr(os, "O_NONBLOCK", 0))
+        except FileNotFoundError:  # finished or removed between the two calls
+            continue
+        except OSError as e:
+            if e.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+                raise
+            raise blame_stranger(partial) from e
+        found = os.fstat(held)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
+            return held
+        os.close(held)
+        raise blame_stranger(partial)
+
+
+def blame_stranger(partial: Path) -> UsageError:
+    """The error about what lies in the place of a partial file or folder, and was not left by us."""
+    return UsageError(
+        f"{partial}: is a link or no plain file or folder, so nothing is written there",
+        "no run of vidlatent has left it: remove it, or write elsewhere",
+    )
+
+
+def take_lock(held: int, path: Path) -> None:
+    """Lock an open file or folder; raises UsageError, and closes it, where another run holds the lock."""
+    if not try_lock(held):
+        os.close(held)
+        raise UsageError(f"{path}: another run is writing it", "wait until it ends, or name another output")
 
 
 def try_lock(descriptor: int) -> bool:

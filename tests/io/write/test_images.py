@@ -97,3 +97,18 @@ def test_a_deep_clip_decodes_to_deep_images(tmp_path, capsys):
         assert new.rgb.dtype == np.uint16
         assert int(np.abs(old.rgb.astype(int) - new.rgb).max()) <= 1  # of 65535: float32 between them
     assert sorted(p.name for p in tmp_path.iterdir()) == ["frames", "in.mp4", "x.latent"]
+
+
+def test_a_second_run_into_the_same_folder_is_refused_and_the_first_keeps_its_frames(tmp_path):
+    """Each run began with removing what it took for the leftovers of another."""
+    picture = Picture(31, 17, Fraction(1), SRGB, 8, Fraction(1, 600), None)
+    frames = noise(np.uint8)
+    with open_sink(f"{tmp_path}/x/", picture) as first:
+        first.write(frames[0], 0, 1)
+        with (
+            pytest.raises(UsageError, match="another run is writing it"),
+            open_sink(f"{tmp_path}/x/", picture),
+        ):
+            pytest.fail("two runs at once")
+        first.write(frames[1], 1, 1)
+    assert len(list((tmp_path / "x").glob("*.png"))) == 2

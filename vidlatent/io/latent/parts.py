@@ -1,12 +1,14 @@
 """The latents of a file that is being written, and their logvar: what grows, and can be gone on with."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
+from vidlatent.files import open_own
 from vidlatent.io.journal import Differs, Journal, Piece
 from vidlatent.io.latent.digests import BlockDigests
 
@@ -84,7 +86,7 @@ class LatentParts:
         for path in others:
             if not keep:
                 path.unlink(missing_ok=True)  # of a run that was killed
-            self._files.append(path.open("rb+" if path.exists() else "xb+"))
+            self._files.append(os.fdopen(open_own(path), "rb+"))
 
     def _take_over(self, pieces: Iterable[Piece]) -> None:
         """Keep the first of `pieces` that are here as they were written, and nothing that follows them."""

@@ -1,8 +1,6 @@
 """Writes a folder of PNG or TIFF files, with their times in a file beside them."""
 
 import json
-import os
-import shutil
 from fractions import Fraction
 from pathlib import Path
 from typing import Self
@@ -10,9 +8,9 @@ from typing import Self
 import numpy as np
 from av import CodecContext, VideoFrame
 
-from vidlatent.durable import make_folder, sync_contents, sync_folder
 from vidlatent.errors import UsageError, VidlatentError
-from vidlatent.files import naming_disk_errors, partial_path
+from vidlatent.files import naming_disk_errors
+from vidlatent.folders import FolderReplacement
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.picture.resample import resize, to_square_pixels
 from vidlatent.io.read.image_folder import TIMES_FILE
@@ -24,15 +22,14 @@ FORMATS = {"png": ({}, "be"), "tiff": ({"compression_algo": "deflate"}, "le")}
 class ImageSink:
     """A VideoSink that writes 000000.png (or .tiff) … and timestamps.json; see `sink.VideoSink`.
 
-    The folder is filled under a partial name, and renamed when it is complete. Samples have 8 bits, or 16
-    where the source had more than 8.
+    The folder is filled under a partial name, which no other run may fill meanwhile, and renamed when it is
+    complete. Samples have 8 bits, or 16 where the source had more than 8.
     """
 
     def __init__(self, folder: Path, picture: Picture, kind: str, square_pixels: bool) -> None:
         self._folder = folder
         self._picture = to_square_pixels(picture) if square_pixels else picture
         self._kind = kind
-        self._partial = partial_path(folder)
         self._pts: list[int] = []
         self._durations: list[int] = []
         self.notices: list[str] = []
@@ -44,17 +41,15 @@ class ImageSink:
             raise UsageError(
                 f"{self._folder}: folder is not empty", "name a new folder, or remove its contents"
             )
-        with naming_disk_errors(self._folder):
-            shutil.rmtree(self._partial, ignore_errors=True)
-            make_folder(self._partial.parent)
-            self._partial.mkdir()
+        self._target = FolderReplacement(self._folder)
         return self
 
     def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
         """Add a frame; see `sink.VideoSink`."""
         rgb = resize(rgb, (self._picture.width, self._picture.height))
         with naming_disk_errors(self._folder):
-            (self._partial / f"{len(self._pts):06d}.{self._kind}").write_bytes(encode_image(rgb, self._kind))
+            image = self._target.partial / f"{len(self._pts):06d}.{self._kind}"
+            image.write_bytes(encode_image(rgb, self._kind))
         self._pts.append(pts)
         self._durations.append(duration)
 
@@ -63,17 +58,15 @@ class ImageSink:
             if exc[0] is None:
                 self._finish()
         finally:
-            shutil.rmtree(self._partial, ignore_errors=True)
+            self._target.discard()
 
     def _finish(self) -> None:
         if not self._pts:
             raise VidlatentError(f"{self._folder}: no frames to write")
         times = {"time_base": str(self._picture.time_base), "pts": self._pts, "durations": self._durations}
         with naming_disk_errors(self._folder):
-            (self._partial / TIMES_FILE).write_text(json.dumps(times) + "\n")
-            sync_contents(self._partial)
-            os.replace(self._partial, self._folder)
-            sync_folder(self._folder.parent)
+            (self._target.partial / TIMES_FILE).write_text(json.dumps(times) + "\n")
+        self._target.commit()
 
 
 def encode_image(rgb: np.ndarray, kind: str = "png") -> bytes:

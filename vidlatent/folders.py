@@ -1,0 +1,78 @@
+"""A folder appears under its name once all its files are there, like a file: see files.py."""
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from vidlatent.durable import make_folder, sync_contents, sync_folder
+from vidlatent.files import blame_stranger, is_at, naming_disk_errors, partial_path, take_lock
+
+
+class FolderReplacement:
+    """The right to fill one folder: an empty, locked folder `partial`, to be committed or discarded.
+
+    Folders above it are made. The folder may be there already, as long as it is empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.partial = partial_path(path)
+        self.done = False  # true once committed or discarded
+        with naming_disk_errors(path):
+            make_folder(path.parent)
+            self._lock = _lock_folder(self.partial, path)
+
+    def commit(self) -> None:
+        """Flush the files in the partial folder to disk, and give the folder its name."""
+        try:
+            with naming_disk_errors(self.path):
+                sync_contents(self.partial)
+                os.replace(self.partial, self.path)
+                sync_folder(self.path.parent)
+        except BaseException:
+            self.discard()
+            raise
+        self._release()
+
+    def discard(self) -> None:
+        """Remove the partial folder with all that is in it, unless it was committed."""
+        if self.done:
+            return
+        shutil.rmtree(self.partial, ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+        self.done = True
+
+
+def _lock_folder(partial: Path, path: Path) -> int | None:
+    """Make or empty the folder `partial`, which no other run may be filling; the descriptor holds the lock.
+
+    None where folders cannot be opened, and so cannot be locked.
+    """
+    while True:
+        with suppress(FileExistsError):
+            partial.mkdir()
+        if os.path.lexists(partial) and (partial.is_symlink() or not partial.is_dir()):
+            raise blame_stranger(partial)
+        if os.name != "posix":
+            _empty(partial)
+            return None
+        try:
+            held = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:  # finished between the two calls
+            continue
+        take_lock(held, path)
+        if is_at(held, partial):
+            _empty(partial)
+            return held
+        os.close(held)
+
+
+def _empty(folder: Path) -> None:
+    """Remove everything that a killed run has left in a partial folder."""
+    for left in folder.iterdir():
+        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
