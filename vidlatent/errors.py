@@ -55,6 +55,11 @@ class VidlatentError(Exception):
         return self.text(str)
 
 
+def say_instead(error: VidlatentError, copy: str, name: str) -> VidlatentError:
+    """The same error, with the name of a file in place of that of the copy which was read."""
+    return type(error)(*(words and words.replace(copy, name) for words in error.args))
+
+
 class UsageError(VidlatentError):
     """A parameter, a name, or a combination of them that makes no sense."""
 

@@ -1,9 +1,13 @@
 """`encode` as people call it: bare frames down a pipe, decoders that crash."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -12,6 +16,8 @@ import pytest
 from helpers.paths import MEDIA
 
 from vidlatent.cli import app
+from vidlatent.io.latent.reader import open_latent
+from vidlatent.io.read import intake
 from vidlatent.io.read.source import ReadOptions, open_video
 
 SUICIDE = """
@@ -154,3 +160,85 @@ def test_names_reach_the_terminal_as_words(tmp_path, capsys, name):
     shown = "".join(capsys.readouterr())
     assert "\x1b" not in shown and shown.encode()
     assert name not in ("clip [red]x.avi",) or name in shown
+
+
+def feed(pipe: Path, data: bytes) -> Path:
+    """A pipe with a name, as `<(command)` gives one, into which somebody writes."""
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        with suppress(BrokenPipeError):
+            pipe.write_bytes(data)
+
+    threading.Thread(target=write, daemon=True).start()
+    return pipe
+
+
+def give_stdin(monkeypatch, data: bytes) -> str:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    return "-"
+
+
+@pytest.mark.parametrize("isolate", ["--isolate", "--no-isolate"])
+def test_a_film_goes_in_by_a_pipe(tmp_path, monkeypatch, capsys, isolate):
+    film = MEDIA / "pyfeat_no_face.mp4"
+    assert encode(film, "-o", tmp_path / "file.latent") == 0
+    pipes = (feed(tmp_path / "pipe", film.read_bytes()), give_stdin(monkeypatch, film.read_bytes()))
+    for n, pipe in enumerate(pipes):
+        capsys.readouterr()
+        assert encode(pipe, "-o", tmp_path / f"{n}.latent", isolate) == 0
+        assert "note: read from a pipe by way of a temporary file of 0." in capsys.readouterr().err
+        with open_latent(tmp_path / "file.latent") as a, open_latent(tmp_path / f"{n}.latent") as b:
+            assert b.header.source.file == "-" and b.header.source.sha256 == a.header.source.sha256
+            assert a.read(0, a.frames).equal(b.read(0, b.frames)) and a.clock == b.clock
+            assert a.has_audio == b.has_audio
+
+
+def test_frames_that_follow_each_other_need_no_temporary_file(tmp_path, monkeypatch):
+    y4m = b"YUV4MPEG2 W64 H48 F25:1 C420\n" + (b"FRAME\n" + bytes(64 * 48 * 3 // 2)) * 5
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", None)
+    for n, pipe in enumerate((feed(tmp_path / "pipe", y4m), give_stdin(monkeypatch, y4m))):
+        assert encode(pipe, "-o", tmp_path / f"{n}.latent") == 0
+        with open_latent(tmp_path / f"{n}.latent") as latents:
+            assert latents.header.source.frames == 5
+
+
+def test_a_pipe_without_end_is_given_up_and_nothing_is_left(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(intake, "MOST_BYTES", 3 << 20)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert encode(feed(tmp_path / "pipe", bytes(8 << 20)), "-o", tmp_path / "x.latent") == 5
+    assert f"{tmp_path}/pipe: more than 0.00 GB came through the pipe" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_what_comes_by_a_pipe_is_blamed_by_the_name_of_the_pipe(tmp_path, monkeypatch, capsys):
+    assert encode(give_stdin(monkeypatch, b"no film" * 99), "-o", tmp_path / "x.latent") == 3
+    assert "error: -: not a video" in capsys.readouterr().err
+
+
+def test_a_device_is_no_video(tmp_path, capsys):
+    assert encode("/dev/zero", "-o", tmp_path / "x.latent") == 3
+    assert "error: /dev/zero: a pipe or a device, no file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_too_little_memory_for_one_of_several_spares_the_others(tmp_path, monkeypatch, capsys, error):
+    from vidlatent.jobs import encode as job
+
+    def starved(source, *rest, real=job.encode):
+        if "hlg" in str(source):
+            raise error
+        return real(source, *rest)
+
+    monkeypatch.setattr(job, "encode", starved)
+    films = (MEDIA / "ax_hlg10.mp4", MEDIA / "gradio_b.avi")
+    assert encode(*films, "-o", f"{tmp_path}/out/", "--no-isolate") == 1
+    assert "ax_hlg10.mp4: out of memory" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["gradio_b.latent"]

@@ -1,13 +1,18 @@
-"""Encoding that breaks off: nothing may still read a video that is being closed."""
+"""Encoding that breaks off: nothing still reads a video that is closed, or believes one that changed."""
 
 import gc
+import os
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from helpers import cache_clips as clips
+from helpers import video_clips
 
-from vidlatent.errors import OutOfResources
+from vidlatent.errors import BadVideo, OutOfResources
 from vidlatent.io.latent.writer import LatentWriter
+from vidlatent.io.write.images import encode_image
 from vidlatent.jobs.encode import EncodeOptions, ReadOptions, encode, load_model, open_video
 
 
@@ -46,3 +51,42 @@ def test_memory_does_not_creep_from_clip_to_clip(sample, tmp_path, monkeypatch):
 
     before = count_objects(2)
     assert count_objects(8) - before < 8  # less than one object a clip
+
+
+def frames_folder(folder: Path) -> Path:
+    folder.mkdir()
+    for n in range(3):
+        (folder / f"{n}.png").write_bytes(encode_image(video_clips.scene(n, (16, 16))))
+    return folder
+
+
+def touched(path: Path) -> None:
+    os.utime(path, (1e9, 1e9))
+
+
+def replaced(path: Path) -> None:
+    other = path.with_suffix(".other")
+    other.write_bytes(path.read_bytes())
+    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    other.rename(path)
+
+
+def added(folder: Path) -> None:
+    (folder / "3.png").write_bytes((folder / "2.png").read_bytes())
+
+
+@pytest.mark.parametrize("change", [touched, replaced, added])
+def test_a_source_that_changes_meanwhile_gives_no_latents(tmp_path, change):
+    """Its hash was taken after its frames were read, of whatever the file was by then."""
+    make = frames_folder if change is added else lambda path: clips.write_clip(path, 1)
+    source = make(tmp_path / "source")
+
+    @contextmanager
+    def opened(source, options):
+        with open_video(source, options) as video:
+            change(source)
+            yield video
+
+    with pytest.raises(BadVideo, match="source: changed while it was read"):
+        encode(source, tmp_path / "x.latent", load_model("toy"), open_source=opened)
+    assert not (tmp_path / "x.latent").exists()

@@ -9,10 +9,10 @@ import typer
 import vidlatent
 from vidlatent.allocator import map_large_blocks
 from vidlatent.cli import bench, cache, compare, compat, decode, encode, inspect, models, peek
-from vidlatent.cli.console import complain
+from vidlatent.cli.console import complain, name_resource
 from vidlatent.cli.measuring import MeasuringCommand
 from vidlatent.cli.sections import App
-from vidlatent.errors import TERMINATED, OutOfResources, VidlatentError
+from vidlatent.errors import TERMINATED, VidlatentError
 
 INTERRUPTED = 130
 
@@ -79,18 +79,3 @@ def run(words: list[str] | None = None) -> int:
             raise
         complain(error)
         return error.exit_code
-
-
-def name_resource(e: Exception) -> VidlatentError | None:
-    """Say of what the system has too little, or what it cannot do; None for a fault of our own."""
-    text = str(e).lower()
-    if isinstance(e, OSError):
-        where = f"{e.filename}: " if e.filename else ""
-        return OutOfResources(
-            f"{where}{e.strerror or e}", "the disk, its network or a limit of the system (`ulimit -a`) fails"
-        )
-    if isinstance(e, MemoryError) or "out of memory" in text:
-        return OutOfResources(f"out of memory ({e})", "give --max-memory, e.g. --max-memory 4G, or --tile")
-    if "can't start new thread" in text:
-        return OutOfResources(f"the system starts no more threads ({e})", "raise the limit: `ulimit -u`")
-    return None

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidlatent.cli.console import complain, print_json, start_progress
+from vidlatent.cli.console import complain, name_resource, print_json, start_progress
 from vidlatent.durable import make_folder
 from vidlatent.errors import UsageError, VidlatentError
 from vidlatent.files import naming_disk_errors
@@ -21,7 +21,8 @@ Work = Callable[[str | Path, str | Path, "Progress"], Any]  # source, target, pr
 def run_each(pairs: Iterable[Pair], work: Work, show: Callable[[Any], None], as_json: bool) -> int:
     """Do `work` on every pair (source, target), show each result, and return the exit code.
 
-    An error of one pair among several is said, and the next pair follows; with a single pair it is raised.
+    An error of one pair among several, too little memory included, is said, and the next pair follows; with a
+    single pair it is raised.
     """
     pairs = list(pairs)
     results = []
@@ -29,10 +30,11 @@ def run_each(pairs: Iterable[Pair], work: Work, show: Callable[[Any], None], as_
         try:
             with closing(start_progress()) as progress:
                 result = work(source, target, progress)
-        except VidlatentError as e:
-            if len(pairs) == 1:
+        except (VidlatentError, MemoryError, RuntimeError) as e:
+            told = e if isinstance(e, VidlatentError) else name_resource(e, str(source))
+            if len(pairs) == 1 or told is None:
                 raise
-            complain(e)
+            complain(told)
             continue
         show(result)
         results.append({"source": source, **asdict(result)})

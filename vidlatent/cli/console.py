@@ -34,6 +34,28 @@ def complain(error: errors.VidlatentError) -> None:
         print(f"hint: {make_printable(hint)}", file=sys.stderr)
 
 
+def name_resource(error: Exception, file: str = "") -> errors.OutOfResources | None:
+    """Say of what the system has too little, or what it cannot do; None for a fault of our own.
+
+    `file` is the one that was worked on, where there are several.
+    """
+    text, where = str(error).lower(), f"{file}: " if file else ""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else where
+        return errors.OutOfResources(
+            f"{where}{error.strerror or error}",
+            "the disk, its network or a limit of the system (`ulimit -a`) fails",
+        )
+    words = ("out of memory", "can't allocate memory")  # of PyTorch, on a GPU and on a CPU
+    if isinstance(error, MemoryError) or any(word in text for word in words):
+        advice = "give --max-memory, e.g. --max-memory 4G, or --tile"
+        return errors.OutOfResources(f"{where}out of memory ({error})", advice)
+    if "can't start new thread" in text:
+        advice = "raise the limit: `ulimit -u`"
+        return errors.OutOfResources(f"{where}the system starts no more threads ({error})", advice)
+    return None
+
+
 def flag(parameter: str) -> str:
     """Return the flag of a parameter; where `decode` runs, that of `start` is --from."""
     own = own_flags.get({}).get(parameter) or FLAGS.get(parameter)

@@ -114,7 +114,9 @@ class WriteFlags(o.PosteriorFlags):
 
 
 def command(
-    inputs: Annotated[list[str], typer.Argument(help="Videos, images, folders of frames, or - for stdin.")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Videos, images, folders of frames, pipes, or - for stdin.")
+    ],
     read: ReadFlags,
     cut: CutFlags,
     run: RunFlags,

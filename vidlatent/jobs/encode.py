@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -21,10 +20,11 @@ from vidlatent.engine.model import Model
 from vidlatent.engine.stream import has_frames, skip
 from vidlatent.engine.tilewise import Again, Tilewise
 from vidlatent.errors import BadVideo, UsageError, parameter
-from vidlatent.files import partial_path, refuse_existing, refuse_foreign, refuse_same, sha256_file
+from vidlatent.files import partial_path, refuse_existing, refuse_foreign, refuse_same
 from vidlatent.io.journal import Differs, Making
 from vidlatent.io.latent.header import POSTERIORS, LatentHeader, Pad, Source
 from vidlatent.io.latent.writer import LATENT, LatentWriter
+from vidlatent.io.read.intake import Opener, take_in
 from vidlatent.io.read.source import (
     Frame,
     RawFrames,
@@ -45,7 +45,6 @@ __all__ = [
     "EncodeOptions", "EncodeResult", "RawFrames", "ReadOptions", "encode", "load_model", "open_video",
 ]  # fmt: skip
 READ_AHEAD_FRAMES = 8
-Opener = Callable[[Path | str, ReadOptions], VideoSource]
 
 
 @dataclass(frozen=True)
@@ -100,28 +99,28 @@ def encode(
 ) -> EncodeResult:
     """Encode one video, image or folder of frames into `target`, which appears when it is complete.
 
-    Without a model the bundled one is loaded. `open_source` opens the source: here, or in
-    another process as `IsolatedReader.open` does.
+    A pipe is a source as well, and "-" is stdin. A source that changes meanwhile is an error: the hash that
+    is kept is that of the bytes that were read. Without a model the bundled one is loaded. `open_source`
+    opens the source: here, or in another process as `IsolatedReader.open` does.
     """
     model, options, target = model or load_model(), options or EncodeOptions(), Path(target)
     refuse_same(Path(source), target)
     refuse_existing(target, options.force)
     refuse_foreign(target, LATENT)
     began = perf_counter()
-    with open_source(source, options.read) as video:
-        work = describe_work(video, options.read, Path(source).is_file() or Path(source).is_dir())
+    with take_in(source, options.read, open_source) as taken, taken.open() as video:
+        work = describe_work(video, options.read, taken.rereadable)
         settled = settle(model, options.plan or model.spec.plan, work, options.max_memory)
-        name = Path(source).name or "-"
-        header = make_header(video, name, model, replace(options, plan=settled.plan))
+        header = make_header(video, taken.name, model, replace(options, plan=settled.plan))
         progress.begin(str(source), guess_frame_count(video, options.read))
         making = describe_making(source, describe_recipe(header, options), model, options.resume)
         with open_writer(target, header, video, model, options, making) as writer:
-            passes = Passes(video, partial(open_source, source, options.read))
+            passes = Passes(video, taken.open)
             run = Run(model, settled, options, passes, progress, target)
             clock, count, said = run.write_or_go_on(writer, video.info)
-            sha256 = sha256_file(Path(source)) if Path(source).is_file() else None
-            header = finish_header(header, clock, count, sha256)
-            with copy_audio_aside(source, clock, target, options) as (audio, packets):
+            header = finish_header(header, clock, count, taken.sha256())
+            with copy_audio_aside(taken.path, clock, target, options) as (audio, packets):
+                taken.refuse_changed()
                 writer.close(clock, audio, header)
         return EncodeResult(
             target=target,
@@ -130,7 +129,7 @@ def encode(
             bytes=target.stat().st_size,
             seconds=perf_counter() - began,
             audio_packets=packets,
-            notices=(*settled.notices, *said, *video.notices),
+            notices=(*taken.notices, *settled.notices, *said, *video.notices),
         )
 
 

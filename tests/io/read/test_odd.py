@@ -11,8 +11,10 @@ from helpers import video_clips as clips
 from helpers.paths import MEDIA
 
 from vidlatent.errors import BadVideo, UsageError
+from vidlatent.io.picture.layers import has_second_layer
 from vidlatent.io.picture.pages import count_pages
 from vidlatent.io.picture.timeline import COARSE, MOST_TICKS, Timeline, bound_rate
+from vidlatent.io.read.image_folder import find_gap
 from vidlatent.io.read.source import ReadOptions, open_video
 from vidlatent.io.write.images import encode_image
 
@@ -166,3 +168,73 @@ def test_a_leap_of_the_clock_that_mp4_cannot_say_is_told_with_a_way_out(tmp_path
         clips.rewrite(source, tmp_path / "x.mp4")
     clips.rewrite(source, tmp_path / "x.mkv")
     assert clips.times(tmp_path / "x.mkv")[-1] > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["1", "2", "3", "7", "8", "10"], "4 numbers are missing, the first between 3.png and 7.png"),
+        (
+            ["a0010", "a0020", "a0040", "a0050"],
+            "1 numbers are missing, the first between a0020.png and a0040.png",
+        ),
+        (["0", "10", "20", "30"], None),
+        (["1", "5"], None),
+        (["1", "2", "cover", "7"], None),
+        (["a1", "a2", "b7"], None),
+    ],
+)
+def test_numbers_that_are_missing_in_a_folder_are_told(names, said):
+    found = find_gap([Path(f"{name}.png") for name in names])
+    assert found is None if said is None else found.startswith(said)
+
+
+def test_a_folder_tells_of_its_gap(tmp_path):
+    for n in (1, 2, 3, 5):
+        (tmp_path / f"{n}.png").write_bytes(encode_image(clips.scene(n, (16, 8))))
+    assert "1 numbers are missing, the first between 3.png and 5.png" in read(tmp_path)[1]
+
+
+def test_transparency_that_the_decoder_hides_is_told(tmp_path):
+    """libav gives VP9 of a WebM without its alpha, and counts that of an AVIF for a second video."""
+    path = tmp_path / "x.webm"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libvpx-vp9", 25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuva420p"
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame(64, 64, "yuva420p")))
+        container.mux(stream.encode(None))
+    assert "transparency dropped" in read(path)[1]
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_an_avif_with_transparency_is_told_and_its_picture_read(tmp_path, said):
+    image = pytest.importorskip("PIL.Image", reason="makes an AVIF")
+    picture = image.new("RGBA" if said else "RGB", (32, 32), (9, 99, 199, 128)[: 4 if said else 3])
+    picture.save(tmp_path / "x.avif")
+    frames, notices = read(tmp_path / "x.avif")
+    assert frames == 1 and ("transparency dropped" in notices) is said and "video streams" not in notices
+
+
+def test_a_second_layer_of_hevc_is_seen(tmp_path):
+    ftyp = b"\0\0\0\x10ftypqt  \0\0\0\0"
+    (tmp_path / "x.mov").write_bytes(ftyp + b"\0\0\0\x14moov\0\0\0\x0clhvC\0\0\0\0")
+    (tmp_path / "y.mov").write_bytes(ftyp + b"\0\0\0\x14moov\0\0\0\x0chvcC\0\0\0\0")
+    assert has_second_layer(str(tmp_path / "x.mov")) and not has_second_layer(str(tmp_path / "y.mov"))
+
+
+def test_an_hour_without_frames_is_not_filled_with_repeats(tmp_path):
+    path = clips.make(tmp_path / "x.mkv", Recipe(stamps=(0, 40, 80, 3_600_000)))
+    assert read(path)[0] == 4
+    with pytest.raises(
+        UsageError, match=r"the frame at 0.080 s lasts 3,599.9 s: .* 89,998 times\nhint: leave"
+    ):
+        read(path, fps=Fraction(25))
+    assert read(path, fps=Fraction(25), end=Fraction(1))[0] == 25
+
+
+def test_half_a_minute_without_frames_is_filled_and_told(tmp_path):
+    path = clips.make(tmp_path / "x.mkv", Recipe(stamps=(0, 40, 80, 30_000)))
+    frames, notices = read(path, fps=Fraction(5), end=Fraction(31))
+    assert frames == 155 and "2 frames last longer than 10 s, and are repeated" not in notices
+    assert "1 frames last longer than 10 s, and are repeated; the frame at 0.000 s lasts 30.0 s" in notices

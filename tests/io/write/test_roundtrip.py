@@ -270,3 +270,17 @@ def test_a_full_disk_is_named_and_leaves_no_file(tmp_path, small_disk, name):
         for pts in range(0, 800, 40):
             sink.write(noise, pts, 40)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("suffix", "crowded"), [(".mkv", 17), (".webm", 17), (".mp4", 0)])
+def test_a_clock_too_coarse_for_the_rate_is_said(tmp_path, suffix, crowded):
+    """At 2400 frames per second two or three fall into each of Matroska's milliseconds."""
+    colour = Colour("gbr", "pc", "iec61966-2-1", "bt709")
+    picture = Picture(64, 48, Fraction(1), colour, 8, Fraction(1, 2400), Fraction(2400))
+    with open_sink(tmp_path / f"x{suffix}", picture) as sink:
+        for n in range(30):
+            sink.write(clips.scene(n, (64, 48)), n, 1)
+    assert len(clips.frames(tmp_path / f"x{suffix}")) == 30
+    said = [notice for notice in sink.notices if "milliseconds" in notice]
+    assert [notice.split()[3] for notice in said] == ([str(crowded)] if crowded else [])
+    assert all("(.mp4 and .mov keep them apart)" in notice for notice in said)

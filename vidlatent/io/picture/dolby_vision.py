@@ -5,13 +5,12 @@ metadata reshape it picture by picture; taken for YCbCr it comes out green and p
 """
 
 from pathlib import Path
-from typing import BinaryIO
 
+from vidlatent.io.picture.boxes import read_index
 from vidlatent.io.picture.integrity import EBML
 
 FOREIGN_PROFILE = 5
 _HEAD_BYTES = 1 << 20  # of a Matroska file: its tracks come first
-_MOST_BYTES = 1 << 26  # of an MP4's index
 _BOXES = (b"dvcC", b"dvvC")  # the configuration follows the name
 _EXTRA_DATA = b"\x41\xed\x98"  # BlockAddIDExtraData, 24 bytes long
 
@@ -26,24 +25,8 @@ def read_profile(path: str) -> int | None:
             signs, data = (_EXTRA_DATA,), file.read(_HEAD_BYTES)
             signs = signs if any(box in data for box in _BOXES) else ()
         elif head[4:] == b"ftyp":
-            signs, data = _BOXES, _read_index(file)
+            signs, data = _BOXES, read_index(file)
         else:
             return None
     found = (data.find(sign) + len(sign) for sign in signs if sign in data)
     return next((data[at + 2] >> 1 for at in found if at + 2 < len(data)), None)
-
-
-def _read_index(file: BinaryIO) -> bytes:
-    """The contents of the box `moov`, or its first part where it is huge."""
-    at = 0
-    while True:
-        file.seek(at)
-        head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
-        if length == 1:
-            length = int.from_bytes(head[8:], "big")
-        if head[4:8] == b"moov":
-            return file.read(min(length or _MOST_BYTES, _MOST_BYTES))
-        if length < 8:
-            return b""
-        at += length

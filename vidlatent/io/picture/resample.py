@@ -1,6 +1,6 @@
 """Frame rates and sizes other than the source's: rates by timestamp, sizes by an antialiased filter."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from vidlatent.errors import UsageError, parameter
+from vidlatent.io.picture.gaps import Gaps
 from vidlatent.io.picture.info import Picture, ReadOptions
 from vidlatent.io.picture.timeline import refine
 
@@ -46,10 +47,13 @@ class Rate:
     Slot k is shown at t0 + k/fps, where t0 is the time of the clip's first frame. Every frame belongs to the
     slot nearest to its own time (halves go up) and is repeated until the next frame's slot; of several frames
     in one slot the last is shown. The last frame is repeated for its duration, one slot at least. Of a span
-    of the clip those slots are given whose own times lie in it: so spans that tile the clip tile its slots.
+    of the clip those slots are given whose own times lie in it: so spans that tile the clip tile its slots. A
+    frame that would be repeated for many minutes raises UsageError; `tell` hears at the end of those that
+    last long.
     """
 
     fps: Fraction
+    tell: Callable[[str], None] = lambda notice: None
 
     @property
     def _per_slot(self) -> int:
@@ -65,39 +69,50 @@ class Rate:
     ) -> Iterator[tuple[T, int, int]]:
         """(frame, pts, duration) in `base` → the same in `time_base`, one per slot of the span."""
         shown: tuple[T, int] | None = None  # a frame and its slot
-        origin, end = span.origin, Fraction(0)
+        origin, end, gaps = span.origin, Fraction(0), Gaps(self.fps)
         for frame, pts, duration in timed:
             origin = pts * base if origin is None else origin
             low, high = span.slots(origin, self.fps)
             slot = floor((pts * base - origin) * self.fps + Fraction(1, 2))
             if shown is not None:
-                yield from self._repeat(*shown, (low, high), slot, origin)
+                yield from self._repeat(shown[0], gaps.note(origin, _cut(shown[1], slot, low, high)), origin)
             if high is not None and slot >= high:
-                return
+                shown = None
+                break
             shown, end = (frame, slot), (pts + duration) * base - origin
         if shown is not None:
             last = max(shown[1] + 1, floor(end * self.fps + Fraction(1, 2)))
-            yield from self._repeat(*shown, (low, high), last, origin)
+            yield from self._repeat(shown[0], gaps.note(origin, _cut(shown[1], last, low, high)), origin)
+        if told := gaps.describe():
+            self.tell(told)
 
-    def _repeat(
-        self, frame: T, slot: int, within: tuple[int, int | None], until: int, origin: Fraction
-    ) -> Iterator[tuple[T, int, int]]:
-        (low, high), zero = within, round(origin / self.time_base)
-        for index in range(max(slot, low), until if high is None else min(until, high)):
+    def _repeat(self, frame: T, slots: range, origin: Fraction) -> Iterator[tuple[T, int, int]]:
+        zero = round(origin / self.time_base)
+        for index in slots:
             yield frame, zero + index * self._per_slot, self._per_slot
 
 
+def _cut(first: int, until: int, low: int, high: int | None) -> range:
+    """Those of the slots [first, until) that lie in [low, high); None leaves that side open."""
+    return range(max(first, low), until if high is None else min(until, high))
+
+
 def select(
-    timed: Iterable[tuple[T, int, int]], base: Fraction, options: ReadOptions, origin: Fraction | None = None
+    timed: Iterable[tuple[T, int, int]],
+    base: Fraction,
+    options: ReadOptions,
+    origin: Fraction | None = None,
+    tell: Callable[[str], None] = lambda notice: None,
 ) -> Iterator[tuple[T, int, int]]:
     """The part of `timed` (frame, pts, duration in `base`) that `options` ask for, at the rate they ask.
 
-    `origin` is the time of the clip's first frame, where `timed` does not begin with it.
+    `origin` is the time of the clip's first frame, where `timed` does not begin with it. `tell` hears what is
+    worth a notice.
     """
     if options.fps is None:
         asked = _keep_span(timed, base, options)
     else:
-        asked = Rate(options.fps).hold(timed, base, Span.of(options, origin))
+        asked = Rate(options.fps, tell).hold(timed, base, Span.of(options, origin))
     return islice(asked, options.frames)
 
 

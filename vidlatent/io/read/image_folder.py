@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -33,6 +34,22 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
+def find_gap(images: Sequence[Path]) -> str | None:
+    """A notice where the numbers of images leap further than elsewhere, as where files were lost."""
+    found = [re.fullmatch(r"(.*?)(\d{1,18})", path.stem) for path in images]
+    if len(images) < 3 or not all(found) or len({match[1] for match in found if match}) > 1:
+        return None
+    numbers = [int(match[2]) for match in found if match]
+    steps = Counter(after - before for before, after in pairwise(numbers))
+    usual = min(steps, key=lambda step: (-steps[step], step))
+    leaps = [n for n, (before, after) in enumerate(pairwise(numbers)) if usual > 0 and after - before > usual]
+    if not leaps:
+        return None
+    missing = sum((numbers[n + 1] - numbers[n] - 1) // usual for n in leaps)
+    first = f"{images[leaps[0]].name} and {images[leaps[0] + 1].name}"
+    return f"{missing} numbers are missing, the first between {first}: shown as if no image were"
+
+
 class ImageFolder:
     """A VideoSource over the images of a folder in natural order.
 
@@ -51,6 +68,8 @@ class ImageFolder:
         self._select = options if timed else replace(options, fps=None)
         self._options = replace(options, start=None, end=None, frames=None, fps=None)
         self.notices: list[str] = []
+        if gap := find_gap(images):
+            self.notices.append(gap)
         self._base, self._pts, self._durations = self._times(options.fps)
         fps = self._select.fps
         with LibavSource(str(images[0]), self._options) as first:

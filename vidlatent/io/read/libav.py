@@ -1,11 +1,10 @@
 """Reads one video stream of one container through libav."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
-from typing import Self
+from typing import BinaryIO, Self
 
 from av import VideoFrame
 from av.container import InputContainer
@@ -19,6 +18,7 @@ from vidlatent.io.picture.cropping import Insets, read_insets
 from vidlatent.io.picture.dolby_vision import FOREIGN_PROFILE, read_profile
 from vidlatent.io.picture.info import Frame, ReadOptions
 from vidlatent.io.picture.integrity import is_header_unfinished
+from vidlatent.io.picture.layers import has_second_layer, keeps_alpha_apart
 from vidlatent.io.picture.orientation import Orientation, odd_angle
 from vidlatent.io.picture.pages import count_pages
 from vidlatent.io.picture.resample import Framing, Rate, select
@@ -27,7 +27,7 @@ from vidlatent.io.picture.siting import left_siting, needs_left_siting
 from vidlatent.io.picture.timeline import Timeline, bound_rate
 from vidlatent.io.picture.tonemap import SDR, tonemap
 from vidlatent.io.read.bare_frames import Pipe
-from vidlatent.io.read.ffmpeg import STDIN, naming_errors, open_input, use_threads
+from vidlatent.io.read.ffmpeg import naming_errors, open_input, use_threads
 from vidlatent.io.read.pictures import Pictures, deinterlace
 from vidlatent.io.read.probe import describe, left_out, pick_stream, stream_duration, unknown_sound
 
@@ -41,10 +41,10 @@ _SEEK_MARGIN_S = 1  # first pictures after a seek may lack what they refer to
 class LibavSource:
     """A VideoSource over libav; see `source.VideoSource`."""
 
-    def __init__(self, path: str, options: ReadOptions) -> None:
+    def __init__(self, path: str, options: ReadOptions, stream: BinaryIO | None = None) -> None:
         self._path = path
         self._options = replace(options, fps=options.fps and bound_rate(options.fps))
-        self._pipe = Pipe(sys.stdin.buffer) if path == STDIN else None
+        self._pipe = Pipe(stream) if stream is not None else None
         self.notices: list[str] = []
         if self._options.fps != options.fps:
             self.notices.append(f"{float(options.fps):.10g} frames per second taken as {self._options.fps}")
@@ -191,13 +191,17 @@ class LibavSource:
         if guessed := [name for name in ("matrix", "range") if name in info.colour.assumed]:
             said = ", ".join(f"{name} {getattr(info.colour, name)}" for name in guessed)
             self.notices.append(f"colour not tagged, assumed: {said}")
-        if colours.has_alpha(first.format) and info.codec != "gif":
+        apart = keeps_alpha_apart(self._path, self._stream)
+        if apart or (colours.has_alpha(first.format) and info.codec != "gif"):
             self.notices.append("transparency dropped")
+        elif has_second_layer(self._path):
+            self.notices.append("a second layer of the video left out: transparency, or another eye")
         if matrix and (angle := odd_angle(matrix)) is not None:
             self.notices.append(f"display rotation of {angle:.1f}° rounded to {info.rotation}°")
         if info.interlaced and not self._options.deinterlace:
             self.notices.append("interlaced: both fields are in each frame (--deinterlace rebuilds them)")
-        if info.video_streams > 1:
+        beside = apart and info.container.startswith("mov")  # a stream that is the transparency
+        if info.video_streams > 1 + beside:
             self.notices.append(
                 f"{info.video_streams} video streams, reading {self._options.stream} (--stream)"
             )
@@ -233,7 +237,8 @@ class LibavSource:
         """The frames in order, each once; see `source.VideoSource`."""
         empty = True
         timed, base = self._with_times(), self._timeline.time_base
-        for picture, tick, duration in select(timed, base, self._options, self._origin):
+        told = self.notices.append
+        for picture, tick, duration in select(timed, base, self._options, self._origin, told):
             yield Frame(self._convert(picture), tick, duration)
             empty = False
         if empty:

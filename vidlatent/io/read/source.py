@@ -1,8 +1,9 @@
 """Opens any video, image or folder of images, to give frames with their own timestamps."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, Self
+from typing import BinaryIO, Protocol, Self
 
 from vidlatent.errors import BadVideo
 from vidlatent.io.picture.colour import Colour
@@ -41,14 +42,27 @@ class VideoSource(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
-def open_video(path: Path | str, options: ReadOptions | None = None) -> VideoSource:
+def refuse_special(path: Path | str) -> None:
+    """Raise BadVideo for a pipe or a device: it can be read once, or never ends, and has no size."""
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise BadVideo(f"{path}: a pipe or a device, no file", "write its contents into a file first")
+
+
+def open_video(
+    path: Path | str, options: ReadOptions | None = None, stream: BinaryIO | None = None
+) -> VideoSource:
     """Open a video file, an image, a folder of images, or YUV4MPEG (or raw frames) on stdin ("-").
 
-    Raises BadVideo where no picture can be read.
+    With a `stream` YUV4MPEG or raw frames are read from it, and `path` is its name. Raises BadVideo where no
+    picture can be read.
     """
     options = options or ReadOptions()
-    if str(path) != STDIN and Path(path).is_dir():
+    if stream is not None or str(path) == STDIN:
+        return LibavSource(str(path), options, stream or sys.stdin.buffer)
+    refuse_special(path)
+    if Path(path).is_dir():
         return ImageFolder(Path(path), options)
-    if str(path) != STDIN and Path(path).exists() and Path(path).stat().st_size == 0:
+    if Path(path).exists() and Path(path).stat().st_size == 0:
         raise BadVideo(f"{path}: empty file")
     return LibavSource(str(path), options)

@@ -85,6 +85,8 @@ class MovieSink:
         self._durations: dict[int, int] = {}
         self._origin_ticks: int | None = None
         self._last_tick: int | None = None
+        self._last_millisecond: int | None = None
+        self._crowded = 0  # frames that share their millisecond with the one before
         self._moved, self._furthest = 0, 0  # frames that had to be moved, and by how many ticks at most
         self._feed: AudioFeed | None = None
         self.notices: list[str] = []
@@ -178,6 +180,7 @@ class MovieSink:
             self._start(pts)
         tick = self._find_place(pts - self._origin_ticks)
         self._refuse_leap(tick)
+        self._note_time(tick)
         frame = self._to_yuv(np.ascontiguousarray(rgb))
         frame.pts, frame.time_base, frame.duration = tick, self._picture.time_base, duration
         self._durations[tick] = duration
@@ -199,6 +202,13 @@ class MovieSink:
                 f"{self._path}: the clock leaps by {seconds:,.0f} s at {at:,.3f} s, too far for this format",
                 "write an .mkv, or cut the clip there",
             )
+
+    def _note_time(self, tick: int) -> None:
+        """Count frames to which Matroska and WebM give the time of the one before: they know milliseconds."""
+        if self._format.name in ("matroska", "webm"):
+            milliseconds = round(tick * self._picture.time_base * 1000)
+            self._crowded += milliseconds == self._last_millisecond
+            self._last_millisecond = milliseconds
 
     def _start(self, first_pts: int) -> None:
         """Choose the film's time zero: the origin, or an earlier first frame: no time may be negative."""
@@ -229,6 +239,11 @@ class MovieSink:
         if self._origin_ticks is None:
             raise VidlatentError(f"{self._path}: no frames to write")
         self._mux(self._video.encode(None))
+        if self._crowded:
+            self.notices.append(
+                f"{self._format.name} counts milliseconds: {self._crowded} frames have the time of the frame "
+                "before (.mp4 and .mov keep them apart)"
+            )
         if self._moved:
             late = float(self._furthest * self._picture.time_base)
             self.notices.append(

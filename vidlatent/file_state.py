@@ -1,0 +1,35 @@
+"""What tells that a file was written meanwhile."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What changes when a file is written or replaced: its size, its times of change, and its inode."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+State = FileState | tuple[tuple[str, FileState], ...] | None
+
+
+def read_state(path: Path | str) -> State:
+    """The state of a file, or of every file directly in a folder; None where neither can be looked at."""
+    try:
+        if os.path.isdir(path):
+            with os.scandir(path) as found:
+                names = sorted(entry.name for entry in found if entry.is_file())
+            return tuple((name, _state_of(os.path.join(path, name))) for name in names)
+        return _state_of(path)
+    except (OSError, ValueError):  # ValueError: no name of a file, such as one with a null character
+        return None
+
+
+def _state_of(path: Path | str) -> FileState:
+    found = os.stat(path)
+    return FileState(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
