@@ -11,7 +11,7 @@ import typer
 
 from vidlatent.cli import options as o
 from vidlatent.cli import words
-from vidlatent.cli.console import print_json, say, show_facts
+from vidlatent.cli.console import print_json, say, say_notices, show_facts
 from vidlatent.cli.sections import Flags
 from vidlatent.errors import TERMINATED, UsageError
 
@@ -311,6 +311,7 @@ def show(work: Callable[..., "Tally"], max_failures: int, as_json: bool) -> int:
 
     with closing(ClipLines()) as progress:
         tally = work(progress=progress)
+    say_notices(tally.notices)
     say(describe(tally))
     left_out = f", {tally.left_out} left out" if tally.left_out else ""
     say(

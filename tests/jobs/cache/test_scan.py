@@ -4,6 +4,7 @@ import io
 import json
 import math
 import tarfile
+import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from vidlatent.errors import BadInput, UsageError
+from vidlatent.errors import UsageError
 from vidlatent.jobs.cache.captions import choose_extensions, get_caption
 from vidlatent.jobs.cache.scan import scan
+from vidlatent.jobs.reading.captions import MOST_CAPTION_BYTES
+from vidlatent.jobs.reading.listing import list_table_clips
 
 NOWHERE = Path("no-cache")
 
@@ -76,18 +79,91 @@ def test_parquet_says_the_same(tmp_path):
     assert (clip.path, clip.start, clip.facts) == (tmp_path / "a.mp4", Fraction(1, 2), {"tag": 3})
 
 
+def test_a_number_that_makes_no_sense_costs_its_row(tmp_path):
+    """1/0 ended the run, and 1e99999999 was computed for hours, deaf to any signal."""
+    values = ["soon", "1/0", "1e99999999", "1e-99999999", "nan", "9" * 400, "1" * 30]
+    cases = [(column, value) for column in ("start", "end", "frames") for value in values]
+    rows = [json.dumps({"path": "a.mp4", column: value}) for column, value in cases]
+    (tmp_path / "t.jsonl").write_text("\n".join([*rows, '{"path": "b.mp4", "start": "1/2"}']))
+    *bad, good = scan([str(tmp_path / "t.jsonl")], NOWHERE)
+    assert good.error is None and good.start == Fraction(1, 2)
+    for number, (clip, (column, value)) in enumerate(zip(bad, cases, strict=True), start=1):
+        assert f"row {number}: {column} '{value[:20]}" in clip.error.what
+        assert clip.name == f"{tmp_path}/t.jsonl::row {number}"
+
+
+BAD_ROWS = {
+    "csv": [
+        ("a,b,c", "another number of columns: 3, the header has 2"),
+        ("a", "another number of columns: 1, the header has 2"),
+        (",x", "has no path"),
+        ("é".encode("latin-1").decode("utf-8", "surrogateescape") + ",x", "no UTF-8"),
+        ("a.mp4," + "x" * (1 << 20), "longer than 1,048,576 characters"),
+        ("a\0.mp4,x", "is no path"),
+    ],
+    "jsonl": [
+        ("[", "is not JSON"),
+        ("[1]", "no object"),
+        ("{}", "has no path"),
+        ('{"path": {"bytes": 1}}', "is no path"),
+        ('{"path": "a.mp4", "n": ' + "[" * 70 + "]" * 70 + "}", "more than 64 levels"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"path": "a.mp4", "n": ' + "9" * 5000 + "}", "is not JSON"),
+    ],
+}
+
+
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("kind", "first", "good"),
+    [("csv", "path,caption\n", "b.mp4,fine"), ("jsonl", "", '{"path": "b.mp4", "caption": "fine"}')],
+)
+def test_a_bad_row_of_a_table_costs_itself(tmp_path, kind, first, good):
+    text = first + "".join(f"{row}\n{good}\n" for row, _ in BAD_ROWS[kind])
+    (tmp_path / f"t.{kind}").write_bytes(text.encode("utf-8", "surrogateescape"))
+    found = list(list_table_clips(tmp_path / f"t.{kind}"))
+    for bad, fine, (_, words) in zip(found[::2], found[1::2], BAD_ROWS[kind], strict=True):
+        assert words in bad.error.what and f"{tmp_path}/t.{kind}" in bad.error.what
+        assert fine.facts == {"caption": "fine"} and fine.error is None
+
+
+def test_a_quote_that_never_closes_costs_the_rows_within_its_reach(tmp_path):
+    (tmp_path / "t.csv").write_text('path,caption\na.mp4,x\n"b.mp4,' + f"{'y' * 100_000}\n" * 15)
+    first, *rest = scan([str(tmp_path / "t.csv")], NOWHERE)
+    assert first.error is None and all(clip.error for clip in rest) and rest
+
+
+def test_a_field_of_200_kilobytes_is_a_caption(tmp_path):
+    (tmp_path / "t.csv").write_text("path,caption\na.mp4," + "x" * 200_000 + "\n")
+    (clip,) = scan([str(tmp_path / "t.csv")], NOWHERE)
+    assert len(clip.facts["caption"]) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
     [
-        ("name\nx\n", "row 1 has no path"),
-        ("path,start\na,soon\n", "start 'soon'"),
-        ("path\na,b\n", "columns"),
+        ("t.csv", b"name\nx\n", "has no path (columns: name)"),
+        ("t.csv", b"\xff\xfep\0a\0t\0h\0\n\0", "its first row makes no sense"),
+        ("t.csv", b"", "has no path"),
+        ("t.json", b"[{]", "not JSON"),
+        ("t.json", b"{}", "expected a list of JSON objects"),
+        ("t.parquet", b"PAR1 no PAR1", "cannot be read as parquet"),
+        ("t.tar", b"not a tar" * 100, "not a tar that can be read to its end"),
+        ("t.tar", b"", "no end mark at byte 0"),
     ],
 )
-def test_tables_that_make_no_sense_are_refused(tmp_path, text, words):
-    (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(BadInput, match=words):
-        list(scan([str(tmp_path / "t.csv")], NOWHERE))
+def test_a_list_that_cannot_be_read_at_all_is_a_row(tmp_path, name, data, words):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow", reason="reading parquet needs the extra")
+    (tmp_path / name).write_bytes(data)
+    (clip,) = scan([str(tmp_path / name)], NOWHERE)
+    assert words in clip.error.what and clip.name == str(tmp_path / name)
+
+
+def test_a_table_or_tar_that_is_a_device_is_a_row(tmp_path):
+    for name in ("t.csv", "t.jsonl", "t.tar"):
+        (tmp_path / name).symlink_to("/dev/zero")
+        (clip,) = scan([str(tmp_path / name)], NOWHERE)
+        assert "no plain file" in clip.error.what
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
@@ -107,12 +183,6 @@ def test_a_tar_gives_its_videos_with_their_texts(tmp_path):
     assert first.facts == {"txt": "a cat", "json": "{}", "caption": "a cat"}
     offset, size = second.member
     assert (tmp_path / "s.tar").read_bytes()[offset : offset + size] == b"other" and second.facts == {}
-
-
-def test_a_torn_tar_is_refused(tmp_path):
-    (tmp_path / "s.tar").write_bytes(b"not a tar" * 100)
-    with pytest.raises(BadInput, match=r"s\.tar"):
-        list(scan([str(tmp_path / "s.tar")], NOWHERE))
 
 
 def test_a_text_beside_a_clip_is_its_caption(tmp_path):
@@ -204,3 +274,168 @@ def test_facts_are_plain_json_whatever_the_table_holds(tmp_path):
         "score": None, "price": "1.50", "inner": {"far": [None, 1.5]},
     }  # fmt: skip
     assert json.loads(json.dumps(clip.facts, allow_nan=False)) == clip.facts
+
+
+def write_members(path: Path, *members: tuple[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_a_caption_without_end_costs_its_clip(tmp_path):
+    touch(tmp_path / "a.mp4")
+    (tmp_path / "a.txt").write_bytes(bytes(MOST_CAPTION_BYTES + 1))
+    clip, _ = scan([str(tmp_path)], NOWHERE)
+    assert "a.txt: a caption of more than 1,048,576 bytes" in clip.error.what
+
+
+def test_a_bad_row_of_a_list_costs_itself(tmp_path):
+    (tmp_path / "t.json").write_text('[1, {"path": "a.mp4"}, {"path": "b.mp4", "start": "1/0"}]')
+    first, second, third = scan([str(tmp_path / "t.json")], NOWHERE)
+    assert "row 1 makes no sense (no object)" in first.error.what and "row 3: start" in third.error.what
+    assert second.error is None
+
+
+def test_texts_belong_to_the_videos_of_their_sample_wherever_they_lie(tmp_path):
+    members = [
+        ("./v1.0/a.txt", b"cat"),
+        ("./v1.0/b.mp4", b"B"),
+        ("./v1.0/a.mp4", b"A"),
+        ("./v1.0/b.txt", b"dog"),
+    ]
+    found = list(scan([str(write_members(tmp_path / "s.tar", *members))], NOWHERE))
+    assert [(clip.name.partition("::")[2], clip.facts) for clip in found] == [
+        ("v1.0/b.mp4", {"txt": "dog", "caption": "dog"}),
+        ("v1.0/a.mp4", {"txt": "cat", "caption": "cat"}),
+    ]
+
+
+def test_members_of_one_name_are_two_clips(tmp_path):
+    tar = write_members(tmp_path / "s.tar", ("a.mp4", b"first"), ("a.mp4", b"other"))
+    found = list(scan([str(tar)], NOWHERE))
+    assert [clip.name.partition("::")[2] for clip in found] == ["a.mp4", "a.mp4 (2)"]
+    assert found[0].member != found[1].member
+
+
+def test_a_torn_tar_gives_what_comes_before_and_a_row(tmp_path):
+    tar = write_members(tmp_path / "s.tar", ("a.mp4", b"1"), ("b.mp4", bytes(600)))
+    tar.write_bytes(tar.read_bytes()[:1700])
+    touch(tmp_path / "z.mp4")
+    good, torn, behind = scan([str(tmp_path)], NOWHERE)
+    assert good.error is None and behind.name.endswith("z.mp4")
+    assert torn.name == str(tar) and "'b.mp4' at byte 1,024 has 600 bytes, but 164 follow" in torn.error.what
+
+
+def test_a_process_that_lists_and_is_killed_is_started_again(tmp_path, monkeypatch):
+    tar = write_members(tmp_path / "s.tar", *((f"{n:03d}.mp4", b"x") for n in range(200)))
+    (tmp_path / "sitecustomize.py").write_text(KILLED_ONCE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = list(scan([str(tar)], NOWHERE))
+    assert [clip.name[-7:-4] for clip in found] == [f"{n:03d}" for n in range(200)]
+    assert (tmp_path / "killed").exists()
+
+
+# Put where every Python process finds it: the first process that lists is killed at the hundredth member.
+KILLED_ONCE = """
+import os, pathlib, signal
+from vidlatent.io import tar
+
+def list_tar(file, real=tar.list_tar):
+    for n, member in enumerate(real(file)):
+        mark = pathlib.Path(__file__).with_name("killed")
+        if n == 100 and file.tell() and not mark.exists() and list_tar.calls == 2:
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield member
+
+def counted(file):
+    list_tar.calls += 1
+    return list_tar(file)
+
+list_tar.calls = 0
+tar.list_tar = counted
+"""
+
+
+def test_a_stop_is_obeyed_while_a_list_hangs(tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text("path\na.mp4\n")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\nfrom vidlatent.jobs.reading import tables\n"
+        "tables.TABLES['.csv'] = lambda path: time.sleep(60)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    began = time.monotonic()
+    assert not list(scan([str(tmp_path / "t.csv")], NOWHERE, stopped=lambda: time.monotonic() - began > 1))
+    assert time.monotonic() - began < 30
+
+
+def test_a_list_that_hangs_is_a_row(tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text("path\na.mp4\n")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\nfrom vidlatent.jobs.reading import tables\n"
+        "tables.TABLES['.csv'] = lambda path: time.sleep(60)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (clip,) = scan([str(tmp_path / "t.csv")], NOWHERE, stall_timeout=1)
+    assert "made no progress for 1 s" in clip.error.what
+
+
+def test_links_that_lead_in_a_circle_are_followed_once(tmp_path):
+    touch(tmp_path / "a/1.mp4")
+    (tmp_path / "a/up").symlink_to(tmp_path)
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere")
+    found = list(scan([str(tmp_path)], NOWHERE))
+    assert [Path(clip.name).name for clip in found if clip.is_readable] == ["1.mp4", "gone.mp4"]
+    skipped = {Path(clip.name).name: clip.skipped for clip in found if clip.skipped}
+    assert skipped.keys() == {"up", "b"} and f"the same folder as {tmp_path}/a" in skipped["b"]
+
+
+def test_a_folder_that_cannot_be_read_is_a_row(tmp_path, monkeypatch):
+    """Simulated: whoever runs this as root may read everywhere."""
+    touch(tmp_path / "a/1.mp4", tmp_path / "b/2.mp4")
+    real = Path.iterdir
+
+    def refuse(folder: Path):
+        if folder.name == "a":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    bad, good = scan([str(tmp_path)], NOWHERE)
+    assert bad.error.what == f"{tmp_path}/a: cannot be read (Permission denied)" and good.error is None
+
+
+def make_cache(folder: Path) -> Path:
+    (folder / "objects").mkdir(parents=True)
+    (folder / "cache.json").write_text('{"format": "vidlatent-cache", "version": 1}')
+    (folder / "objects/x.latent").touch()
+    return folder
+
+
+@pytest.mark.parametrize("inside", ["", "objects", "objects/x.latent"])
+def test_a_cache_is_no_source_nor_is_what_lies_in_it(tmp_path, inside):
+    source = make_cache(tmp_path / "cache") / inside
+    for cache in (tmp_path / "cache", NOWHERE):
+        with pytest.raises(UsageError, match="belongs to a cache of latents"):
+            list(scan([str(source)], cache))
+
+
+def test_caches_among_the_sources_are_left_out_by_whatever_name(tmp_path):
+    touch(tmp_path / "data/1.mp4")
+    make_cache(tmp_path / "data/other")
+    (tmp_path / "data/mine").symlink_to(make_cache(tmp_path / "mine"))
+    good, other = scan([str(tmp_path / "data")], tmp_path / "mine")
+    assert good.is_readable and "other: a cache of latents" in other.skipped
+
+
+@pytest.mark.parametrize(("step", "said"), [(1, 1), (50, 0)])
+def test_frames_that_are_each_taken_for_a_clip_are_told(tmp_path, step, said):
+    touch(*(tmp_path / f"f/img{n * step:04d}.png" for n in range(20)))
+    notices: list[str] = []
+    assert len(list(scan([str(tmp_path)], NOWHERE, tell=notices.append))) == 20
+    assert len(notices) == said
+    assert all("f: 20 numbered images (img#.png), each taken for a clip of one frame" in n for n in notices)

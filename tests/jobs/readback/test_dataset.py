@@ -1,6 +1,8 @@
 """What training reads is what was written: every slice, in every worker, after every resume."""
 
+import io
 import pickle
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -209,3 +211,38 @@ def test_recipes_are_not_mixed(tmp_path):
 def test_a_folder_without_latents_is_an_error(tmp_path):
     with pytest.raises(BadInput, match="no cache"):
         LatentDataset(tmp_path)
+
+
+def pack(path: Path, *members: tuple[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_a_shard_packed_by_hand_gives_as_many_entries_as_it_has(cached, tmp_path):
+    """`tar c .` puts ./ in front of every name, and folders may have dots."""
+    row = clips.rows(cached)[0]
+    latent = Store(cached).entry_path(row.key).read_bytes()
+    names = ("./a", "./v1.0/b", "v1.0/c.d")
+    path = pack(tmp_path / "x.tar", *((f"{name}.latent", latent) for name in names), ("./a.json", b"{}"))
+    dataset = LatentDataset(path)
+    assert [item["key"] for item in dataset] == ["a", "v1.0/b", "v1.0/c.d"]
+    assert tuple(dataset[2]["latents"].shape) == row.shape
+
+
+@pytest.mark.parametrize("text", [b"null", b"[1]", b"no JSON", b"[" * 100_000])
+def test_a_shard_with_a_row_that_is_none_names_the_member(cached, tmp_path, text):
+    path = pack(tmp_path / "x.tar", ("k.latent", b""), ("k.json", text))
+    with pytest.raises(BadInput, match=r"x\.tar: not a shard of latents \(k\.json: "):
+        LatentDataset(path)
+
+
+def test_a_row_whose_facts_are_of_another_kind_costs_them_alone(cached, tmp_path):
+    row = clips.rows(cached)[0]
+    latent = Store(cached).entry_path(row.key).read_bytes()
+    told = b'{"shape": [1, "2"], "facts": 3, "source": {}}'
+    (item,) = LatentDataset(pack(tmp_path / "x.tar", ("k.latent", latent), ("k.json", told)))
+    assert tuple(item["latents"].shape) == row.shape and (item["source"], item["facts"]) == ("k", {})

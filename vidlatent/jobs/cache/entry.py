@@ -9,6 +9,7 @@ import torch
 from vidlatent.durable import make_folder
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, VidlatentError, flag, parameter
+from vidlatent.file_state import State, read_state
 from vidlatent.files import naming_disk_errors, naming_read_errors, sha256_file
 from vidlatent.grid import Grid
 from vidlatent.io.latent.reader import open_latent
@@ -29,7 +30,6 @@ from vidlatent.jobs.encode import (
     open_writer,
 )
 from vidlatent.jobs.progress import SILENT
-from vidlatent.jobs.reading.survey import FileState, get_file_state
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Task:
     key: str = ""
     source_sha256: str = ""
     error: VidlatentError | None = None
-    state: FileState = None  # of the file, when it was hashed
+    state: State = None  # of the file, when it was hashed
     off_grid_key: str = ""
     grid: Grid | None = None
     first_frame: int = 0
@@ -160,7 +160,7 @@ def name_entry(task: Task, store: Store, left: int) -> Made:
 
 def refuse_changed(task: Task) -> None:
     """Raise BadInput where the file is no longer the one whose bytes are in the key."""
-    if task.state is not None and get_file_state(task.clip.path) != task.state:
+    if task.state is not None and read_state(task.clip.path) != task.state:
         raise BadInput(
             f"{task.clip.name}: changed while it was read", f"run again with {parameter('retry_failed')}"
         )

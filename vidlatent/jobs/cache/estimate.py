@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ def dry_run(
     sources: Iterable[str], root: Path, model: Model, recipe: Recipe, options: RunOptions
 ) -> Estimate:
     """Look at every clip, and add up. The folder `root` need not exist, and is not made."""
-    clips = list(scan(sources, root, options.caption_extensions))
+    clips = list(scan(sources, root, options.caption_extensions, options.stall_timeout))
     planner, store = Planner(recipe, ModelIdentity.of(model)), Store(root)
     with (
         Readers(count_workers(options), stall_timeout=options.stall_timeout) as probers,
@@ -62,13 +62,16 @@ def dry_run(
     ):
         lookup = SourceLookup(recipe, probers, index, remembering=False)
         chosen = lookup.pick_part(clips, options.shard)
-        found = list(lookup.look_up(clip for clip in chosen if not clip.is_sidecar))
+        found = list(lookup.look_up(clip for clip in chosen if clip.is_readable))
     tasks = list(planner.plan(found))
     probes = {clip.name: seen.probe for clip, seen in found}
-    return add_up(len(chosen), sum(clip.is_sidecar for clip in chosen), tasks, probes, store, model)
+    found = add_up(len(chosen), tasks, probes, store, model)
+    bad = sum(clip.unreadable for clip in chosen)
+    skipped = sum(not clip.is_readable for clip in chosen) - bad
+    return replace(found, skipped=skipped, unreadable=found.unreadable + bad)
 
 
-def add_up(files: int, skipped: int, tasks: list[Task], probes: dict, store: Store, model: Model) -> Estimate:
+def add_up(files: int, tasks: list[Task], probes: dict, store: Store, model: Model) -> Estimate:
     """Sort the tasks by what a run would do with them, and sum up those that it would make."""
     states = Counter()
     todo: dict[str, tuple[int, float, tuple[int, int], Task]] = {}
@@ -88,7 +91,7 @@ def add_up(files: int, skipped: int, tasks: list[Task], probes: dict, store: Sto
     return Estimate(
         files=files,
         clips=len(tasks),
-        skipped=skipped,
+        skipped=0,
         left_out=states[SKIPPED],
         cached=states[DONE],
         failed_before=states[FAILED],

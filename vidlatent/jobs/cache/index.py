@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from fractions import Fraction
 
+from vidlatent.file_state import FileState, read_state
 from vidlatent.jobs.cache.journal import JournalWriter, read_records
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.reading.survey import Look, Probe, Seen, get_file_state
+from vidlatent.jobs.reading.survey import Look, Probe, Seen
 from vidlatent.json_values import to_json_values
 
 AT_REST_S = 2.0  # since the last change of a file that is remembered
@@ -40,23 +41,25 @@ class Index:
         packed = self._known.get((clip.name, ask.stream))
         if packed is None:
             return None
-        *state, sha256, facts = json.loads(packed)
-        probe = _parse_probe(facts)
-        changed = get_file_state(clip.path) != tuple(state)
-        if changed or (ask.hashed and not sha256) or (ask.timed and probe.first_s is None):
+        *known, sha256, facts = json.loads(packed)
+        probe, state = _parse_probe(facts), read_state(clip.path)
+        same = isinstance(state, FileState) and [state.size, state.mtime_ns] == known
+        if not same or (ask.hashed and not sha256) or (ask.timed and probe.first_s is None):
             return None
-        return Seen(sha256, probe, state=tuple(state))
+        return Seen(sha256, probe, state=state)
 
     def learn(self, clip: Clip, ask: Look, seen: Seen) -> None:
         """Remember what was seen of a file, unless it was changed a moment ago."""
         state = seen.state
-        if seen.probe is None or state is None or time.time() - state[1] / 1e9 < AT_REST_S:
+        if seen.probe is None or not isinstance(state, FileState):
+            return
+        if time.time() - state.mtime_ns / 1e9 < AT_REST_S:
             return
         record = {
             "source": clip.name,
             "stream": ask.stream,
-            "size": state[0],
-            "mtime_ns": state[1],
+            "size": state.size,
+            "mtime_ns": state.mtime_ns,
             "sha256": seen.sha256,
             "probe": to_json_values(vars(seen.probe)),
         }

@@ -28,7 +28,9 @@ class SourceLookup:
         """The clips that fall to one part, in their order. All are probed for that, and none is hashed."""
         if part.count == 1:
             return clips
-        costs = [(estimate_cost(seen.probe), clip.name) for clip, seen in self.look_up(clips, hashed=False)]
+        readable = self.look_up((clip for clip in clips if clip.is_readable), hashed=False)
+        probes = {id(clip): seen.probe for clip, seen in readable}
+        costs = [(estimate_cost(probes.get(id(clip))), clip.name) for clip in clips]
         chosen = pick_share(costs, part)
         return [clip for number, clip in enumerate(clips) if number in chosen]
 

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from vidlatent.engine.model import Model
-from vidlatent.errors import BadInput, OutOfResources, VidlatentError, parameter
+from vidlatent.errors import BadInput, OutOfResources, VidlatentError, flag, parameter
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.cache.answers import find_answer
 from vidlatent.jobs.cache.budget import MemoryBudget
@@ -51,15 +51,17 @@ class EntryMaker:
         self._failed: set[str] = set()  # keys that failed in this run
         self._later: list[Task] = []  # whose entries are being made, here or by another process
 
-    def skip_sidecars(self, clips: Iterable[Clip], recipe_id: str) -> Iterator[Clip]:
-        """Pass on what may be a video. Of files that by their name are none, write a row that says so."""
+    def pass_on_readable(self, clips: Iterable[Clip], recipe_id: str) -> Iterator[Clip]:
+        """Pass on what may be a video. Of anything else write a row that says why it is not read."""
         for clip in clips:
-            if clip.is_sidecar:
-                reason = f"{clip.name}: no video, by its name"
-                row = ManifestRow(clip.name, SKIPPED, recipe=recipe_id, error=reason, facts=dict(clip.facts))
-                self._record(self._manifest.add(row), "skipped")
-            else:
+            if clip.is_readable:
                 yield clip
+                continue
+            status, reason = SKIPPED, clip.skipped or f"{clip.name}: no video, by its name"
+            if clip.unreadable:
+                status, reason = FAILED, clip.error.text(flag)
+            row = ManifestRow(clip.name, status, recipe=recipe_id, error=reason, facts=dict(clip.facts))
+            self._record(self._manifest.add(row), status)
 
     def make(self, tasks: Iterable[Task], readers: Readers, stop: StopSignals) -> None:
         """Make every entry that is missing, until it is known of each task what became of it.

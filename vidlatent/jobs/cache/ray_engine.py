@@ -89,7 +89,9 @@ def run_on_ray(  # noqa: PLR0913  a run, and where
         )
     ray, where = import_ray(), where or RayOptions()
     Store.create(root)
-    clips = list(scan(sources, root, options.caption_extensions))
+    notices: list[str] = []
+    found = scan(sources, root, options.caption_extensions, options.stall_timeout, tell=notices.append)
+    clips = list(found)
     options = replace(options, threads=options.threads or torch.get_num_threads())
     job = Job(root.absolute(), choice, recipe, options)
     mine = not ray.is_initialized()
@@ -99,6 +101,7 @@ def run_on_ray(  # noqa: PLR0913  a run, and where
     ray.data.DataContext.get_current().enable_progress_bars = False  # our own are shown
     try:
         tally = run_actors(ray, clips, job, where, progress or NoProgress())
+        tally.notices += notices
         if options.shards is not None:
             pack_all(Store.open(root), options.shards)  # what filled no shard of any actor
         return tally

@@ -41,7 +41,7 @@ def run(
     Store.create(root)
     with open_run(root, model, recipe, options) as opened:
         opened.maker.progress = progress or NoProgress()
-        clips = opened.lookup.pick_part(list(scan(sources, root, options.caption_extensions)), options.shard)
+        clips = opened.find_clips(sources, root, options)
         opened.maker.tally.clips = len(clips)
         tally = opened.cache(clips)
         if not tally.stopped:
@@ -59,9 +59,16 @@ class CacheRun:
     maker: EntryMaker
     stop: StopSignals
 
+    def find_clips(self, sources: Iterable[str], root: Path, options: RunOptions) -> list[Clip]:
+        """This part of the clips of all sources; a request to stop ends the search."""
+        told = self.maker.tally.notices.append
+        captions, timeout = options.caption_extensions, options.stall_timeout
+        found = scan(sources, root, captions, timeout, lambda: self.stop.asked, told)
+        return self.lookup.pick_part(list(found), options.shard)
+
     def cache(self, clips: Iterable[Clip]) -> Tally:
         """Cache these clips; the counts are those of the whole run so far."""
-        videos = self.maker.skip_sidecars(clips, self.planner.recipe_id)
+        videos = self.maker.pass_on_readable(clips, self.planner.recipe_id)
         tasks = self.planner.plan(self.lookup.look_up(videos))
         self.maker.make(tasks, self.readers, self.stop)
         return self.maker.tally
@@ -80,9 +87,9 @@ def open_run(root: Path, model: Model, recipe: Recipe, options: RunOptions) -> I
     with (
         closing(Manifest(store)) as manifest,
         closing(Index(store, trusting=not options.rehash)) as index,
-        Readers(prober_count, stall_timeout=options.stall_timeout) as probers,
-        Readers(workers, memory.queue, options.stall_timeout) as readers,
         StopSignals() as stop,
+        Readers(prober_count, 0, options.stall_timeout, lambda: stop.asked) as probers,
+        Readers(workers, memory.queue, options.stall_timeout) as readers,
     ):
         maker = EntryMaker(store, model, manifest, memory, options)
         yield CacheRun(SourceLookup(recipe, probers, index), planner, readers, maker, stop)

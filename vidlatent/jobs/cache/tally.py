@@ -22,6 +22,7 @@ class Tally:
     full_s: float = 0.0  # readers waited for the model
     stopped: bool = False
     waiting: str = field(default="", repr=False)  # for what, while other processes make all that is left
+    notices: list[str] = field(default_factory=list, repr=False)  # about sources as a whole
     began: float = field(default_factory=time.perf_counter, repr=False)
 
     @property

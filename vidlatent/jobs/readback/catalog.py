@@ -1,19 +1,22 @@
 """Finds the latents to train on: in caches, folders of `.latent` files, and shards."""
 
 import json
-import tarfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from vidlatent.errors import BadInput
 from vidlatent.io.latent.reader import LatentReader, open_latent
+from vidlatent.io.tar import TarMember, list_tar, open_tar
 from vidlatent.jobs.cache.manifest import Manifest
 from vidlatent.jobs.cache.shard_safetensors import index_path, list_safetensors, read_index
 from vidlatent.jobs.cache.store import MARKER, Store
 from vidlatent.jobs.readback.plain_shards import PlainLatents, PlainTensor, belongs_to_index, list_tensors
 
+_MOST_ROW_BYTES = 1 << 26
+_AXES = 4  # of latents: t, C, h, w
 Places = Path | str | Iterable[Path | str]  # caches, folders, `.latent` files, shards: one or several
 
 
@@ -73,21 +76,36 @@ def list_cache(root: Path, recipe: str | None = None) -> Iterator[CatalogEntry]:
 def list_tar_shard(path: Path) -> Iterator[CatalogEntry]:
     """The clips of a shard of kind tar: KEY.latent, and KEY.json with the clip's row."""
     rows: dict[str, dict] = {}
-    latents: dict[str, tarfile.TarInfo] = {}
+    latents: dict[str, TarMember] = {}
     try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                key, _, suffix = member.name.partition(".")
+        with open_tar(path) as tar:
+            for member in list_tar(tar):
+                key, _, suffix = member.name.rpartition(".")
+                if suffix in ("latent", "json") and member.fault is not None:
+                    raise ValueError(f"{member.name}: {member.fault}")
                 if suffix == "latent":
                     latents[key] = member
                 elif suffix == "json":
-                    rows[key] = json.load(archive.extractfile(member))
-    except (tarfile.TarError, OSError, EOFError, ValueError) as e:
+                    rows[key] = _read_row(tar, member)
+    except (OSError, ValueError) as e:
         raise BadInput(
             f"{path}: not a shard of latents ({e})", "make shards with `vidlatent cache export`"
         ) from e
     for key, member in latents.items():
-        yield _make_entry(path, key, (member.offset_data, member.size), rows.get(key, {}))
+        yield _make_entry(path, key, (member.offset, member.size), rows.get(key, {}))
+
+
+def _read_row(tar: BinaryIO, member: TarMember) -> dict:
+    """The row of the manifest that a member holds; raises ValueError where it holds anything else."""
+    if member.size > _MOST_ROW_BYTES:
+        raise ValueError(f"{member.name}: a row of {member.size:,} bytes")
+    try:
+        row = json.loads(member.read(tar))
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{member.name}: not JSON ({e})") from e
+    if not isinstance(row, dict):
+        raise ValueError(f"{member.name}: no row of a manifest")
+    return row
 
 
 def list_safetensors_shard(path: Path) -> Iterator[CatalogEntry]:
@@ -108,8 +126,11 @@ def list_safetensors_shard(path: Path) -> Iterator[CatalogEntry]:
 
 
 def _make_entry(path: Path, key: str, part: tuple[int, int], row: Mapping) -> CatalogEntry:
-    shape = tuple(row["shape"]) if "shape" in row else open_latent(path, part).shape
-    return CatalogEntry(path, shape, row.get("source", key), key, part, row.get("facts", {}))
+    told, facts, source = row.get("shape"), row.get("facts"), row.get("source")
+    known = isinstance(told, list) and len(told) == _AXES and all(type(n) is int and n > 0 for n in told)
+    shape = tuple(told) if known else open_latent(path, part).shape
+    facts = facts if isinstance(facts, Mapping) else {}
+    return CatalogEntry(path, shape, source if isinstance(source, str) else key, key, part, facts)
 
 
 SHARDS = {".tar": list_tar_shard, ".safetensors": list_safetensors_shard}

@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 from vidlatent.errors import VidlatentError
 from vidlatent.io.read.source import ReadOptions, VideoInfo
-from vidlatent.jobs.reading.survey import Seen, TarMember
+from vidlatent.jobs.reading.clip import Clip
+from vidlatent.jobs.reading.survey import Look, Seen, TarMember
 
 PARENT = "VIDLATENT_PARENT"  # the variable that tells a reading process whose it is
 LENGTHS = struct.Struct("<IQ")  # of the head, of the bytes that follow it
@@ -21,6 +22,21 @@ class Read:
     path: Path
     member: TarMember
     options: ReadOptions
+
+
+@dataclass(frozen=True)
+class List:
+    """The question for the clips that a table or a tar names; `captions` as for `list_clips`."""
+
+    path: Path
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Some of the answers to List. The last one is Closed, as for Read."""
+
+    clips: tuple[Clip, ...]
 
 
 @dataclass(frozen=True)
@@ -42,9 +58,9 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Closed:
-    """The last answer to Read: all frames were sent. `notices` are the video's."""
+    """The last answer to Read or List: all was sent. `notices` are the video's."""
 
-    notices: tuple[str, ...]
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,9 @@ class Failure:
     error: VidlatentError
 
 
-Answer = Alive | Seen | Opened | Pixels | Closed | Failure
+Question = Look | Read | List
+Answer = Alive | Seen | Listed | Opened | Pixels | Closed | Failure
+MORE_FOLLOWS = Listed | Opened | Pixels  # after these comes another answer to the same question
 
 
 def send(file: BinaryIO, head: object, body: object = b"") -> None:

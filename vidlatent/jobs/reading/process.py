@@ -14,8 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from vidlatent.errors import BadVideo, parameter
-from vidlatent.jobs.reading.messages import PARENT, Alive, Opened, Pixels, Read, receive, send
-from vidlatent.jobs.reading.survey import Look
+from vidlatent.jobs.reading.messages import (
+    MORE_FOLLOWS,
+    PARENT,
+    Alive,
+    Pixels,
+    Question,
+    Read,
+    receive,
+    send,
+)
 
 STALL_TIMEOUT = 300.0  # seconds, where nobody says otherwise
 _PIPE_BYTES = 1 << 20
@@ -32,23 +40,42 @@ class Worker:
         self.listening = False  # whether somebody waits for the next one, likewise
         self._stalled_s: float | None = None  # it was ended because it said nothing for so long
 
-    def ask(self, question: Look | Read) -> Iterator[tuple[object, np.ndarray | None]]:
-        """Every answer, with the pixels that follow it; raises BadVideo where the process dies of it."""
-        process, frames = self._running(), 0
-        try:
-            send(process.stdin, question)
-            while True:
-                head, pixels = self._next(process)
-                if head is None:
-                    raise self._died(process, question, frames)
-                if isinstance(head, Alive):
-                    continue
-                frames += isinstance(head, Pixels)
+    def ask(self, question: Question) -> Iterator[tuple[object, np.ndarray | None]]:
+        """Every answer, with the pixels that follow it; raises BadVideo where the process dies of it.
+
+        A process that something else has killed, as a machine does that is out of memory, is started once
+        more: it is not known to be the video's fault. Answers that were given are left out then.
+        """
+        given = 0
+        for last in (False, True):
+            process = self._running()
+            try:
+                for head, pixels in self._answers(process, question, given):
+                    given += 1
+                    yield head, pixels
+                return
+            except BrokenPipeError as e:
+                if last or not self._was_killed(process):
+                    raise self._died(process, question, given) from e
+
+    def _answers(
+        self, process: subprocess.Popen, question: Question, skipped: int
+    ) -> Iterator[tuple[object, np.ndarray | None]]:
+        """Every answer of a process but the first ones; raises BrokenPipeError where it dies."""
+        send(process.stdin, question)
+        while True:
+            head, pixels = self._next(process)
+            if head is None:
+                raise BrokenPipeError
+            if isinstance(head, Alive):
+                continue
+            if not isinstance(head, MORE_FOLLOWS):
                 yield head, pixels
-                if not isinstance(head, Opened | Pixels):
-                    return
-        except BrokenPipeError as e:
-            raise self._died(process, question, frames) from e
+                return
+            if skipped:
+                skipped -= 1
+            else:
+                yield head, pixels
 
     def _next(self, process: subprocess.Popen) -> tuple[object, np.ndarray | None]:
         self.listening = True
@@ -88,15 +115,24 @@ class Worker:
             receive(self._process.stdout)  # wait here until it has started: no clip is to blame for that time
         return self._process
 
-    def _died(self, process: subprocess.Popen, question: Look | Read, frames: int) -> BadVideo:
+    def _was_killed(self, process: subprocess.Popen) -> bool:
+        """Whether the process was killed, and not by us."""
+        return self._process is process and self._stalled_s is None and process.wait() == -signal.SIGKILL
+
+    def _died(self, process: subprocess.Popen, question: Question, given: int) -> BadVideo:
         code = process.wait()
         if self._stalled_s is not None:
             return BadVideo(
                 f"{question.path}: reading it made no progress for {self._stalled_s:g} s, and was given up",
                 f"its codec or its disk hangs; {parameter('stall_timeout')} says how long to wait",
             )
+        where = f" at frame {max(0, given - 1)}" if isinstance(question, Read) else ""  # the first is Opened
+        if code == -signal.SIGKILL:
+            return BadVideo(
+                f"{question.path}: the process that read it was killed twice (SIGKILL){where}",
+                "most likely this machine ran out of memory: read fewer clips at once, or smaller ones",
+            )
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        where = f" at frame {frames}" if isinstance(question, Read) else ""
         return BadVideo(
             f"{question.path}: the process that read it died ({how}){where}",
             "its codec cannot take this file",

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from queue import SimpleQueue
 from typing import Self, TypeVar
@@ -10,11 +10,12 @@ from typing import Self, TypeVar
 from vidlatent.errors import BadVideo
 from vidlatent.jobs.reading.messages import Read
 from vidlatent.jobs.reading.process import Watchdog, Worker
-from vidlatent.jobs.reading.remote_video import RemoteVideo
+from vidlatent.jobs.reading.remote_video import RemoteVideo, never
 from vidlatent.jobs.reading.survey import Look, Seen
 
 T = TypeVar("T")
 AHEAD = 4  # sources that are looked at ahead of time, per process
+_POLL_S = 0.2
 
 
 class Readers:
@@ -23,9 +24,13 @@ class Readers:
     A worker that has read its clip begins the next one while the model still has frames of the former, so one
     clip more than there are workers is under way. `limit` bounds the frames that wait, in bytes. A worker
     that makes no progress for `stall_timeout` seconds is ended, and its clip given up; 0 waits for ever.
+    Once `stopped` says so, sources are looked at no further.
     """
 
-    def __init__(self, count: int, limit: int = 0, stall_timeout: float = 0) -> None:
+    def __init__(
+        self, count: int, limit: int = 0, stall_timeout: float = 0, stopped: Callable[[], bool] = never
+    ) -> None:
+        self._stopped = stopped
         self._workers = [Worker() for _ in range(count)]
         self._limit = limit // (count + 1)
         self._watchdog = Watchdog(self._workers, stall_timeout) if stall_timeout else None
@@ -69,16 +74,27 @@ class Readers:
         try:
             for item in items:
                 ahead.append((item, pool.submit(_ask_free_worker, free, question(item))))
-                if len(ahead) > AHEAD * len(self._workers):
+                if len(ahead) > AHEAD * len(self._workers) and self._wait_for(ahead[0][1]):
                     first, seen = ahead.popleft()
                     yield first, seen.result()
-            for first, seen in ahead:
+                if self._stopped():
+                    break
+            while ahead and self._wait_for(ahead[0][1]):
+                first, seen = ahead.popleft()
                 yield first, seen.result()
+            if ahead:  # asked to stop: nobody waits for the rest
+                self.kill()
         except BaseException:  # nobody waits for the rest, which may be the hash of a long film
             self.kill()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _wait_for(self, seen: Future) -> bool:
+        """Wait until it is known what was seen; False where it is asked to stop before."""
+        while not seen.done() and not self._stopped():
+            wait([seen], _POLL_S)
+        return seen.done()
 
     def __enter__(self) -> Self:
         return self

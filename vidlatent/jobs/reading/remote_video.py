@@ -2,16 +2,21 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Self
 
-from vidlatent.errors import BadVideo, OutOfResources
+from vidlatent.errors import BadVideo
 from vidlatent.io.read.source import Frame, VideoInfo
 from vidlatent.jobs.reading.messages import Failure, Opened, Pixels, Read
 from vidlatent.jobs.reading.process import Worker
 
 _POLL_S = 0.1
+
+
+def never() -> bool:
+    """For what nobody stops."""
+    return False
 
 
 class FrameQueue:
@@ -35,12 +40,17 @@ class FrameQueue:
                 self._queue.put((item, nbytes))
             return not self._stopped
 
-    def get(self) -> object:
-        """The next item. It waits in short steps, so that Ctrl-C is noticed meanwhile."""
+    def get(self, given_up: Callable[[], bool] = never) -> object:
+        """The next item; None where `given_up` says that nobody wants it any more.
+
+        It waits in short steps, so that Ctrl-C is noticed meanwhile.
+        """
         while True:
             try:
                 item, nbytes = self._queue.get(timeout=_POLL_S)
             except Empty:
+                if given_up():
+                    return None
                 continue
             with self._room:
                 self._held -= nbytes
@@ -110,9 +120,8 @@ class RemoteVideo:
         self.starved_s += time.perf_counter() - began
         if isinstance(item, BaseException):
             raise item
-        if isinstance(item, Failure):
-            fatal = isinstance(item.error, OutOfResources)  # no fault of the clip
-            raise item.error if fatal else BadVideo(*item.error.args)
+        if isinstance(item, Failure):  # too little memory for one clip included: others may do with it
+            raise BadVideo(*item.error.args)
         return item
 
     def frames(self) -> Iterator[Frame]:

@@ -1,7 +1,6 @@
 """What must be known of a source before it is encoded: the sha256 of its bytes, and what its header says."""
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,21 +9,16 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidlatent.errors import VidlatentError
-from vidlatent.io.read.source import ReadOptions, VideoInfo, open_video
+from vidlatent.file_state import State
+from vidlatent.io.read.source import ReadOptions, VideoInfo, open_video, refuse_special
 
 TarMember = tuple[int, int] | None  # (offset, bytes) of a video inside a tar; None: the file is the video
-FileState = tuple[int, int] | None  # (bytes, modification time in ns); None for a folder of images
 Beat = Callable[[], None]  # called again and again by what takes long: a sign of life
 _BLOCK_BYTES = 1 << 20
 
 
-def get_file_state(path: Path) -> FileState:
-    """Size and modification time, by which a file is known to have changed; None for a folder, or no file."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return (found.st_size, found.st_mtime_ns) if not path.is_dir() else None
+def no_beat() -> None:
+    """For work that nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +55,22 @@ class Look:
 class Seen:
     """The answer to Look. Of what is no video there is an `error`, and the hash all the same.
 
-    `state` is that of the file (the tar) when it was looked at.
+    `state` is that of the file (the tar, the files of the folder) when it was looked at.
     """
 
     sha256: str = ""
     probe: Probe | None = None
     error: VidlatentError | None = None
-    state: FileState = None
+    state: State = None
 
 
 @contextmanager
 def put_on_disk(path: Path, member: TarMember, beat: Beat) -> Iterator[Path]:
-    """The file itself; a member of a tar as a temporary file while the block runs."""
+    """The file itself; a member of a tar as a temporary file while the block runs.
+
+    Raises BadVideo for a pipe or a device, which could be read once, or for ever.
+    """
+    refuse_special(path)
     if member is None:
         yield path
         return

@@ -11,27 +11,34 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from vidlatent.errors import BadVideo, OutOfResources, VidlatentError
+from vidlatent.errors import BadVideo, OutOfResources, VidlatentError, say_instead
+from vidlatent.file_state import read_state
 from vidlatent.io.read.source import open_video
+from vidlatent.jobs.reading.listing import list_clips
 from vidlatent.jobs.reading.messages import (
     PARENT,
     Alive,
     Answer,
     Closed,
     Failure,
+    List,
+    Listed,
     Opened,
     Pixels,
+    Question,
     Read,
     receive,
     send,
 )
-from vidlatent.jobs.reading.survey import Beat, Look, Seen, get_file_state, hash_source, look_at, put_on_disk
+from vidlatent.jobs.reading.survey import Beat, Look, Seen, hash_source, look_at, put_on_disk
 
 ALIVE_EVERY_S = 1.0
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+CLIPS_AT_ONCE = 32  # each may have a caption of a megabyte
 
 
 class Pulse:
@@ -47,18 +54,21 @@ class Pulse:
             self._said = time.monotonic()
 
 
-def answer(ask: Look | Read, beat: Beat) -> Iterator[tuple[Answer, object]]:
+def answer(ask: Question, beat: Beat) -> Iterator[tuple[Answer, object]]:
     """Every answer to a question, with the bytes that follow it. Any failure becomes an answer, too."""
     name, here = str(ask.path), ask.path
     try:
-        state = get_file_state(ask.path)
+        if isinstance(ask, List):
+            yield from _list(ask, beat)
+            return
+        state = read_state(ask.path)
         with put_on_disk(ask.path, ask.member, beat) as here:
             if isinstance(ask, Read):
                 yield from _read_frames(here, ask)
             else:
                 yield replace(_look_or_fail(here, ask, beat), state=state), b""
     except VidlatentError as e:
-        yield Failure(_name_source(e, here, name)), b""
+        yield Failure(say_instead(e, str(here), name)), b""
     except OSError as e:
         yield Failure(BadVideo(f"{name}: cannot be read ({e.strerror or e})")), b""
     except MemoryError:
@@ -67,18 +77,21 @@ def answer(ask: Look | Read, beat: Beat) -> Iterator[tuple[Answer, object]]:
         yield Failure(BadVideo(f"{name}: {type(e).__name__}: {e}")), b""
 
 
-def _name_source(error: VidlatentError, copy: Path, name: str) -> VidlatentError:
-    """The error, with the name of the source in place of that of the temporary copy which was read."""
-    return type(error)(*(words and words.replace(str(copy), name) for words in error.args))
-
-
 def _look_or_fail(path: Path, ask: Look, beat: Beat) -> Seen:
     try:
         return look_at(path, ask, beat)
     except VidlatentError as e:  # no video, but its bytes are known
         if not path.exists():
             raise
-        return Seen(hash_source(path, beat) if ask.hashed else "", error=_name_source(e, path, str(ask.path)))
+        error = say_instead(e, str(path), str(ask.path))
+        return Seen(hash_source(path, beat) if ask.hashed else "", error=error)
+
+
+def _list(ask: List, beat: Beat) -> Iterator[tuple[Answer, object]]:
+    clips = list_clips(ask.path, ask.captions, beat)
+    while some := tuple(islice(clips, CLIPS_AT_ONCE)):
+        yield Listed(some), b""
+    yield Closed(), b""
 
 
 def _read_frames(path: Path, ask: Read) -> Iterator[tuple[Answer, object]]:
