@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
-from vidlatent.files import open_own
+from vidlatent.files import naming_disk_errors, open_own
 from vidlatent.io.journal import Differs, Journal, Piece
 from vidlatent.io.latent.digests import BlockDigests
 
@@ -84,9 +84,10 @@ class LatentParts:
         first, *others = paths
         self._files.append(first.open("rb+"))
         for path in others:
-            if not keep:
-                path.unlink(missing_ok=True)  # of a run that was killed
-            self._files.append(os.fdopen(open_own(path), "rb+"))
+            with naming_disk_errors(path):
+                if not keep:
+                    path.unlink(missing_ok=True)  # of a run that was killed
+                self._files.append(os.fdopen(open_own(path), "rb+"))
 
     def _take_over(self, pieces: Iterable[Piece]) -> None:
         """Keep the first of `pieces` that are here as they were written, and nothing that follows them."""

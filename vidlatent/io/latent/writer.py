@@ -61,9 +61,10 @@ class LatentWriter:
         places = [self._target.partial, logvar] if with_logvar else [self._target.partial]
         row_bytes = prod(self._shape) * ITEM_BYTES[dtype]
         try:
-            with naming_disk_errors(logvar), naming_disk_errors(path):
+            with naming_disk_errors(path):
                 if not with_logvar:
-                    logvar.unlink(missing_ok=True)  # of a run that was killed
+                    with naming_disk_errors(logvar):
+                        logvar.unlink(missing_ok=True)  # of a run that was killed
                 start = LENGTH.size + self._room
                 self._parts = LatentParts(places, start, row_bytes, self._journal, self._resumes)
         except BaseException:
