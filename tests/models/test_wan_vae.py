@@ -137,6 +137,18 @@ def test_decoding_in_chunks_is_the_whole_clip(tiny, lengths):
             assert_same(streamed(tiny.decode, clip, chunks), undivided)
 
 
+def test_large_clips_go_through_in_parts_to_the_same_end(tiny, monkeypatch):
+    clip, latents = torch.rand(1, 3, 22, 16, 32) * 2 - 1, torch.randn(1, 2, 6, 1, 2)
+    moments, pixels = whole(tiny.encode(clip, TimeState())), whole(tiny.decode(latents, TimeState()))
+    monkeypatch.setattr("vidlatent.models.streaming.PART_BYTES", 1)
+    assert_same(streamed(tiny.encode, clip, [(0, 22)]), moments)
+    assert_same(streamed(tiny.encode, clip, [(0, 6), (6, 7), (7, 22)]), moments)
+    assert_same(streamed(tiny.decode, latents, [(0, 6)]), pixels)
+    assert_same(streamed(tiny.decode, latents, [(0, 1), (1, 3), (3, 6)]), pixels)
+    pieces = [piece.shape[2] for piece in tiny.decode(latents, TimeState())]
+    assert max(pieces) == 1 and sum(pieces) == 21
+
+
 def test_frames_that_fill_no_latent_are_never_looked_at(tiny):
     clip = torch.rand(1, 3, 12, 16, 16)
     whole9, whole12 = (whole(tiny.encode(clip[:, :, :n], TimeState())) for n in (9, 12))

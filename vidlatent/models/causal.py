@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 P = TypeVar("P")
+R = TypeVar("R")
 
 # What stands before a clip: fills the first frames of a clip [B, C, T, H, W], so many of them, in place.
 Lead = Callable[[Tensor, int], None]
@@ -151,9 +152,7 @@ class TimeState:
         return sum(x.nbytes for x in chain(self._kept.values(), self._made.values(), grown))
 
 
-def in_parts(
-    apply: Callable[[P, TimeState], Tensor], parts: Sequence[P], state: TimeState
-) -> Iterator[Tensor]:
+def in_parts(apply: Callable[[P, TimeState], R], parts: Sequence[P], state: TimeState) -> Iterator[R]:
     """What `apply` makes of each part of a clip, in turn.
 
     Several parts are several calls, so the state must carry between them whether or not the clip goes on.

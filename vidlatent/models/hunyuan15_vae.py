@@ -35,8 +35,11 @@ from vidlatent.models.published import hub_of
 from vidlatent.models.streaming import (
     PastAttention,
     ResBlock,
+    grow,
+    into,
     normalise_and_convolve,
     run,
+    shrink,
     write_and_convolve,
 )
 from vidlatent.windows import Plan, TimeRule, even_tiles
@@ -189,8 +192,11 @@ class Encoder(nn.Module):
 
     def forward(self, video: Tensor, state: TimeState) -> Tensor:
         """[B, 3, T, H, W] → [B, 2C, t, h, w]."""
-        x = convolve(self.conv_in, video, state)
-        x = run([*self.levels, *self.middle], x, state)
+        first, *levels = self.levels
+        x = shrink([into(self.conv_in), first], video, state, self.conv_in.conv.out_channels)
+        for level in levels:
+            x = shrink([level], x, state)
+        x = run(self.middle, x, state)
         moments = normalise_and_convolve(self.norm_out, self.conv_out, x, state)
         return moments.add_(means(x, moments.shape[1]))
 
@@ -210,11 +216,13 @@ class Decoder(nn.Module):
         )
         self.norm_out, self.conv_out = RmsNorm(widths[-1]), Conv(widths[-1], c.out_channels)
 
-    def forward(self, latents: Tensor, state: TimeState) -> Tensor:
-        """[B, C, t, h, w] → [B, 3, T, H, W]."""
-        x = add_copies(convolve(self.conv_in, latents, state), latents)
-        x = run([*self.middle, *self.levels], x, state)
-        return normalise_and_convolve(self.norm_out, self.conv_out, x, state)
+    def forward(self, latents: Tensor, state: TimeState) -> Iterator[Tensor]:
+        """[B, C, t, h, w] → [B, 3, T, H, W], in pieces."""
+        pieces = grow([self._begin, *self.middle, *self.levels], latents, state)
+        return map(lambda x: normalise_and_convolve(self.norm_out, self.conv_out, x, state), pieces)
+
+    def _begin(self, latents: Tensor, state: TimeState) -> Tensor:
+        return add_copies(convolve(self.conv_in, latents, state), latents)
 
 
 class Hunyuan15Vae(nn.Module):
@@ -232,7 +240,7 @@ class Hunyuan15Vae(nn.Module):
 
     def decode(self, latents: Tensor, state: TimeState) -> Iterator[Tensor]:
         """Latents [B, C, t, h, w] → pixels [B, 3, T, H, W], not clamped."""
-        yield self.decoder(latents, state)
+        return self.decoder(latents, state)
 
 
 def _middle(width: int) -> nn.ModuleList:

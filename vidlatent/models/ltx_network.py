@@ -34,6 +34,7 @@ from vidlatent.models.streaming import (
     DelayedConv3d,
     cascade,
     convolve,
+    into,
     last_of,
     normalise_and_convolve,
     run,
@@ -302,7 +303,7 @@ class Decoder(nn.Module):
             waves = waves_of(timestep * self.timestep_scale_multiplier)
             embedding = state.once(self.time_embedder, lambda: self.time_embedder(waves))
             told = self.scale_shift_table + embedding.view(2, -1)
-        yield Convolution(self.conv_in, lambda x, place: place.copy_(x))
+        yield into(self.conv_in)
         for block in self.up_blocks:
             if isinstance(block, Stage):
                 yield from block.layers(waves, seed, state)

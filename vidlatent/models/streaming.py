@@ -3,7 +3,7 @@
 A call may bring any number of frames, even none, and gives the frames that are known by then.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlatent.models.causal import TimeState, in_parts, joined
+from vidlatent.models.causal import TimeState, in_parts, joined, whole
 from vidlatent.models.layers import (
     CausalConv3d,
     FrameConv2d,
@@ -85,7 +85,7 @@ class ResBlock(nn.Module):
         h = normalise_and_convolve(self.norm2, self.conv2, h, state, *guides, over=True)
         if self.nin_shortcut is None:
             return h.add_(x)
-        for part, its in zip(split_frames(h), split_frames(x, of=h), strict=True):
+        for part, its in zip(split_frames(h), split_frames(x, h.shape[1]), strict=True):
             part.add_(convolve(self.nin_shortcut, its, state))
         return h
 
@@ -231,10 +231,9 @@ def normalise_and_convolve(
     return joined(parts, x.shape[2], x if over else None)
 
 
-def split_frames(x: Tensor, of: Tensor | None = None) -> tuple[Tensor, ...]:
-    """Views of a clip [B, C, T, H, W], so many frames each as have PART_BYTES, in the clip `of` if given."""
-    like = x if of is None else of
-    frame_bytes = like.shape[:2].numel() * like.shape[3:].numel() * like.element_size()
+def split_frames(x: Tensor, channels: int | None = None) -> tuple[Tensor, ...]:
+    """Views of a clip [B, C, T, H, W], so many frames each as have PART_BYTES, with so many `channels`."""
+    frame_bytes = len(x) * (channels or x.shape[1]) * x.shape[3:].numel() * x.element_size()
     return x.split(max(1, PART_BYTES // max(1, frame_bytes)), dim=2)
 
 
@@ -318,6 +317,11 @@ class Convolution:
         return last_of(self.conv, state)
 
 
+def into(conv: CausalConv3d) -> Convolution:
+    """A convolution of what it is given, copied once, to where it stands behind the frames remembered."""
+    return Convolution(conv, lambda x, place: place.copy_(x))
+
+
 def cascade(layers: Iterable[Delayed], x: Tensor, state: TimeState) -> Iterator[Tensor]:
     """One layer after the other, and at the end of a clip what they still hold, in small pieces.
 
@@ -338,3 +342,29 @@ def run(layers: Iterable[nn.Module], x: Tensor, state: TimeState) -> Tensor:
     for layer in layers:
         x = layer(x, state)
     return x
+
+
+def shrink(layers: Sequence[nn.Module], x: Tensor, state: TimeState, channels: int | None = None) -> Tensor:
+    """One layer after the other, for layers that give less than they take: in parts, if the clip is large.
+
+    Then all that is there in whole is `x` [B, C, T, H, W], and what the layers make of it. `channels` is how
+    many the largest clip on the way has, where that is more than `x` has.
+    """
+    return whole(in_parts(partial(run, layers), split_frames(x, channels), state))
+
+
+def grow(
+    layers: Sequence[Callable[[Tensor, TimeState], Tensor]], x: Tensor, state: TimeState
+) -> Iterator[Tensor]:
+    """One layer after the other, for layers that give more than they take; what comes out, in pieces.
+
+    A clip that has become large goes on in parts, each of them through all layers that are left before the
+    next one. So what is largest, shortly before the end, is never there in whole.
+    """
+    for n, layer in enumerate(layers):
+        parts = split_frames(x)
+        if len(parts) > 1:
+            yield from chain.from_iterable(in_parts(partial(grow, layers[n:]), parts, state))
+            return
+        x = layer(x, state)
+    yield x

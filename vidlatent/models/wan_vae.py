@@ -9,7 +9,7 @@ past whole stages. As in diffusers' AutoencoderKLWan and the authors' `wan/modul
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,8 +23,11 @@ from vidlatent.models.streaming import (
     ResBlock,
     Up,
     convolve,
+    grow,
+    into,
     normalise_and_convolve,
     run,
+    shrink,
     write_and_convolve,
 )
 from vidlatent.models.wan_config import (
@@ -171,7 +174,11 @@ class Encoder(nn.Module):
 
     def forward(self, video: Tensor, state: TimeState) -> Tensor:
         """[B, C', T, H, W] → [B, 2C, t, h, w]."""
-        return _through(self, [*_steps(self.stages), *self.middle], video, state)
+        first, *stages = (stage.steps() for stage in self.stages)
+        x = shrink([into(self.conv_in), *first], video, state, self.conv_in.conv.out_channels)
+        for steps in stages:
+            x = shrink(steps, x, state)
+        return normalise_and_convolve(self.norm_out, self.conv_out, run(self.middle, x, state), state)
 
 
 class Decoder(nn.Module):
@@ -186,23 +193,11 @@ class Decoder(nn.Module):
         self.stages = nn.ModuleList(_growing(stage, c.is_residual) for stage in stages)
         self.norm_out, self.conv_out = RmsNorm(last), Conv(last, c.in_channels)
 
-    def forward(self, latents: Tensor, state: TimeState) -> Tensor:
-        """[B, C, t, h, w] → [B, C', T, H, W]."""
-        return _through(self, [*self.middle, *_steps(self.stages)], latents, state)
-
-
-def _steps(stages: Iterable[Level]) -> list[nn.Module]:
-    return [step for stage in stages for step in stage.steps()]
-
-
-def _through(half: Encoder | Decoder, steps: Iterable[nn.Module], x: Tensor, state: TimeState) -> Tensor:
-    """`x` through one half of the network; nothing between two layers is kept longer than they need it."""
-    return normalise_and_convolve(
-        half.norm_out,
-        half.conv_out,
-        run(steps, write_and_convolve(lambda place: place.copy_(x), half.conv_in, x, state), state),
-        state,
-    )
+    def forward(self, latents: Tensor, state: TimeState) -> Iterator[Tensor]:
+        """[B, C, t, h, w] → [B, C', T, H, W], in pieces."""
+        stages = chain.from_iterable(stage.steps() for stage in self.stages)
+        pieces = grow([into(self.conv_in), *self.middle, *stages], latents, state)
+        return map(lambda x: normalise_and_convolve(self.norm_out, self.conv_out, x, state), pieces)
 
 
 def _shrinking(stage: Stage, residual: bool) -> Level:
@@ -250,7 +245,8 @@ class WanVae(nn.Module):
 
     def decode(self, latents: Tensor, state: TimeState) -> Iterator[Tensor]:
         """Latents [B, C, t, h, w] → pixels [B, 3, T, H, W], not clamped."""
-        yield unfolded(self.decoder(convolve(self.post_quant_conv, latents, state), state), self.patch)
+        pieces = self.decoder(convolve(self.post_quant_conv, latents, state), state)
+        return map(partial(unfolded, patch=self.patch), pieces)
 
 
 def folded(video: Tensor, patch: int) -> Tensor:
