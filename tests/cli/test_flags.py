@@ -15,6 +15,7 @@ from vidlatent.cli import app, console
 from vidlatent.cli.sections import App, Flags
 from vidlatent.errors import VidlatentError, parameter
 from vidlatent.jobs.exchange.export import TOOLS
+from vidlatent.jobs.exchange.needs import list_words
 
 PACKAGE = Path(vidlatent.__file__).parent
 SECTIONS = ("What to read", "How to cut", "Which model, and where it runs", "Which clips", "What is written")
@@ -96,7 +97,9 @@ def test_long_commands_leave_no_flag_without_a_section(command, capsys):
 
 def test_help_names_every_tool_that_a_cache_can_be_exported_to(capsys):
     assert app.run(["cache", "export", "--help"]) == 0
-    assert set(TOOLS) <= set(re.findall(r"[\w-]+", capsys.readouterr().out))
+    said = capsys.readouterr().out
+    assert set(TOOLS) <= set(re.findall(r"[\w-]+", said))
+    assert set(list_words()) <= set(re.findall(r"[\w:.-]+", said)), "with all of its architectures"
 
 
 class Part(Flags):

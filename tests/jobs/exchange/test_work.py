@@ -168,3 +168,31 @@ def test_a_clip_that_was_cached_anew_is_said(tmp_path):
     said: list[str] = []
     assert list(export(root, tmp_path / "out", "comfyui", ExportOptions(update=True), said.append)) == []
     assert any("1 clips were cached anew" in line for line in said)
+
+
+def test_the_architecture_is_told_by_the_latents_where_only_one_takes_them(cached, tmp_path):
+    root = cached("wan-2.1", "whole")
+    list(export(root, tmp_path / "out", "fastvideo", ExportOptions(checked=True)))
+    assert "fastvideo:wan" in (tmp_path / "out/README.md").read_text()
+    with pytest.raises(UsageError, match=r"(?s)trainer fastvideo: which of its architectures.*hunyuan"):
+        list(export(cached("ltx-2"), tmp_path / "other", "fastvideo", ExportOptions(checked=True)))
+    list(export(cached("ltx-2"), tmp_path / "other", "fastvideo"))
+    assert "# Latents for fastvideo\n" in (tmp_path / "other/README.md").read_text()
+
+
+@pytest.mark.parametrize("word", ["musubi:qi", "ai-toolkit:qwen_image"])
+def test_models_of_pictures_take_no_films(cached, tmp_path, word):
+    with pytest.raises(UsageError, match=r"(?s)has 9 frames, and .* takes single pictures.*frames 1"):
+        list(export(cached("qwen-image", "whole"), tmp_path / "out", word))
+    assert not (tmp_path / "out").exists()
+
+
+def test_films_do_not_join_an_export_of_pictures_for_musubi(tmp_path):
+    model, root = caches.pooling_model("wan-2.1"), tmp_path / "cache"
+    video = write_clip(tmp_path / "v/v.avi", 1)
+    picture = caches.clip(video, "one", frames=1)
+    caches.make_cache(root, model, [picture])
+    list(export(root, tmp_path / "out", "musubi:wan"))
+    caches.make_cache(root, model, [caches.clip(write_clip(tmp_path / "v/w.avi", 2), "two")])
+    with pytest.raises(UsageError, match="holds single pictures"):
+        list(export(root, tmp_path / "out", "musubi:wan", ExportOptions(update=True)))

@@ -16,6 +16,8 @@ FEW = 3  # names in a notice
 def check_cache(export: Export, tool: Tool, say: Say) -> None:
     """Refuse what the trainer cannot use, if that is asked for; say what else is not as it expects."""
     needs, pieces, word = export.needs, export.pieces, export.word
+    if needs.still:
+        refuse_films(pieces, word)
     if export.options.checked:
         refuse_other_vae(export.vae, needs, word, "the cache holds those of")
         refuse_sides(pieces, needs, word)
@@ -29,6 +31,16 @@ def check_cache(export: Export, tool: Tool, say: Say) -> None:
     ):
         if line:
             say(line)
+
+
+def refuse_films(pieces: Sequence[Piece], word: str) -> None:
+    """Raise UsageError for a clip of several frames."""
+    for piece in pieces:
+        if piece.row.frames != 1:
+            raise UsageError(
+                f"{piece.row.source}: has {piece.row.frames} frames, and {word} takes single pictures",
+                f"cache with {parameter('frames')} 1",
+            )
 
 
 def refuse_sides(pieces: Sequence[Piece], needs: Needs, word: str) -> None:

@@ -73,7 +73,7 @@ def prepare(root: Path, target: Path, tool: str, options: ExportOptions, say: Sa
             f"{root}: holds no clip to export", "vidlatent cache status says what became of each"
         )
     vae = find_vae(manifest, rows[0])
-    architecture = choose_architecture(name, architecture, vae)
+    architecture = choose_architecture(name, architecture, vae, options.checked)
     word = f"{name}:{architecture}" if architecture else name
     begin = Path(before.root) if before else (options.relative_to or find_root(rows)).absolute()
     record = Record(word, options.space, str(begin), options.split_by_shape)
@@ -100,8 +100,8 @@ def choose_tool(tool: str, options: ExportOptions) -> tuple[str, str | None]:
     return name, architecture or options.architecture
 
 
-def choose_architecture(name: str, asked: str | None, vae: Vae) -> str:
-    """The architecture that was asked for; else the only one that there is, or that takes these latents."""
+def choose_architecture(name: str, asked: str | None, vae: Vae, checked: bool) -> str:
+    """The architecture that was asked for; else the only one that takes these latents; "" is none at all."""
     known: Mapping[str, Needs] = NEEDS[name]
     if asked is not None and asked not in known:
         names = ", ".join(filter(None, known))
@@ -111,14 +111,15 @@ def choose_architecture(name: str, asked: str | None, vae: Vae) -> str:
         )
     if asked is not None:
         return asked
-    if "" in known:
-        return ""
-    fitting = [architecture for architecture, needs in known.items() if vae.is_one_of(needs.models)]
+    named = {architecture: needs for architecture, needs in known.items() if architecture}
+    fitting = [architecture for architecture, needs in named.items() if vae.is_one_of(needs.models)]
     if len(fitting) == 1:
         return fitting[0]
+    if "" in known and not (checked and named):
+        return ""
     raise UsageError(
-        f"{parameter('tool')} {name}: which of its architectures?",
-        f"say {name}:{(fitting or list(known))[0]}, or another of {', '.join(fitting or known)}",
+        f"{parameter('trainer') if checked else parameter('tool')} {name}: which of its architectures?",
+        f"say {name}:{(fitting or list(named))[0]}, or another of {', '.join(fitting or named)}",
     )
 
 

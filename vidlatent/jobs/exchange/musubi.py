@@ -32,6 +32,7 @@ FULL_NAMES = {
 }
 FLAT = ("fk", "zi")  # of a picture [C, h, w], though its key says t = 1
 FRAMES_OF_A_LATENT = 4  # of Wan: as many channels has the mask of image-to-video
+PICTURES = "images.jsonl"
 # What its scripts begin with.
 SCRIPTS = {
     "hv": "",
@@ -52,21 +53,14 @@ def by_caption(piece: Piece) -> tuple[Hashable, Iterable[str]]:
 
 def plan(export: Export) -> Iterator[OutFile]:
     """One file per clip."""
-    refuse_long(export)
+    if not is_still(export) and PICTURES in export.taken:
+        raise UsageError(
+            f"{parameter('output')}: holds single pictures, and musubi-tuner keeps films apart from them",
+            "export these clips into another folder",
+        )
     for piece in export.pieces:
         name = name_file(piece, export.architecture, is_still(export))
         yield OutFile(name, (piece,), partial(_write, export, piece))
-
-
-def refuse_long(export: Export) -> None:
-    """Raise UsageError for a clip of several frames where the architecture or the folder takes pictures."""
-    only = export.needs.still or "images.jsonl" in export.taken
-    long = next((piece.row for piece in export.every if piece.row.frames != 1), None)
-    if only and long is not None:
-        raise UsageError(
-            f"{long.source}: has {long.frames} frames, and {export.word} takes single pictures here",
-            f"cache with {parameter('frames')} 1, or export videos into another folder",
-        )
 
 
 def is_still(export: Export) -> bool:
