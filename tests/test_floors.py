@@ -30,7 +30,7 @@ SHELVES = {  # of floors that have shelves: what each shelf may import from, bes
     "jobs/report": {"jobs/measure"},
     "jobs/cache": {"jobs", "jobs/reading"},
     "jobs/readback": {"jobs/cache"},
-    "jobs/exchange": {"jobs/cache", "jobs/readback"},
+    "jobs/exchange": {"jobs", "jobs/cache", "jobs/readback"},
 }
 TOPS = {"__init__.py", "__main__.py"}  # they only point at the floors
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))

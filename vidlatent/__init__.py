@@ -14,6 +14,8 @@ _HOMES = {
     "encode": "vidlatent.jobs.encode",
     "EncodeOptions": "vidlatent.jobs.encode",
     "decode": "vidlatent.jobs.decode",
+    "save_latents": "vidlatent.jobs.save",
+    "load_latents": "vidlatent.jobs.save",
     "DecodeOptions": "vidlatent.jobs.decode",
     "open_video": "vidlatent.io.read.source",
     "ReadOptions": "vidlatent.io.read.source",

@@ -18,6 +18,7 @@ from vidlatent.io.picture.info import Picture
 from vidlatent.windows import Plan, Tiling, TimeRule
 
 POSTERIORS = ("mode", "sample", "full")
+VIDEO, LATENTS = ORIGINS = ("video", "latents")
 EXACTNESS = ("stream-equals-whole", "reference-windows")
 
 # What a header may claim; far above any model and any clip, far below what would hurt a reader.
@@ -36,7 +37,8 @@ class Source:
     """The clip as it was encoded: after rotation, cuts and resizing, before any padding.
 
     `file` is a name without folders, `sha256` that of the whole source file where there is one.
-    `frames` may be 0 until the end of the clip is known.
+    `frames` may be 0 until the end of the clip is known. `origin` is "latents" where no video was encoded
+    here: then `file` is the file that the latents came from, if any, and times are made from a rate.
     """
 
     file: str
@@ -44,8 +46,10 @@ class Source:
     width: int
     height: int
     sha256: str | None = None
+    origin: str = field(default=VIDEO, metadata=nested.LATER)
 
     def __post_init__(self) -> None:
+        js.one_of(self.origin, "source.origin", ORIGINS)
         js.string(self.file, "source.file", 1024)
         js.integer(self.frames, "source.frames", 0, MAX_FRAMES)
         js.integer(self.width, "source.width", 1, MAX_SIDE_PX)
@@ -145,7 +149,8 @@ class LatentHeader:
     @property
     def format_minor(self) -> int:
         """The oldest minor version of the format that can say all this: 1 where 1.0 knows too few members."""
-        return int(bool(self.requires) or any(name in self.extra for name in _OBJECTS))
+        more = self.source.origin != VIDEO or any(name in self.extra for name in _OBJECTS)
+        return int(bool(self.requires) or more)
 
     def _spell_object(self, name: str) -> dict[str, object]:
         """The members of `grid`, `plan`, `source` or `pad`, those of later versions included."""

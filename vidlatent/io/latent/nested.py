@@ -20,6 +20,8 @@ FIRST_MEMBERS = {
     TimeRule: {"stride", "overlap"},
     Tiling: {"size", "step", "blend", "keep", "slivers"},
 }
+# Of a field that its class gained later and that readers may ignore: it is written where it says something.
+LATER = {"later": True}
 _PLACES = {
     "grid": Grid,
     "plan": Plan,
@@ -94,4 +96,5 @@ def _objects_of_both(first: Mapping, second: Mapping) -> Iterator[tuple[str, tup
 
 
 def _is_first(fact: object, name: str) -> bool:
-    return name in FIRST_MEMBERS.get(type(fact), (name,))
+    later = {f.name for f in fields(fact) if f.metadata == LATER}
+    return name in FIRST_MEMBERS.get(type(fact), (name,)) and name not in later

@@ -8,7 +8,7 @@ from itertools import cycle, islice
 import numpy as np
 from torch.utils.data import Sampler
 
-from vidlatent.errors import UsageError, parameter
+from vidlatent.errors import UsageError
 from vidlatent.jobs.readback.dataset import Draw, LatentDataset
 
 
@@ -55,7 +55,7 @@ class BucketSampler(Sampler[list[int]]):
             raise UsageError(
                 f"no batch of {self._batch_size} for each of {self._world_size} ranks: the commonest of "
                 f"{len(self._buckets)} shapes has {largest} clips",
-                f"leave {parameter('drop_last')} at False, or make smaller batches",
+                "leave drop_last at False, or make smaller batches",
             )
 
     def set_epoch(self, epoch: int) -> None:
