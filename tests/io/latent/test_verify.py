@@ -151,3 +151,41 @@ def test_digests_do_not_depend_on_how_the_bytes_come():
     digests = whole.digests()
     assert digests == pieces.digests()
     assert len(digests) == 3 * 32
+
+
+@pytest.mark.parametrize("where", [0, 2 * BLOCK + 17, 9 * FRAME - 1, 9 * FRAME + 8])
+def test_reading_by_blocks_finds_what_reading_by_slices_cannot(path: Path, where: int):
+    """And names the block; what lies before it was good, and is given."""
+    flip(path, data_start(path) + where)
+    with open_latent(path) as reader:
+        reader.read(0, 9)
+        with pytest.raises(
+            BadLatentFile, match=f"block {where // BLOCK} does not match its checksum: damaged"
+        ):
+            reader.read_checked(0, 9)
+
+
+def test_only_blocks_that_are_read_are_checked_and_each_of_them_once(path: Path, monkeypatch):
+    asked = []
+    real = latent_reader.LatentReader._read_into
+    monkeypatch.setattr(
+        latent_reader.LatentReader,
+        "_read_into",
+        lambda self, target, offset: (asked.append((offset, len(target))), real(self, target, offset)),
+    )
+    flip(path, data_start(path))  # of the first block, which nobody asks for below
+    with open_latent(path) as reader:
+        with pytest.raises(BadLatentFile, match="block 0 "):
+            reader.read_checked(0, 1)
+        asked.clear()
+        parts = [reader.read_checked(n, n + 1) for n in range(3, 7)]  # of two rows each block has
+        assert torch.equal(torch.cat(parts), reader.read(3, 7))
+    assert [offset // BLOCK for offset, _ in asked[:-1]] == [1, 2, 3]
+
+
+def test_what_a_file_lacks_is_said_with_how_to_have_it(path: Path):
+    with open_latent(path) as reader:
+        with pytest.raises(BadLatentFile, match="holds no logvar\nhint: encode with posterior full"):
+            reader.read_checked(0, 1, "logvar")
+        with pytest.raises(BadLatentFile, match="holds no latents of its first frame"):
+            reader.read_first_frame(0, 1)

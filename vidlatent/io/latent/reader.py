@@ -28,6 +28,13 @@ from vidlatent.io.latent.nested import RequiresMore
 from vidlatent.io.latent.tensors import TORCH_DTYPES, bytes_of, first_not_finite
 
 _COPY_BYTES = 1 << 20
+_LACKS = {  # what not every file has, and how to make one that has
+    "logvar": ("logvar", f"encode with {parameter('posterior')} full to keep it"),
+    "first_frame": (
+        "latents of its first frame alone",
+        f"cache with {parameter('first_frame')} to have them",
+    ),
+}
 _HINT = "make it again from its source with `vidlatent encode`"
 
 
@@ -99,21 +106,20 @@ class LatentReader:
         """
         return self._read_slice("latents", start, stop, self._read_into)
 
-    def read_checked(self, start: int, stop: int) -> Tensor:
+    def read_checked(self, start: int, stop: int, name: str = "latents") -> Tensor:
         """As `read`, from blocks that match their checksums; for reading a clip from front to back.
 
-        The first call checks what opening has read as well: the header and the clock.
+        `name` is "latents", or one of those that not every file has: "logvar", "first_frame". The first call
+        checks what opening has read as well: the header and the clock.
         """
+        self._demand(name)
         with _naming_file(self.path):
             read_into = self._open_blocks().read_into
-        return self._read_slice("latents", start, stop, read_into)
+        return self._read_slice(name, start, stop, read_into)
 
     def read_logvar(self, start: int, stop: int) -> Tensor:
         """Raw logvar [stop - start, C, h, w] of latent frames [start, stop)."""
-        if not self.has_logvar:
-            raise BadLatentFile(
-                f"{self.path}: holds no logvar", f"encode with {parameter('posterior')} full to keep it"
-            )
+        self._demand("logvar")
         return self._read_slice("logvar", start, stop, self._read_into)
 
     @property
@@ -123,12 +129,14 @@ class LatentReader:
 
     def read_first_frame(self, start: int, stop: int) -> Tensor:
         """Latents [stop - start, C, h, w] of a clip that is the first frame, and then zeros."""
-        if not self.has_first_frame:
-            raise BadLatentFile(
-                f"{self.path}: holds no latents of its first frame alone",
-                f"cache with {parameter('first_frame')} to have them",
-            )
+        self._demand("first_frame")
         return self._read_slice("first_frame", start, stop, self._read_into)
+
+    def _demand(self, name: str) -> None:
+        """Raise BadLatentFile where the file has no tensor of this name."""
+        if name not in self._layout.tensors:
+            lacks, hint = _LACKS[name]
+            raise BadLatentFile(f"{self.path}: holds no {lacks}", hint)
 
     def open_audio(self) -> FilePart | None:
         """Open the audio, a file inside this one, once it was checked; None without. The caller closes it."""
@@ -144,10 +152,9 @@ class LatentReader:
         with _naming_file(self.path):
             CheckedBlocks(self._layout, self._block_bytes, self._read_into).check_all()
         step = max(1, _COPY_BYTES // self._layout.tensors["latents"].row_bytes)
-        for start in range(0, self.frames, step):
-            self.read(start, min(start + step, self.frames))
-            if self.has_logvar:
-                self.read_logvar(start, min(start + step, self.frames))
+        for name in (each for each in ("latents", *_LACKS) if each in self._layout.tensors):
+            for start in range(0, self.frames, step):
+                self._read_slice(name, start, min(start + step, self.frames), self._read_into)
 
     def close(self) -> None:
         """Close the file."""

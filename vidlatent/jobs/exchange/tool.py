@@ -109,7 +109,7 @@ class Piece:
     def latents(self, usual: str) -> Tensor:
         """[C, t, h, w], in the space asked for, or in the one that is usual for the tool."""
         with self.place.open() as reader:
-            found = reader.read(0, reader.frames)
+            found = reader.read_checked(0, reader.frames)
             if (self.space or usual) == NORMALISED:
                 found = normalise_latents(found, reader).to(found.dtype)
         return found.transpose(0, 1).contiguous()
@@ -119,7 +119,7 @@ class Piece:
         with self.place.open() as reader:
             if not reader.has_first_frame:
                 return None
-            found = reader.read_first_frame(0, reader.frames)
+            found = reader.read_checked(0, reader.frames, "first_frame")
             if (self.space or usual) == NORMALISED:
                 found = normalise_latents(found, reader).to(found.dtype)
         return found.transpose(0, 1).contiguous()
@@ -127,7 +127,7 @@ class Piece:
     def moments(self) -> Tensor:
         """[2C, t, h, w]: mean and raw logvar."""
         with self.place.open() as reader:
-            both = (reader.read(0, reader.frames), reader.read_logvar(0, reader.frames))
+            both = [reader.read_checked(0, reader.frames, name) for name in ("latents", "logvar")]
         return torch.cat(both, dim=1).transpose(0, 1).contiguous()
 
     def affine(self) -> tuple[Tensor, Tensor]:
