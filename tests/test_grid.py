@@ -8,6 +8,8 @@ from vidlatent.grid import Grid
 
 GRID = Grid(time=4, space=8)
 PAIRS = Grid(time=4, space=8, pairs=True)
+ALLEGRO = Grid(time=4, space=8, head=4, least=24, stride=16)
+MINIMAX_H3 = Grid(time=4, space=16, run=5, least=22, stride=17)
 
 
 @pytest.mark.parametrize(("frames", "latents"), [(0, 0), (1, 1), (4, 1), (5, 2), (16, 4), (17, 5), (33, 9)])
@@ -48,6 +50,23 @@ def test_clips_in_pairs_are_padded_to_a_first_frame_and_eights(frames):
     padded = frames + PAIRS.missing_frames(frames)
     assert padded % 8 == 1 and padded - frames < 8
     assert PAIRS.fits(padded)
+
+
+@pytest.mark.parametrize(
+    ("grid", "frames", "latents"),
+    [(ALLEGRO, 24, 6), (ALLEGRO, 40, 10), (MINIMAX_H3, 22, 7), (MINIMAX_H3, 39, 12), (MINIMAX_H3, 17, 5)],
+)
+def test_latents_by_a_rule_of_its_own(grid, frames, latents):
+    assert grid.latents(frames) == latents
+    assert grid.frames(latents) == frames
+    assert grid.fits(frames) == (frames != 17)
+
+
+@given(st.integers(1, 10_000), st.sampled_from([ALLEGRO, MINIMAX_H3]))
+def test_clips_are_padded_to_the_next_that_such_a_rule_allows(frames, grid):
+    padded = frames + grid.missing_frames(frames)
+    assert grid.fits(padded) and (padded - grid.least) % grid.stride == 0
+    assert padded - frames < max(grid.least, grid.stride)
 
 
 def test_no_latents_are_no_frames():

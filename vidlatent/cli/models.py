@@ -17,9 +17,11 @@ Name = Annotated[str, typer.Argument(help="Name of a model.")]
 @app.command("list", epilog="Example: vidlatent models list")
 def list_models(as_json: o.JsonOption = False) -> int:
     """List all models: compression, channels, time rule, licence, whether weights are here and fixed."""
-    from vidlatent.jobs.models import list_models
+    from vidlatent.jobs.models import list_missing_extras, list_models
 
     show_facts([asdict(row) for row in list_models()], as_json)
+    for line in list_missing_extras():
+        say(line)
     return 0
 
 

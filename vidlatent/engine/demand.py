@@ -37,9 +37,10 @@ class Workload:
     def inputs(self, grid: Grid) -> tuple[int, int, int | None]:
         """Height, width and length of what the network is given: padded frames, or latents."""
         height, width = (side + grid.missing_pixels(side) for side in (self.height, self.width))
+        frames = self.frames and self.frames + grid.missing_frames(self.frames)
         if self.encode:
-            return height, width, self.frames and self.frames + grid.missing_frames(self.frames)
-        return height // grid.space, width // grid.space, self.frames and grid.latents(self.frames)
+            return height, width, frames
+        return height // grid.space, width // grid.space, frames and grid.latents(frames)
 
 
 @dataclass(frozen=True)

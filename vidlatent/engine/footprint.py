@@ -115,7 +115,7 @@ def footprint(network: Network, calls: tuple[Call, ...], height: int, width: int
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import, rarely wanted
 
-    with FakeTensorMode(), torch.inference_mode():
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():  # some classes have constants
         built = network.kind(network.spec)
         weights = {k: torch.empty_like(v, dtype=network.dtype) for k, v in built.state_dict().items()}
         built.load_state_dict(weights, assign=True)

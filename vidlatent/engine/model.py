@@ -66,8 +66,8 @@ class Model:
         """
         check_video(video)
         frames, total = video.unbind(2), video.shape[2]
-        if not (plan or self.spec.plan).encode_time.batches:
-            frames = self.fitted(frames, plan)
+        if not ((plan or self.spec.plan).encode_time.batches and self.spec.grid.pairs):
+            frames, total = self.fitted(frames, plan), None
         parts = [m.to(video.device) for m in self.encode_stream(frames, plan, total)]
         return Posterior.of(torch.cat(parts, dim=2))
 
@@ -82,8 +82,8 @@ class Model:
         count, frame = 0, None
         for count, frame in enumerate(frames, start=1):  # noqa: B007  the last ones are wanted
             yield frame
-        rule = (plan or self.spec.plan).encode_time
-        for _ in range(rule.missing(count, self.spec.grid.step)):
+        rule, grid = (plan or self.spec.plan).encode_time, self.spec.grid
+        for _ in range(rule.missing(count, grid.step) if grid.pairs else grid.missing_frames(count)):
             yield frame
 
     def encode_clip(

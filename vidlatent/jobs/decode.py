@@ -82,6 +82,7 @@ def choose_model(source: LatentReader, choice: ModelChoice) -> Model:
     """The model that made these latents, or the one chosen instead; it is loaded."""
     named = source.header.model
     if choice.model is None and choice.weights is None and named not in registry.names():
+        registry.demand_extra(named)
         raise UsageError(
             f"{source.path}: made by {named}, which has no published weights",
             f"give the folder or file of its weights by {parameter('weights')}",
@@ -189,7 +190,7 @@ def decode_frames(
     header, (first, last) = source.header, span
     grid, access = model.spec.grid, Access.to_decoder(model.spec, plan, *source.shape[2:])
     begin = access.begin(latent_of(grid, first), source.frames)
-    n = grid.frames(begin + 1) - 1  # the clip's number of the first frame that comes
+    n = grid.frames(begin + 1) - grid.head  # the clip's number of the first frame that comes
     size = (header.source.height, header.source.width)
     dtype = np.uint16 if header.picture["bit_depth"] > 8 else np.uint8
     latents = Again(lambda: watch(read_latents(source, begin)))

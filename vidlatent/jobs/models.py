@@ -13,6 +13,7 @@ from vidlatent.errors import BadWeights, UsageError
 from vidlatent.models import hub, registry
 from vidlatent.models.base import ModelSpec
 from vidlatent.models.weights import load_network
+from vidlatent.windows import TimeRule
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,29 @@ def list_models() -> Iterator[ModelRow]:
         )
 
 
+def list_missing_extras() -> Iterator[str]:
+    """A line for each extra that is not installed: which models it would bring, and what installs it."""
+    for extra, names in registry.extras().items():
+        yield f"{', '.join(names)} run through {extra}: pip install 'vidlatent[{extra}]'"
+
+
 def describe_time_rule(spec: ModelSpec) -> str:
     """How the model may be cut in time, in a few words."""
     if spec.exact:
         return "exact"
     encode, decode = spec.plan.encode_time, spec.plan.decode_time
-    if encode.batches:
+    if encode.batches and decode.batches:
         return f"batches {encode.stride} / {decode.stride}"
-    return f"windows {encode.longest or 'whole'} / {decode.longest or 'whole'}"
+    if not encode.carries and not decode.carries:
+        return f"windows {encode.longest or 'whole'} / {decode.longest or 'whole'}"
+    return f"{_describe_rule(encode)} / {_describe_rule(decode)}"
+
+
+def _describe_rule(rule: TimeRule) -> str:
+    """One direction's rule, in a few words."""
+    if rule.exact:
+        return "exact"
+    return f"batches {rule.stride}" if rule.batches else f"windows {rule.longest or 'whole'}"
 
 
 def locate_weights(spec: ModelSpec) -> str:

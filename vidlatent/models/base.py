@@ -206,6 +206,7 @@ class Family:
     correct: Callable[[Mapping[str, object], Mapping[str, str]], Mapping[str, object]] | None = None
     # A loaded network, whose buffers hold facts of its model, and its file → the spec with these facts.
     learn: Callable[[nn.Module, Path], ModelSpec] | None = None
+    extra: str | None = None  # the package besides ours that has the network, and the extra that installs it
 
 
 def frame_noise(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -3,13 +3,22 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 P = TypeVar("P")
 R = TypeVar("R")
+
+
+class Sized(Protocol):
+    """A tensor, or what else a layer keeps of a clip, that says how many bytes it takes."""
+
+    nbytes: int
+
+
+M = TypeVar("M", bound=Sized)
 
 # What stands before a clip: fills the first frames of a clip [B, C, T, H, W], so many of them, in place.
 Lead = Callable[[Tensor, int], None]
@@ -38,7 +47,7 @@ class TimeState:
         self.past = past
         self._kept: dict[nn.Module, Tensor] = {}
         self._grown: dict[nn.Module, deque[tuple[Tensor, ...]]] = {}
-        self._made: dict[nn.Module, Tensor] = {}
+        self._made: dict[nn.Module, Sized] = {}
         self._begun: set[nn.Module] = set()
 
     def precede(
@@ -105,7 +114,7 @@ class TimeState:
             self.remember(layer, early[0] if len(early) == 1 else torch.cat(early, dim=2))
         return due
 
-    def once(self, layer: nn.Module, make: Callable[[], Tensor]) -> Tensor:
+    def once(self, layer: nn.Module, make: Callable[[], M]) -> M:
         """What `make` gives at the first call of the clip: one value for `layer` and the whole clip."""
         if layer not in self._made:
             self._made[layer] = make()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from vidlatent.errors import BadWeights, UsageError, parameter
@@ -20,6 +21,7 @@ from vidlatent.models.tensor_file import shapes_in
 FAMILY_MODULES = (
     *("pocket_vae", "od_vae", "cv_vae", "wf_vae", "image_vae"),
     *("wan_vae", "hunyuan_vae", "hunyuan15_vae", "cogvideox_vae", "ltx_vae", "tae_vae", "toy_vae"),
+    "diffusers_vae",
 )
 BUNDLED = ("pocket",)  # models that come with the package, each a folder of its assets
 DEFAULT = "pocket"
@@ -44,8 +46,19 @@ def families() -> tuple[Family, ...]:
 
 
 def specs() -> Iterator[ModelSpec]:
-    """All models that have a name."""
-    return (spec for family in families() for spec in family.specs)
+    """All models that have a name, and whose networks can be built here."""
+    return (spec for family in families() if can_build(family) for spec in family.specs)
+
+
+def can_build(family: Family) -> bool:
+    """Whether the package that has the networks of a family is here; most need none."""
+    return family.extra is None or find_spec(family.extra) is not None
+
+
+def extras() -> dict[str, list[str]]:
+    """The extras that are not installed here, and the names of the models that each would bring."""
+    missing = [family for family in families() if not can_build(family)]
+    return {str(family.extra): [spec.name for spec in family.specs] for family in missing}
 
 
 def names() -> list[str]:
@@ -200,7 +213,17 @@ def weights_in(folder: Path) -> Path:
     )
 
 
+def demand_extra(name: str) -> None:
+    """Raise UsageError, with what installs it, where a model of that name needs an extra that is not here."""
+    for extra, brings in extras().items():
+        if name in brings:
+            raise UsageError(
+                f"{name}: runs through {extra}, which is not installed", f"pip install 'vidlatent[{extra}]'"
+            )
+
+
 def _unknown(source: str) -> UsageError:
+    demand_extra(source)
     near = get_close_matches(source, names(), n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}? " if near else ""
     return UsageError(f"{source}: no such model, folder or file", f"{hint}models: {', '.join(names())}")

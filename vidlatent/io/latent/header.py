@@ -26,7 +26,7 @@ MAX_FRAMES = 1 << 26  # 13 days at 60 per second, and half a gigabyte of times
 MAX_STRIDE = 1 << 31
 MAX_SIDE_PX = 1 << 16
 MAX_TIME, MAX_SPACE = 64, 256
-MAX_OVERLAP = 1 << 12
+MAX_OVERLAP = MAX_CLIP = 1 << 12
 MAX_TILES = 64  # a tile advances by at least this part of its size
 MAX_SEED = (1 << 64) - 1
 MAX_SETTINGS, MAX_SETTING = 64, 1 << 64
@@ -287,6 +287,8 @@ def _check_grid(grid: Grid) -> None:
     js.integer(grid.time, "grid.time", 1, MAX_TIME)
     js.integer(grid.space, "grid.space", 1, MAX_SPACE)
     js.flag(grid.pairs, "grid.pairs")
+    for name, least in (("head", 1), ("run", 0), ("least", 1), ("stride", 0)):
+        js.integer(getattr(grid, name), f"grid.{name}", least, MAX_CLIP)
 
 
 def _check_plan(plan: Plan) -> None:
