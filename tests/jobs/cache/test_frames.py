@@ -7,10 +7,11 @@ import pytest
 from helpers import cache_clips as clips
 
 from vidlatent.errors import UsageError
+from vidlatent.grid import Grid
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.picture.resample import Rate
 from vidlatent.io.read.source import ReadOptions
-from vidlatent.jobs.cache.frames import Numbering, Take
+from vidlatent.jobs.cache.frames import GridKeeper, LeftOut, Numbering, Take
 from vidlatent.jobs.cache.recipe import Recipe, cut_into_clips
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.reading.survey import Probe
@@ -18,6 +19,7 @@ from vidlatent.windows import Plan, TimeRule
 
 PLAN = Plan(TimeRule(16), TimeRule(4))
 SET = (1, 5, 9)
+ALLEGRO = Grid(time=4, space=8, head=4, least=24, stride=16)
 
 
 def seen(frames: int = 50, rate: int = 25, first: Fraction = Fraction(0)) -> Probe:
@@ -131,6 +133,19 @@ def test_words_that_mean_no_frames_are_refused(word):
             Take.parse(word, SET)
     with pytest.raises(UsageError, match=r"of how many frames\?"):
         Take.parse("chunk", ())
+
+
+@pytest.mark.parametrize(("there", "kept"), [(24, 24), (30, 24), (41, 40)])
+def test_clips_are_cut_to_what_a_model_with_a_rule_of_its_own_allows(there, kept):
+    keeper = GridKeeper(TimeRule(16, batches=True), ALLEGRO)
+    assert list(keeper.cut(iter(range(there)))) == list(range(kept))
+    assert (keeper.count, keeper.left) == (there, there - kept)
+
+
+def test_a_clip_shorter_than_its_shortest_is_left_out():
+    keeper = GridKeeper(TimeRule(16, batches=True), ALLEGRO)
+    with pytest.raises(LeftOut, match="23 frames are fewer than 24"):
+        list(keeper.cut(iter(range(23))))
 
 
 def test_clips_begin_where_their_first_frame_is():

@@ -111,7 +111,7 @@ def estimate_clip(task: Task, probe: Probe) -> tuple[int, float, tuple[int, int]
     first, stop = told.within(read) if told else (0, read.frames or 1)
     frames, rate = max(1, stop - first), read.fps or probe.rate
     if task.recipe.frames_rule == CUT and task.grid is not None:
-        frames -= (frames - 1) % task.grid.step
+        frames -= max(0, frames - task.grid.least) % task.grid.step
     width, height = read.size or (read.crop[2:] if read.crop else (probe.width, probe.height))
     return frames, float((frames / rate) if rate else 0) / 3600, (height, width)
 

@@ -133,16 +133,18 @@ class GridKeeper:
         for frame in frames:
             self.count += 1
             held.append(frame)
-            if not self._rule.missing(self.count, self._grid.step):
+            if not self._missing():
                 yield from held
                 held.clear()
         self.left = len(held)
+        if 0 < self.count == self.left:
+            raise LeftOut(f"{self.count} frames are fewer than {self._grid.least}, the fewest of this model")
         self._refuse_short()
 
     def drop(self, frames: Iterator[T]) -> Iterator[T]:
         """All frames; raises LeftOut at the end where they do not fit."""
         yield from self.count_all(frames)
-        if self._rule.missing(self.count, self._grid.step):
+        if self._missing():
             raise LeftOut(f"{self.count} frames are not {describe_grid(self._rule, self._grid)}")
 
     def count_all(self, frames: Iterator[T]) -> Iterator[T]:
@@ -151,6 +153,12 @@ class GridKeeper:
             self.count += 1
             yield frame
         self._refuse_short()
+
+    def _missing(self) -> int:
+        """How many frames the clip so far lacks to fit."""
+        if self._grid.pairs:
+            return self._rule.missing(self.count, self._grid.step)
+        return self._grid.missing_frames(self.count)
 
     def _refuse_short(self) -> None:
         if self._wanted is not None and self.count < self._wanted:
@@ -161,5 +169,5 @@ class GridKeeper:
 
 def describe_grid(rule: TimeRule, grid: Grid) -> str:
     """The numbers of frames that fit, in words."""
-    step = rule.stride if rule.batches and rule.stride else grid.step
-    return f"1 + {step}k"
+    step = rule.stride if grid.pairs and rule.batches and rule.stride else grid.step
+    return f"{grid.least} + {step}k"

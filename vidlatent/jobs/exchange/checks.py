@@ -64,7 +64,7 @@ def describe_frames(export: Export) -> str | None:
         return None
     return (
         f"{len(padded)} of {len(export.pieces)} clips end in copies of their last frame, since their lengths "
-        f"are not 1 + {grid.step}k ({_list_few(padded)})"
+        f"are not {grid.least} + {grid.step}k ({_list_few(padded)})"
     )
 
 
