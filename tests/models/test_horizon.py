@@ -1,5 +1,7 @@
 """How far back a network sees: what its layers add up to is what a perturbation reaches, and no less."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from helpers import cases
@@ -51,6 +53,11 @@ CONFIGS = {
         **{"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2},
     },
 }
+if find_spec("diffusers"):
+    CONFIGS["magvit, through diffusers"] = {
+        **{"_class_name": "AutoencoderKLMagvit", "latent_channels": 2, "layers_per_block": 1},
+        **{"block_out_channels": [4, 4, 4, 4], "norm_num_groups": 2},
+    }
 PUBLISHED = {
     "pocket": (5, 7),
     "wan-2.1": (28, 38),

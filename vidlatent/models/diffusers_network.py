@@ -23,6 +23,7 @@ def spec_of(config: Config) -> ModelSpec:
     try:
         grid, plan, channels = row.grid(said), row.plan(said), int(said[row.channels])
         scale, shift = scale_and_shift(said, channels)
+        horizon = row.horizon(said)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
         raise BadWeights(
             f"config of {config['_class_name']} is broken ({e})",
@@ -38,6 +39,7 @@ def spec_of(config: Config) -> ModelSpec:
         shift=shift,
         tiles=partial(even_tiles, space=grid.space),
         windows=row.windows,
+        horizon=horizon,
         options=row.options,
         summary="runs through diffusers",
         config=dict(config),

@@ -16,6 +16,7 @@ from vidlatent.errors import BadWeights, UsageError
 from vidlatent.grid import Grid
 from vidlatent.models import diffusers_drivers as drive
 from vidlatent.models.base import WindowRule
+from vidlatent.models.horizon import Horizon, Step, back, narrowed, widened
 from vidlatent.models.layers import as_clip, as_frames
 from vidlatent.models.options import Option
 from vidlatent.windows import Plan, Tiling, TimeRule
@@ -61,6 +62,7 @@ class Row:
     encode_whole: Whole = _encode_whole
     decode_whole: Whole = _decode_whole
     windows: WindowRule | None = None
+    horizon: Callable[[Config], Horizon | None] = lambda said: None
     options: tuple[Option, ...] = ()
     side: int = 16  # of the pictures of the test at load
     half: bool = True  # whether it may run in half precision
@@ -90,6 +92,24 @@ def _of_magvit(c: Config) -> Grid:
     return Grid(2 ** sum(halved), 2 ** len(halved))
 
 
+def _horizon_of_magvit(c: Config) -> Horizon | None:
+    """How far back its convolutions see; where norms look at a chunk, all of it counts."""
+    if not c["spatial_group_norm"]:
+        return None
+    blocks, kernel = c["layers_per_block"], back(2)
+    down: list[Step] = [kernel]
+    for kind in c["down_block_types"][:-1]:
+        down += [back(4)] * blocks
+        down.append(narrowed(2, 3) if kind == "SpatialTemporalDownBlock3D" else kernel)
+    down += [back(4)] * (2 * blocks) + [kernel]  # the last level and the middle
+    up: list[Step] = [kernel] + [back(4)] * blocks
+    for kind in c["up_block_types"][:-1]:
+        up += [back(4)] * (blocks + 1) + [kernel]
+        up += [widened(2)] if kind == "SpatialTemporalUpBlock3D" else []
+    up += [back(4)] * (blocks + 1) + [kernel]
+    return Horizon.count(_of_magvit(c), down, up)
+
+
 def _plan_of_magvit(c: Config) -> Plan:
     """Exact where norms look at one frame; else chunks are those of the class."""
     rules = {"batches": not c["spatial_group_norm"]}
@@ -99,10 +119,13 @@ def _plan_of_magvit(c: Config) -> Plan:
 MAGVIT = Row(
     grid=_of_magvit,
     plan=_plan_of_magvit,
+    horizon=_horizon_of_magvit,
     encode=drive.encode_magvit,
     decode=drive.decode_magvit,
     defaults={
         "down_block_types": ["SpatialDownBlock3D"] + ["SpatialTemporalDownBlock3D"] * 3,
+        "up_block_types": ["SpatialUpBlock3D"] + ["SpatialTemporalUpBlock3D"] * 3,
+        "layers_per_block": 2,
         "spatial_group_norm": True,
         "block_out_channels": [128, 256, 512, 512],
         "scaling_factor": 0.7125,
