@@ -103,7 +103,8 @@ def test_a_cache_holds_what_encode_makes(model, tmp_path):
         cache_clips.write_clip(tmp_path / "clips/a.avi", 1, frames=8, size=(16, 16)),
         tmp_path / "cache",
     )
-    run([str(clip.parent)], root, model, Recipe(model.spec.plan, ReadOptions()), cache_clips.ONE)
+    recipe = Recipe(model.spec.plan, ReadOptions(), frames_rule="pad")
+    run([str(clip.parent)], root, model, recipe, cache_clips.ONE)
     encode(clip, tmp_path / "a.latent", model)
     (row,) = cache_clips.rows(root)
     entry = Store(root).entry_path(row.key)
