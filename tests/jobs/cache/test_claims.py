@@ -9,7 +9,7 @@ import pytest
 
 from vidlatent.errors import UsageError
 from vidlatent.jobs.cache import claims
-from vidlatent.jobs.cache.claims import Claim, read_holder
+from vidlatent.jobs.cache.claims import Claim, Claims, read_holder
 
 
 def test_a_claim_is_held_once_and_can_be_taken_again(tmp_path):
@@ -70,3 +70,13 @@ def test_a_link_in_place_of_a_claim_is_not_followed(tmp_path):
 def test_a_claim_that_says_nothing_is_somebodys_all_the_same(tmp_path):
     (tmp_path / "key").touch()
     assert read_holder(tmp_path / "key") == read_holder(tmp_path / "gone") == "another process"
+
+
+def test_claims_are_held_all_or_none(tmp_path):
+    with Claim.take(tmp_path / "b"):
+        assert Claims.take(tmp_path, ("a", "b")) is None
+        Claim.take(tmp_path / "a").release()
+    both = Claims.take(tmp_path, ("a", "b"))
+    assert Claim.take(tmp_path / "a") is None and Claim.take(tmp_path / "b") is None
+    both.release()
+    assert not list(tmp_path.iterdir())

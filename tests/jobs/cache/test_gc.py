@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import cache_clips as clips
 
-from vidlatent.jobs.cache import gc
+from vidlatent.jobs.cache import gc, maker
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.gc import find_garbage, remove_garbage
 from vidlatent.jobs.cache.manifest import DONE, FAILED, Manifest, ManifestRow, open_manifest
@@ -137,3 +137,20 @@ def test_a_superseded_shard_goes_only_with_its_last_entry(root):
         assert (shard in found) == (number == len(rows) - 1)
         assert shard not in {item.path for item in find_garbage(root)}
     assert open_manifest(root).find(rows[0].key).status == DONE
+
+
+@pytest.mark.parametrize("frames", [9, 7])
+def test_an_entry_that_was_made_a_moment_ago_and_has_no_row_yet_stays(tmp_path, monkeypatch, frames):
+    """Seven frames are off the grid: such an entry gets another name than the first that was claimed."""
+    clips.write_clip(tmp_path / "videos/a.avi", 1, frames=frames)
+    root, real, looks = tmp_path / "cache", maker.make_done_row, []
+
+    def collect(*args: object) -> ManifestRow:
+        items = find_garbage(root)
+        looks.append((len(items), remove_garbage(root, items)))
+        return real(*args)
+
+    monkeypatch.setattr(maker, "make_done_row", collect)
+    assert clips.cache(tmp_path / "videos", root).done == 1
+    assert looks == [(1, 0)] and [row.status for row in clips.rows(root)] == [DONE]
+    assert not find_garbage(root) and len(clips.objects(root)) == 1

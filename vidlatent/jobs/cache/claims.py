@@ -6,6 +6,7 @@ that would have to expire. Where a disk knows no locks everybody gets every clai
 
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +53,30 @@ class Claim:
 
     def __exit__(self, kind: type | None, error: BaseException | None, where: TracebackType | None) -> None:
         self.release()
+
+
+class Claims:
+    """Several claims that are held together: an entry's name may show only once its clip was read."""
+
+    def __init__(self, claims: list[Claim]) -> None:
+        self._claims = claims
+
+    @classmethod
+    def take(cls, folder: Path, names: Iterable[str]) -> "Claims | None":
+        """The claims of these names in a folder; None, and none is held, while somebody holds one of them."""
+        claims = cls([])
+        for name in names:
+            claim = Claim.take(folder / name)
+            if claim is None:
+                claims.release()
+                return None
+            claims._claims.append(claim)
+        return claims
+
+    def release(self) -> None:
+        """Give all of them up."""
+        for claim in self._claims:
+            claim.release()
 
 
 def read_holder(path: Path) -> str:

@@ -12,7 +12,7 @@ from vidlatent.errors import BadInput, OutOfResources, VidlatentError, flag, par
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.cache.answers import find_answer
 from vidlatent.jobs.cache.budget import MemoryBudget
-from vidlatent.jobs.cache.claims import Claim, read_holder
+from vidlatent.jobs.cache.claims import Claims, read_holder
 from vidlatent.jobs.cache.entry import Made, Task, make_done_row, make_entry
 from vidlatent.jobs.cache.frames import PAD, LeftOut
 from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, SKIPPED, Manifest, ManifestRow
@@ -46,7 +46,7 @@ class EntryMaker:
         self._store, self._model, self._manifest = store, model, manifest
         self._memory, self._options = memory, options
         self._packer = Packer(store, manifest, options.shards) if options.shards else None
-        self._claims: dict[str, Claim] = {}  # of entries being made here
+        self._claims: dict[str, Claims] = {}  # of entries being made here
         self._packed: object = ""  # the mark of the shards that the manifest was read after
         self._failed: set[str] = set()  # keys that failed in this run
         self._later: list[Task] = []  # whose entries are being made, here or by another process
@@ -109,7 +109,8 @@ class EntryMaker:
         """Whether to make the entry now. If not, its row has just been written, or it waits in `_later`."""
         if self._settle_if_known(task):
             return False
-        if task.key in self._claims or (claim := Claim.take(self._store.claims / task.key)) is None:
+        names = dict.fromkeys(filter(None, (task.key, task.off_grid_key)))  # it may get either
+        if task.key in self._claims or (claim := Claims.take(self._store.claims, names)) is None:
             self._later.append(task)
             return False
         try:
