@@ -100,8 +100,9 @@ def say_damage(root: Path, damaged: "list[Finding]", wrong: list[str]) -> None:
         say(f"damaged: {finding.what} (of {finding.source})")
     for line in wrong:
         say(f"skipped: {line}")
-    if not all(finding.recorded for finding in damaged):
-        say(f"note: {root} cannot be written: verify it where it can be, so that the next run mends it")
+    if unknown := sum(not finding.recorded for finding in damaged):
+        say(f"note: {unknown} of these could not be looked into, or not written into the manifest of {root}")
+        say("hint: verify the cache where it can be read and written, so that the next run makes them again")
 
 
 def say_replays(decoded: "list[Replay]", changed: "list[Finding]") -> None:

@@ -1,6 +1,8 @@
 """A line that is false costs that line: the cache is read, filled and mended all the same."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -155,6 +157,26 @@ def test_an_index_that_is_gone_is_made_again(made, root):
     shutil.rmtree(root / "index", ignore_errors=True)
     assert clips.cache(made / "videos", root).reused == 2
     assert list(verify(root)) == [None, None]
+
+
+def test_an_index_that_cannot_be_used_stops_nothing(made, root, monkeypatch):
+    """Its journals may be somebody else's, and its folder no folder."""
+    shutil.rmtree(root / "index", ignore_errors=True)
+    path, real = write_journal(root / "index", [SEEN]), Path.open
+
+    def refuse(self, *args, **kwargs):
+        if self == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return real(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        assert clips.cache(made / "videos", root).reused == 2
+    shutil.rmtree(root / "index")
+    (root / "index").write_text("no folder")
+    for clip in (made / "videos").iterdir():
+        os.utime(clip, (1e9, 1e9))  # at rest, so that it would be remembered
+    assert clips.cache(made / "videos", root).reused == 2
 
 
 @pytest.mark.parametrize("marker", [b"", b"{", b"[]", b"\x00" * 30, None])

@@ -9,7 +9,7 @@ constant length back on their exact grid.
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from io import BytesIO
 from itertools import chain
@@ -19,6 +19,7 @@ import av
 from av import Packet
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
 
 from vidlatent.errors import BadVideo, parameter
 from vidlatent.files import replace_on_close
@@ -53,8 +54,19 @@ def copy_audio(
         if first is None:
             return 0
         damaged = naming_errors(str(source), "its sound cannot be copied", _DROP)
-        with replace_on_close(target_mka) as partial, damaged:
+        with replace_on_close(target_mka) as partial, damaged, _passing_disk_errors():
             return _write(partial, tracks, chain([first], packets), _find_shift(first, tracks))
+
+
+@contextmanager
+def _passing_disk_errors() -> Iterator[None]:
+    """Tell errors of the disk from faults of the sound; `replace_on_close` names them."""
+    try:
+        yield
+    except FFmpegError as e:
+        if isinstance(e, OSError):
+            raise OSError(e.errno, e.strerror) from e
+        raise
 
 
 def _read_packets(source: Path, container: InputContainer, tracks: list[AudioStream]) -> Iterator[Packet]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from fractions import Fraction
 
+from vidlatent.errors import BadInput, UsageError
 from vidlatent.file_state import FileState, read_state
 from vidlatent.jobs.cache.journal import JournalWriter, read_records
 from vidlatent.jobs.cache.scan import Clip
@@ -31,10 +32,11 @@ class Index:
     def __init__(self, store: Store, trusting: bool = True) -> None:
         self._journal = JournalWriter(store.index, durable=False)
         self._known: dict[tuple[str, int], str] = {}  # packed: there may be millions
-        for record in read_records(store.index) if trusting else ():
-            with suppress(ValueError):  # that file is looked at again
-                check_record(record)
-                self._take(record)
+        with suppress(BadInput):  # a journal that may not be read: what it knows is found out again
+            for record in read_records(store.index) if trusting else ():
+                with suppress(ValueError):
+                    check_record(record)
+                    self._take(record)
 
     def recall(self, clip: Clip, ask: Look) -> Seen | None:
         """What was seen of a file that has not changed; None where that is not enough to answer `ask`."""
@@ -64,7 +66,8 @@ class Index:
             "probe": to_json_values(vars(seen.probe)),
         }
         self._take(record)
-        self._journal.append(record)
+        with suppress(UsageError):  # an index that may not be written spares nothing, and costs nothing
+            self._journal.append(record)
 
     def _take(self, record: Mapping) -> None:
         packed = [record[name] for name in ("size", "mtime_ns", "sha256", "probe")]

@@ -1,5 +1,6 @@
 """Checks whether everything that the manifest promises is there, and still what it was."""
 
+import errno
 import math
 import random
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ import torch
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, OutOfResources, UsageError
-from vidlatent.files import naming_read_errors
 from vidlatent.io.read.source import open_video
 from vidlatent.jobs.cache.index import check_record
 from vidlatent.jobs.cache.journal import find_wrong_lines
@@ -32,8 +32,8 @@ SLICE_FRAMES = 16
 class Finding:
     """A damaged or missing entry, the source it was made of, and what is wrong.
 
-    `recorded` says whether the manifest knows by now, so that the next run makes the entry again; nothing can
-    be written into a cache that may only be read.
+    `recorded` says whether the manifest knows by now, so that the next run makes the entry again. It does not
+    know where it cannot be written, and of files that nobody could look into.
     """
 
     key: str
@@ -63,7 +63,11 @@ def verify(root: Path) -> Iterator[Finding | None]:
         for row in list(manifest.entries()):
             if row.status != DONE:
                 continue
-            what = find_fault(manifest, row)
+            try:
+                what = find_fault(manifest, row)
+            except BadInput as e:  # nobody knows whether it is damaged
+                yield Finding(row.key, row.source, e.what, recorded=False)
+                continue
             if what is None:
                 yield None
                 continue
@@ -103,7 +107,7 @@ def find_damaged_indexes(store: Store) -> Iterator[tuple[Path, str]]:
 
 
 def find_fault(manifest: Manifest, row: ManifestRow) -> str | None:
-    """What is wrong with an entry; None where all is well."""
+    """What is wrong with an entry; None where all is well. Raises BadInput where it may not be read now."""
     place = manifest.place(row)
     if not place.path.is_file():
         return f"{place.path}: missing"
@@ -111,9 +115,14 @@ def find_fault(manifest: Manifest, row: ManifestRow) -> str | None:
         wanted = row.bytes if place.part is None else sum(place.part)
         return f"{place.path}: expected {wanted} bytes, found {place.path.stat().st_size}"
     try:
-        with naming_read_errors(place.path):
-            if place.sha256() == row.checksum:
-                return None
+        if place.sha256() == row.checksum:
+            return None
+    except OSError as e:
+        what = f"{place.path}: cannot be read ({e.strerror})"
+        if e.errno == errno.EIO:  # the disk has lost it
+            return what
+        raise BadInput(what) from e
+    try:
         with place.open() as latents:
             latents.verify()
     except BadInput as e:

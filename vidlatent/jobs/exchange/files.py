@@ -5,6 +5,7 @@ All are reproducible: the same tensors make the same bytes.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 
@@ -48,8 +49,11 @@ def write_safetensors(
 
 def write_pt(path: Path, item: object) -> None:
     """Plain tensors and numbers: `torch.load(weights_only=True)` reads them."""
-    with path.open("wb") as file:  # of a path torch would write the name into the file
-        torch.save(item, file)
+    packed = (
+        BytesIO()
+    )  # torch would write a name into a file, and say of a full disk that it is its own fault
+    torch.save(item, packed)
+    path.write_bytes(packed.getbuffer())
 
 
 def json_lines(rows: Iterable[Mapping[str, object]]) -> str:
