@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+import time
 from typing import BinaryIO
 
 from vidlatent.jobs.reading import process, worker
@@ -23,18 +25,20 @@ class ForkedReader:
         self.stdin: BinaryIO = os.fdopen(ours_in, "wb")
         self.stdout: BinaryIO = os.fdopen(ours_out, "rb")
         self._code: int | None = None
+        self._lock = threading.Lock()
 
     def poll(self) -> int | None:
-        """The exit code; None while it runs."""
-        if self._code is None and (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
-            self._code = os.waitstatus_to_exitcode(ended[1])
-        return self._code
+        """The exit code; None while it runs. Threads may ask at the same time, and only one is told."""
+        with self._lock:
+            if self._code is None and (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
+                self._code = os.waitstatus_to_exitcode(ended[1])
+            return self._code
 
     def wait(self) -> int:
         """The exit code, once it has ended."""
-        if self._code is None:
-            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self._code
+        while (code := self.poll()) is None:
+            time.sleep(0.005)
+        return code
 
     def kill(self) -> None:
         """End it."""

@@ -305,6 +305,36 @@ def test_who_packs_waits_for_who_packs(videos, tmp_path):
     assert members(root) == sorted(entries(root))
 
 
+def test_what_was_packed_since_it_was_offered_is_not_packed_again(videos, tmp_path, monkeypatch):
+    """The other process was killed before it removed the files, so they are there for both."""
+    root = shutil.copytree(videos.parent / "loose", tmp_path / "cache")
+    manifest, offered = (
+        open_manifest(root),
+        Packer(Store(root), open_manifest(root), Sharding("tar", 1 << 30)),
+    )
+    rows = list(manifest.entries())
+    for row in rows[:3]:
+        offered.offer(row)
+    with monkeypatch.context() as patch:
+        patch.setattr(Packer, "_remove", lambda *_: None)
+        pack_all(Store(root), Sharding("tar"))
+    before = {p: p.read_bytes() for p in root.glob("shards/*")}
+    offered.finish()
+    assert {p: p.read_bytes() for p in root.glob("shards/*")} == before
+    assert not any(Store(root).entry_path(row.key).exists() for row in rows[:3] if row.status == "done")
+
+
+def test_an_entry_that_was_found_damaged_since_it_was_offered_is_not_packed(videos, tmp_path):
+    root = shutil.copytree(videos.parent / "loose", tmp_path / "cache")
+    manifest, packer = open_manifest(root), Packer(Store(root), open_manifest(root), Sharding("tar", 1 << 30))
+    done = [row for row in manifest.entries() if row.status == "done"]
+    for row in done:
+        packer.offer(row)
+    manifest.add_damaged(done[0], "a disk that lies")
+    packer.finish()
+    assert members(root) == [row.key for row in done[1:]] and Store(root).entry_path(done[0].key).exists()
+
+
 def test_an_entry_that_changed_on_disk_is_not_packed_but_made_again(videos, tmp_path):
     root = tmp_path / "cache"
     shutil.copytree(videos.parent / "loose", root)
