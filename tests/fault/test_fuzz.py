@@ -9,7 +9,7 @@ from helpers.parsers import Parser, parsers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-NAMES = ("latent", "decode", "picture", "tar shard", "config", "checkpoint")
+NAMES = ("latent", "decode", "picture", "table", "tar", "tar shard", "config", "checkpoint")
 
 
 @pytest.fixture(scope="module")

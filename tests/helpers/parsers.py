@@ -19,7 +19,6 @@ from helpers.paths import GOLDEN, SAMPLE, SHARED
 from vidlatent.engine.model import Model
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.cache.options import RunOptions
-from vidlatent.jobs.cache.scan import scan
 from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.cache.status import describe_cache
 from vidlatent.jobs.cache.verify import verify
@@ -27,6 +26,9 @@ from vidlatent.jobs.encode import EncodeOptions, ReadOptions
 from vidlatent.jobs.inspect import inspect
 from vidlatent.jobs.picture import read_picture
 from vidlatent.jobs.readback.dataset import LatentDataset
+from vidlatent.jobs.reading.captions import CAPTION_EXTENSIONS
+from vidlatent.jobs.reading.listing import list_clips
+from vidlatent.jobs.reading.survey import no_beat
 from vidlatent.models import registry
 from vidlatent.models.weights import build_empty
 
@@ -66,10 +68,11 @@ def decoder(model: Model) -> Callable[[Path], None]:
     return decode
 
 
-def scan_source(path: Path) -> None:
-    """Every clip that a table, a tar or a folder names."""
-    for _ in scan([str(path)], path.parent / "cache"):
-        pass
+def list_source(path: Path) -> None:
+    """Every clip that a table or a tar names, listed in this process. What is wrong is told by a clip."""
+    for clip in list_clips(path, CAPTION_EXTENSIONS, no_beat):
+        json.dumps(clip.facts, allow_nan=False)
+        assert clip.unreadable or clip.path.name
 
 
 def read_shard(path: Path) -> None:
@@ -110,8 +113,8 @@ def parsers(folder: Path) -> Iterator[Parser]:
     yield Parser("latent", latents, mutate_latent, read_latent)
     yield Parser("decode", latents, mutate_latent, decoder(toy))
     yield Parser("picture", latents[:1], partial(mutate_latent, fact="picture"), decoder(toy))
-    yield Parser("table", _make_tables(folder / "tables"), _mutate_table, scan_source)
-    yield Parser("tar", (_make_tar(folder / "tars"), *_hostile("*.tar", folder)), mutate_bytes, scan_source)
+    yield Parser("table", _make_tables(folder / "tables"), _mutate_table, list_source)
+    yield Parser("tar", (_make_tar(folder / "tars"), *_hostile("*.tar", folder)), mutate_bytes, list_source)
     for kind in ("tar", "safetensors"):
         yield Parser(f"{kind} shard", _make_shard(folder / f"shards-{kind}", kind), _mutate_shard, read_shard)
     yield Parser("cache", _make_cache(folder / "caches"), mutate_lines, read_cache)
