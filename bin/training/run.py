@@ -33,7 +33,7 @@ class Trainer:
         self.average = {key: value.clone() for key, value in self.model.state_dict().items()}
         self.optimisers = optimisers(self.model, args)
         self.objective = Objective.of(args)
-        self.loss: Callable[..., tuple[Tensor, Tensor]] | None = None
+        self.loss: Callable[..., tuple[Tensor, Tensor]] = Loss(self.model, self.objective)
         self.usual = torch.zeros(2, device=args.device)  # mean and variance of the loss
         self.places = torch.ones(GRID.time, device=args.device)  # errors by place in a group, 1 in the mean
         self.first = self.step = 0  # when it began, how far it is
@@ -45,14 +45,10 @@ class Trainer:
         """
         for group in (group for o in self.optimisers for group in o.param_groups):
             group["lr"] = group["peak"] * rate
-        video = to_floats(batch.to(args.device, non_blocking=True))
-        noise, *seen = self.objective.chance(self.model, video, self.step)
-        given = video, noise, self.weights_of(video.shape[2]), *seen
-        if self.loss is None:
-            self.loss = recorded(Loss(self.model, self.objective), given)
         self.model.zero_grad(set_to_none=True)
-        loss, errors = self.loss(*given)
+        loss, errors = self.loss(*self.given(batch))
         loss.backward()
+        errors = errors.detach()  # a graph's outputs all have gradients
         self.note(loss.detach(), errors)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
@@ -62,6 +58,20 @@ class Trainer:
         now = self.model.state_dict()
         torch._foreach_lerp_(list(self.average.values()), [now[key] for key in self.average], 1 - decay)
         return loss.detach().clone(), errors.mean()  # a graph writes the next loss into the same place
+
+    def record(self, batch: Tensor) -> None:
+        """On CUDA, make the loss a graph that launches its thousands of small kernels at once.
+
+        It is for batches like this one. No other thread may allocate pinned memory meanwhile.
+        """
+        if self.places.is_cuda:
+            self.loss = torch.cuda.make_graphed_callables(Loss(self.model, self.objective), self.given(batch))
+
+    def given(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """What the loss is a function of in this step, of a batch uint8 [B, 3, T, H, W]."""
+        video = to_floats(batch.to(self.places.device, non_blocking=True))
+        noise, *seen = self.objective.chance(self.model, video, self.step)
+        return video, noise, self.weights_of(video.shape[2]), *seen
 
     def weights_of(self, frames: int) -> Tensor:
         """How much the errors of a clip's frames weigh [frames]: more in places of a group that are worse."""
@@ -110,11 +120,6 @@ class Trainer:
             self.average[key].copy_(value)
         self.usual, self.places = (held[key].to(self.usual.device) for key in ("usual", "places"))
         self.first, self.step = held["first"], held["step"]
-
-
-def recorded(loss: Loss, given: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, Tensor]]:
-    """The loss, on CUDA as a graph that launches its thousands of small kernels at once."""
-    return torch.cuda.make_graphed_callables(loss, given) if given[0].is_cuda else loss
 
 
 def optimisers(model: nn.Module, args: argparse.Namespace) -> list[torch.optim.Optimizer]:
@@ -204,9 +209,9 @@ def lessons(trainer: Trainer, data: Data, args: argparse.Namespace) -> Iterator[
     if args.end_share:
         parts.append((replace(data, crop=args.end_crop, batch=args.end_batch), 1.0))
     for part, end in parts:
+        trainer.record(part[trainer.step])  # before there are workers
         for batch in part.batches(trainer.step, last, args.workers):
             elapsed_s = time.monotonic() - began
             if (elapsed_s / args.seconds if args.seconds else trainer.step / args.steps) >= end:
                 break
             yield batch, rate(trainer, args, elapsed_s)
-        trainer.loss = None  # it may be recorded for batches of another shape
