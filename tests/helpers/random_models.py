@@ -27,6 +27,7 @@ CONFIGS = {
         "_class_name": "AutoencoderKLHunyuanVideo15",
         **{"block_out_channels": [8, 8, 16, 16, 16], "layers_per_block": 1, "latent_channels": 2},
     },
+    "wan": {"_class_name": "AutoencoderKLWan", "base_dim": 4, "z_dim": 2},
     "od": {"_class_name": "CausalVAEModel", "hidden_size": 32, "num_res_blocks": 1},
 }
 

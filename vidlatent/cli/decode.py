@@ -40,7 +40,7 @@ class CutFlags(Flags):
         return PlanWishes(None, self.latent_window, self.tile, self.overlap, self.name, self.past)
 
 
-class RunFlags(o.ModelFlags):
+class RunFlags(o.SharedModelFlags):
     """Which model is used, on which device, and in how much memory."""
 
     max_memory: o.MaxMemoryOption = None
@@ -72,7 +72,7 @@ class WriteFlags(Flags):
     force: o.ForceOption = False
     as_json: o.JsonOption = False
 
-    def options(self, read: ReadFlags, plan: "PlanWishes", max_memory: str | None) -> "DecodeOptions":
+    def options(self, read: ReadFlags, plan: "PlanWishes", run: RunFlags) -> "DecodeOptions":
         """Make the options of the decode job."""
         from vidlatent.jobs.decode import DecodeOptions, SinkOptions
 
@@ -80,7 +80,8 @@ class WriteFlags(Flags):
             start=words.parse_seconds(read.start, "--from"),
             end=words.parse_seconds(read.end, "--to"),
             plan=plan,
-            max_memory=words.parse_bytes(max_memory, "--max-memory"),
+            max_memory=words.parse_bytes(run.max_memory, "--max-memory"),
+            workers=run.workers(),
             sink=SinkOptions(
                 self.codec, self.crf, self.preset, self.pix_fmt, self.square_pixels, self.images
             ),
@@ -105,7 +106,7 @@ def command(
     """Decode .latent files into videos with the source's own times, size, colour and sound."""
     from vidlatent.jobs.decode import decode_file
 
-    options, choice = write.options(read, cut.wishes(), run.max_memory), run.choice()
+    options, choice = write.options(read, cut.wishes(), run), run.choice()
     return run_each(
         write.pairs(inputs),
         lambda source, target, progress: decode_file(Path(source), target, choice, options, progress),

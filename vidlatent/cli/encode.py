@@ -58,7 +58,7 @@ class CutFlags(Flags):
         return model.plan(self.window, self.latent_window, self.tile, self.overlap, self.name, self.past)
 
 
-class RunFlags(o.ModelFlags):
+class RunFlags(o.SharedModelFlags):
     """Which model is used, in which processes and in how much memory."""
 
     max_memory: o.MaxMemoryOption = None
@@ -98,7 +98,7 @@ class WriteFlags(o.PosteriorFlags):
     resume: o.ResumeOption = False
     as_json: o.JsonOption = False
 
-    def options(self, read: "ReadOptions", plan: "Plan", max_memory: str | None) -> "EncodeOptions":
+    def options(self, read: "ReadOptions", plan: "Plan", run: RunFlags) -> "EncodeOptions":
         """Make the options of the encode job."""
         from vidlatent.jobs.encode import EncodeOptions
 
@@ -107,7 +107,8 @@ class WriteFlags(o.PosteriorFlags):
             plan=plan,
             **self.posterior_options(),
             audio=words.parse_keep(self.audio, "--audio"),
-            max_memory=words.parse_bytes(max_memory, "--max-memory"),
+            max_memory=words.parse_bytes(run.max_memory, "--max-memory"),
+            workers=run.workers(),
             force=self.force,
             resume=self.resume,
         )
@@ -128,7 +129,7 @@ def command(
     wanted = read.options()
     pairs = pair_targets(inputs, write.output, ".latent")
     model = run.load()
-    options = write.options(wanted, cut.plan(model), run.max_memory)
+    options = write.options(wanted, cut.plan(model), run)
     with run.opener(several=len(pairs) > 1) as opener:
         return run_each(
             pairs,

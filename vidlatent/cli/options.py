@@ -1,5 +1,7 @@
 """Flags that several commands have: single ones, and groups that make values of the user's words."""
 
+from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ from vidlatent.cli.sections import Flags
 if TYPE_CHECKING:
     from vidlatent.jobs.encode import Model, ReadOptions
     from vidlatent.jobs.models import ModelChoice
+    from vidlatent.jobs.segments import Workers
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]
 ResumeOption = Annotated[
@@ -139,6 +142,43 @@ class ModelFlags(Flags):
     def load(self) -> "Model":
         """Load the model; where none was named, the bundled one."""
         return self.choice().load()
+
+
+class SharedModelFlags(ModelFlags):
+    """Which model is used, and which processes share a long clip."""
+
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            help="cuda, cuda:1, mps or cpu; cuda:0,cuda:1 share a clip.  [default: the best there is]",
+        ),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            min=1,
+            help="Processes that share a clip, to the same bits. On a CPU one uses all cores already: it is "
+            "for several GPUs.  [default: one for each device]",
+        ),
+    ] = None
+
+    @property
+    def devices(self) -> tuple[str | None, ...]:
+        """The device of each process."""
+        named = words.parse_names(self.device) or (None,)
+        return tuple(islice(cycle(named), self.jobs or len(named)))
+
+    def choice(self) -> "ModelChoice":
+        """Make the choice; where several devices share the work, on the first of them."""
+        return replace(super().choice(), device=self.devices[0])
+
+    def workers(self) -> "Workers | None":
+        """Make the processes that share a clip; None where one does it all."""
+        from vidlatent.jobs.segments import Workers
+
+        return Workers(self.choice(), self.devices) if len(self.devices) > 1 else None
 
 
 class PosteriorFlags(Flags):

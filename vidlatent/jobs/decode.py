@@ -27,6 +27,16 @@ from vidlatent.io.write.sink import STDOUT, SinkOptions, is_folder, open_sink
 from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.picture import read_picture
 from vidlatent.jobs.progress import SILENT, Progress
+from vidlatent.jobs.segments import (
+    Pool,
+    Task,
+    Workers,
+    choose_length,
+    choose_workers,
+    keep_segments,
+    read_items,
+    share_memory,
+)
 from vidlatent.models import registry
 from vidlatent.models.horizon import latent_of
 from vidlatent.prefetch import prefetch
@@ -42,7 +52,8 @@ class DecodeOptions:
 
     `start` and `end` are seconds on the source's clock: frames with start <= pts < end are written. `plan`
     says how to cut where it is not to be as the file says. `max_memory` is in bytes; None lets a model that
-    is not exact use what the machine has free.
+    is not exact use what the machine has free. `workers` share a clip that can be entered in the middle; what
+    they make is the same.
     """
 
     start: Fraction | None = None
@@ -52,6 +63,7 @@ class DecodeOptions:
     sink: SinkOptions = field(default_factory=SinkOptions)
     audio: bool = True
     force: bool = False
+    workers: Workers | None = None
 
 
 @dataclass(frozen=True)
@@ -107,14 +119,15 @@ def decode(
             return decode(latents, target, model or choose_model(latents, ModelChoice()), options, progress)
     options, model = options or DecodeOptions(), model or choose_model(source, ModelChoice())
     began, picture = perf_counter(), read_picture(source)
-    check_model(source, model)
-    model = model.choose(**{**source.header.settings, **model.spec.settings})
+    model = fit_model(source, model)
     if str(target) != STDOUT and not Path(target).is_dir():
         refuse_same(source.path, Path(target))
         refuse_existing(Path(target), options.force)
         refuse_foreign(Path(target), FILM)
     first, last = select_frames(source, options)
     settled = settle_plan(source, model, options)
+    access = Access.to_decoder(model.spec, settled.plan, *source.shape[2:])
+    workers, alone = choose_workers(options.workers, access, True, settled.passes)
     shares = Shares(progress, last - first, model.spec.grid.latents(last), settled.passes)
     progress.begin(str(source.path), last - first)
     origin = source.clock.seconds(first) if first else Fraction(0)
@@ -124,7 +137,11 @@ def decode(
         source.open_audio() if sound and not mute else nullcontext() as audio,
         open_sink(target, picture, audio, options.sink, origin) as sink,
         settled.scratch(None if str(target) == STDOUT else Path(target)) as scratch,
-        closing(decode_frames(source, model, settled.plan, (first, last), scratch, shares.watch)) as frames,
+        closing(
+            decode_frames(source, model, settled.plan, (first, last), scratch, shares.watch)
+            if workers is None
+            else decode_in_segments(source, model, settled.plan, (first, last), workers, target)
+        ) as frames,
     ):
         for n, rgb in enumerate(frames, start=first):
             sink.write(rgb, int(source.clock.pts[n]), source.clock.duration_of(n))
@@ -135,7 +152,7 @@ def decode(
         width=picture.width,
         height=picture.height,
         seconds=perf_counter() - began,
-        notices=(*settled.notices, *mute, *sink.notices),
+        notices=(*settled.notices, *alone, *mute, *sink.notices),
     )
 
 
@@ -144,7 +161,7 @@ def settle_plan(source: LatentReader, model: Model, options: DecodeOptions) -> F
     plan = plan_for(model.spec, options.plan, source.header.plan)
     clip = source.header.source
     work = Workload(clip.height, clip.width, clip.frames, encode=False, rereadable=True)
-    return settle(model, plan, work, options.max_memory)
+    return settle(model, plan, work, share_memory(options.max_memory, options.workers))
 
 
 class Shares:
@@ -202,6 +219,28 @@ def decode_frames(
         yield from ahead
 
 
+def decode_in_segments(
+    source: LatentReader,
+    model: Model,
+    plan: Plan,
+    span: tuple[int, int],
+    workers: Workers,
+    target: Path | str,
+) -> Iterator[np.ndarray]:
+    """What `decode_frames` gives, made by several processes."""
+    grid, (first, last) = model.spec.grid, span
+    access = Access.to_decoder(model.spec, plan, *source.shape[2:])
+    latents = latent_of(grid, last - 1) + 1 - latent_of(grid, first)
+    length = choose_length(access, len(workers.devices), latents)
+    numbers = range(latent_of(grid, first) // length, latent_of(grid, last - 1) // length + 1)
+    with keep_segments(None if str(target) == STDOUT else Path(target)) as folder:
+        task = Task(source.path, folder, plan, length, span=span, part=source.part)
+        with Pool(task, workers, model) as pool:
+            for done, path in pool.segments(numbers):
+                for frames in read_items(done, path):
+                    yield from frames
+
+
 def round_frames(
     windows: Iterator[Tensor], span: tuple[int, int], size: tuple[int, int], dtype: type
 ) -> Iterator[np.ndarray]:
@@ -237,6 +276,12 @@ def select_frames(source: LatentReader, options: DecodeOptions) -> tuple[int, in
         between = f"{parameter('start')} and {parameter('end')}"
         raise UsageError(f"{source.path}: no frame between {between}", f"the clip runs from {span}")
     return low, high
+
+
+def fit_model(source: LatentReader, model: Model) -> Model:
+    """The model with the settings that these latents ask for; raises UsageError where it is another."""
+    check_model(source, model)
+    return model.choose(**{**source.header.settings, **model.spec.settings})
 
 
 def check_model(source: LatentReader, model: Model) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from vidlatent.clock import FrameClock
@@ -26,7 +26,6 @@ from vidlatent.io.latent.header import POSTERIORS, LatentHeader, Pad, Source
 from vidlatent.io.latent.writer import LATENT, LatentWriter
 from vidlatent.io.read.intake import Opener, take_in
 from vidlatent.io.read.source import (
-    Frame,
     RawFrames,
     ReadOptions,
     VideoInfo,
@@ -35,8 +34,19 @@ from vidlatent.io.read.source import (
     open_video,
 )
 from vidlatent.io.sound.copy import copy_audio
+from vidlatent.jobs.passes import FrameTimes, Passes, passing_by
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.jobs.resume import BEGINNING, OTHERS, Entry, describe_making, find_entry
+from vidlatent.jobs.segments import (
+    Pool,
+    Task,
+    Workers,
+    choose_length,
+    choose_workers,
+    keep_segments,
+    read_items,
+    share_memory,
+)
 from vidlatent.models.base import Posterior
 from vidlatent.prefetch import prefetch
 from vidlatent.windows import Plan
@@ -55,6 +65,7 @@ class EncodeOptions:
     dtype of the latents on disk, by default the one they were computed in. `max_memory` is in bytes;
     None lets a model that is not exact use what the machine has free. `resume` goes on with what an earlier
     run by the same options has left where it was killed, and leaves what there is where this one is.
+    `workers` share a clip that can be entered in the middle; what they make is the same.
     """
 
     read: ReadOptions = field(default_factory=ReadOptions)
@@ -66,6 +77,7 @@ class EncodeOptions:
     max_memory: int | None = None
     force: bool = False
     resume: bool = False
+    workers: Workers | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -110,14 +122,15 @@ def encode(
     began = perf_counter()
     with take_in(source, options.read, open_source) as taken, taken.open() as video:
         work = describe_work(video, options.read, taken.rereadable)
-        settled = settle(model, options.plan or model.spec.plan, work, options.max_memory)
+        limit = share_memory(options.max_memory, options.workers)
+        settled = settle(model, options.plan or model.spec.plan, work, limit)
         header = make_header(video, taken.name, model, replace(options, plan=settled.plan))
         progress.begin(str(source), guess_frame_count(video, options.read))
         making = describe_making(source, describe_recipe(header, options), model, options.resume)
         with open_writer(target, header, video, model, options, making) as writer:
             passes = Passes(video, taken.open)
-            run = Run(model, settled, options, passes, progress, target)
-            clock, count, said = run.write_or_go_on(writer, video.info)
+            run = Run(model, settled, options, progress, Path(taken.path), target)
+            clock, count, said = run.write_or_go_on(writer, video.info, passes, work)
             header = finish_header(header, clock, count, taken.sha256())
             with copy_audio_aside(taken.path, clock, target, options) as (audio, packets):
                 taken.refuse_changed()
@@ -140,24 +153,31 @@ class Run:
     model: Model
     settled: Fit
     options: EncodeOptions
-    passes: "Passes"
     progress: Progress
+    source: Path
     target: Path
 
     def write_or_go_on(
-        self, writer: LatentWriter, info: VideoInfo
+        self, writer: LatentWriter, info: VideoInfo, passes: Passes, work: Workload
     ) -> tuple[FrameClock, int, tuple[str, ...]]:
         """Write all latents that are not there yet; the clip's clock, their number, and what must be said."""
         access = Access.to_encoder(self.model.spec, self.settled.plan, info.height, info.width)
         entry, said = find_entry(writer, access, self.model)
+        workers, alone = choose_workers(self.options.workers, access, work.rereadable, self.settled.passes)
+        if workers is None:
+            write = partial(self.write, writer, info, passes)
+        else:
+            latents = work.frames and self.model.spec.grid.latents(work.frames)
+            length = choose_length(access, len(workers.devices), latents)
+            write = partial(self.write_in_segments, writer, info, passes, length)
         try:
-            return *self.write(writer, info, entry), said
+            return *write(entry), (*alone, *said)
         except Differs:
             writer.restart()
-            return *self.write(writer, info), (OTHERS,)
+            return *write(BEGINNING), (*alone, OTHERS)
 
     def write(
-        self, writer: LatentWriter, info: VideoInfo, entry: Entry = BEGINNING
+        self, writer: LatentWriter, info: VideoInfo, passes: Passes, entry: Entry
     ) -> tuple[FrameClock, int]:
         """Write the latents from an entry of the clip on; gives its clock, and the number of all latents.
 
@@ -165,65 +185,39 @@ class Run:
         """
         start = entry.begin * self.model.spec.grid.time
         tally = FrameTimes(self.progress, self.settled.passes, start)
-        with self.settled.scratch(self.target) as scratch, closing(self.passes):
-            frames = Again(lambda: tally.watch(self.passes.read()))
+        with self.settled.scratch(self.target) as scratch, closing(passes):
+            frames = Again(lambda: tally.watch(passes.read()))
             tilewise = scratch and Tilewise(scratch)
             windows = self.model.encode_clip(frames, self.settled.plan, info.counted_frames, tilewise, start)
             count = append_all(writer, windows, self.options, entry)
         return tally.clock(info.time_base), count
 
+    def write_in_segments(
+        self, writer: LatentWriter, info: VideoInfo, passes: Passes, length: int, entry: Entry
+    ) -> tuple[FrameClock, int]:
+        """The same by segments of so many latents, which other processes make. Here only times are read."""
+        tally, first = FrameTimes(SILENT), entry.sure // length
+        entry = Entry(first * length, entry.sure)
+        with closing(passes), keep_segments(self.target) as folder:
+            task = Task(self.source, folder, self.settled.plan, length, self.options.read)
+            with (
+                passing_by(tally.watch(passes.read())) as end,
+                Pool(task, self.options.workers, self.model) as pool,
+            ):
+                count = append_each(writer, self._moments(pool, first, length), self.options, entry)
+                end()
+        return tally.clock(info.time_base), count
 
-class Passes:
-    """Reads a source as often as is wanted: the open video at first, and after that it is opened anew."""
-
-    def __init__(self, video: VideoSource, reopen: Callable[[], VideoSource]) -> None:
-        self._video, self._reopen = video, reopen
-        self._reading: Iterator[Frame] | None = None
-
-    def read(self) -> Iterator[Frame]:
-        """Give the frames from the first one on, read ahead."""
-        first = self._reading is None
-        self._reading = prefetch(self._video.frames(), READ_AHEAD_FRAMES) if first else self._read_anew()
-        return self._reading
-
-    def close(self) -> None:
-        """Stop reading."""
-        if self._reading is not None:
-            self._reading.close()
-
-    def _read_anew(self) -> Iterator[Frame]:
-        with self._reopen() as video, closing(prefetch(video.frames(), READ_AHEAD_FRAMES)) as ahead:
-            yield from ahead
-
-
-class FrameTimes:
-    """Notes the times of frames that pass by on their way to the network.
-
-    Where they pass by several times, each pass is an equal part of the work, and the first tells the times.
-    The network gets those from number `start` on.
-    """
-
-    def __init__(self, progress: Progress, passes: int = 1, start: int = 0) -> None:
-        self._progress, self._passes, self._start = progress, passes, start
-        self._seen = 0
-        self._pts: list[int] = []
-        self._durations: list[int] = []
-
-    def watch(self, frames: Iterator[Frame]) -> Iterator[np.ndarray]:
-        """Give the pixels [H, W, 3] of each frame, and keep its times."""
-        first = not self._seen
-        for number, frame in enumerate(frames):
-            if first:
-                self._pts.append(frame.pts)
-                self._durations.append(frame.duration)
-            self._seen += 1
-            self._progress.frames(self._seen // self._passes)
-            if number >= self._start:
-                yield frame.rgb
-
-    def clock(self, time_base: Fraction) -> FrameClock:
-        """The clock of all frames that have passed by."""
-        return FrameClock(time_base, np.array(self._pts, np.int64), np.array(self._durations, np.int64))
+    def _moments(self, pool: Pool, first: int, length: int) -> Iterator[Tensor]:
+        """Moments [1, 2C, t, h, w] of all segments from number `first` on."""
+        count = first * length
+        for done, path in pool.segments(first=first):
+            for several in read_items(done, path):
+                yield torch.from_numpy(several).transpose(0, 1)[None]
+                count += len(several)
+                self.progress.frames(self.model.spec.grid.frames(count))
+            if done.items < length:
+                return
 
 
 def append_all(
@@ -234,16 +228,21 @@ def append_all(
     The windows are those from an entry of the clip on. Raises Differs where latents are there already, and
     others than these.
     """
-    count = entry.begin
     with closing(prefetch(windows, depth=1)) as ahead:  # the network runs while this thread writes
-        for moments in filter(has_frames, skip(ahead, entry.sure - entry.begin)):
-            count = max(count, entry.sure)
-            posterior = Posterior.of(moments)
-            sampled = options.posterior == "sample"
-            latents = posterior.sample(options.seed, start=count) if sampled else posterior.mode()
-            logvar = put_time_first(posterior.logvar) if options.posterior == "full" else None
-            writer.append(put_time_first(latents), logvar, count)
-            count += latents.shape[2]
+        return append_each(writer, ahead, options, entry)
+
+
+def append_each(writer: LatentWriter, windows: Iterable[Tensor], options: EncodeOptions, entry: Entry) -> int:
+    """Do what `append_all` does, in this thread alone."""
+    count = entry.begin
+    for moments in filter(has_frames, skip(windows, entry.sure - entry.begin)):
+        count = max(count, entry.sure)
+        posterior = Posterior.of(moments)
+        sampled = options.posterior == "sample"
+        latents = posterior.sample(options.seed, start=count) if sampled else posterior.mode()
+        logvar = put_time_first(posterior.logvar) if options.posterior == "full" else None
+        writer.append(put_time_first(latents), logvar, count)
+        count += latents.shape[2]
     if count < writer.frames:
         raise Differs
     return count

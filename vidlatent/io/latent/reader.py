@@ -47,7 +47,7 @@ class LatentReader:
     """
 
     def __init__(self, path: Path, part: tuple[int, int] | None = None, mapped: bool = False) -> None:
-        self.path = path
+        self.path, self.part = path, part
         self._offset = part[0] if part else 0
         self._lock = Lock()
         self._blocks: CheckedBlocks | None = None  # once anything is read through them
