@@ -1,6 +1,6 @@
 """Encode: a video becomes a `.latent`, with one window in memory at a time."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial

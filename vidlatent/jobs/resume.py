@@ -14,6 +14,7 @@ import torch
 from vidlatent.engine.access import Access
 from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError, parameter
+from vidlatent.file_state import FileState, read_state
 from vidlatent.io.journal import Making
 from vidlatent.io.latent.writer import LatentWriter
 
@@ -51,14 +52,17 @@ def describe_making(
 
 
 def describe_state(source: Path) -> dict[str, object] | None:
-    """What changes when a file, or what is in a folder, is written again; None for what is neither."""
-    if source.is_file():
-        return {"size": source.stat().st_size, "modified": source.stat().st_mtime_ns}
-    if not source.is_dir():
+    """What changes when a file, or what is in a folder, is written again; None for what is neither.
+
+    A copy that keeps the time of change is as good as the file itself.
+    """
+    if not (source.is_file() or source.is_dir()):
         return None
-    files = sorted(path for path in source.iterdir() if path.is_file())
-    states = repr([(path.name, describe_state(path)) for path in files])
-    return {"files": hashlib.sha256(states.encode("utf-8", "surrogateescape")).hexdigest()}
+    state = read_state(source)
+    if isinstance(state, FileState):
+        return {"size": state.size, "modified": state.mtime_ns}
+    files = repr([(name, file.size, file.mtime_ns) for name, file in state or ()])
+    return {"files": hashlib.sha256(files.encode("utf-8", "surrogateescape")).hexdigest()}
 
 
 def find_entry(writer: LatentWriter, access: Access, model: Model) -> tuple[Entry, tuple[str, ...]]:
