@@ -27,7 +27,7 @@ SHELVES = {  # of floors that have shelves: what each shelf may import from, bes
     "jobs": set(),
     "jobs/reading": set(),
     "jobs/measure": {"jobs"},
-    "jobs/report": {"jobs/measure"},
+    "jobs/report": {"jobs", "jobs/cache", "jobs/measure"},
     "jobs/cache": {"jobs", "jobs/reading"},
     "jobs/readback": {"jobs/cache"},
     "jobs/exchange": {"jobs", "jobs/cache", "jobs/readback"},

@@ -229,3 +229,11 @@ def test_a_system_without_threads_is_one_line_and_exit_5(vidlatent, videos, tmp_
 
     monkeypatch.setattr("threading.Thread.start", fail)
     vidlatent("cache", videos, "-o", tmp_path / "cache", *TOY).failed(5, "starts no more threads")
+
+
+def test_a_cache_can_be_looked_at(vidlatent, videos, tmp_path):
+    root, page = tmp_path / "cache", tmp_path / "report.html"
+    vidlatent("cache", videos, "-o", root, *TOY, "--thumbnails", 2)
+    result = vidlatent("cache", "report", root, "-o", page)
+    assert result.code == 0 and result.out.split() == [str(page)]
+    assert page.read_text().count("data:image/jpeg;base64,") == 2

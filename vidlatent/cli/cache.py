@@ -52,6 +52,26 @@ def status(root: Root, as_json: o.JsonOption = False) -> int:
     return 0
 
 
+@app.command(epilog="Example: vidlatent cache report cache/ -o report.html")
+def report(
+    root: Root,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")],
+    clips: Annotated[int, typer.Option("--clips", min=0, help="Show at most so many.")] = 120,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="Of several in the cache; see cache status.  [default: all]"),
+    ] = None,
+    force: o.ForceOption = False,
+) -> int:
+    """Write a page to look at: what is in a cache, what is not and why, and thumbnails."""
+    from vidlatent.jobs.cache.summary import summarise
+    from vidlatent.jobs.report.cache_page import write_page
+
+    write_page(summarise(root, recipe, clips), output, force)
+    print(output)
+    return 0
+
+
 class ReplayFlags(Flags):
     """How many entries are decoded and compared with their sources, and with which weights."""
 

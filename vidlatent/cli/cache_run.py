@@ -202,7 +202,7 @@ class TaskFlags(Flags):
     ] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done.")] = False
 
-    def options(self, run: RunFlags, shards: "Sharding | None") -> "RunOptions":
+    def options(self, run: RunFlags, write: "WriteFlags") -> "RunOptions":
         """Make the options of the run: those that change no entry."""
         from vidlatent.jobs.cache.captions import choose_extensions
         from vidlatent.jobs.cache.options import RunOptions
@@ -215,8 +215,9 @@ class TaskFlags(Flags):
             rehash=self.rehash,
             threads=run.threads,
             stall_timeout=run.stall_timeout,
-            shards=shards,
+            shards=write.sharding(),
             caption_extensions=choose_extensions(self.caption_extension),
+            thumbnails=write.thumbnails,
         )
 
     def part(self, engine: str) -> "Part":
@@ -252,6 +253,10 @@ class WriteFlags(o.PosteriorFlags):
         typer.Option("--shards", help="Pack entries into tar (WebDataset) or safetensors.  [default: no]"),
     ] = None
     shard_size: Annotated[str, typer.Option("--shard-size", help="Bytes of a shard, about.")] = "1G"
+    thumbnails: Annotated[
+        int,
+        typer.Option("--thumbnails", min=0, help="Keep so many small frames of each clip, for cache report."),
+    ] = 0
     as_json: o.JsonOption = False
 
     def needs(self) -> "Needs | None":
@@ -292,7 +297,7 @@ def command(
     from vidlatent.jobs.cache.estimate import dry_run
     from vidlatent.jobs.cache.recipe import Recipe
 
-    options = tasks.options(run, write.sharding())
+    options = tasks.options(run, write)
     needs = write.needs()
     model = run.load(needs.model if needs else None)
     from_reading = read.recipe_options(model.spec.grid, needs.side if needs else None)

@@ -1,9 +1,10 @@
 """One entry of a cache: the task to make it, the making, and the rows that tell of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vidlatent.durable import make_folder
@@ -106,9 +107,16 @@ class Made:
     cut: int = 0
 
 
-def make_entry(video: VideoSource, task: Task, store: Store, model: Model) -> Made:
+def make_entry(
+    video: VideoSource,
+    task: Task,
+    store: Store,
+    model: Model,
+    watch: Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]] = iter,
+) -> Made:
     """Encode an open video into its entry; raises LeftOut where the recipe wants no such clip.
 
+    `watch` sees the frames [H, W, 3] pass by on their way to the network.
     An entry is a pure function of its key, so its header calls the source by its hash, not by a file name.
     """
     options, target = choose_noise(task.recipe.options(), task), store.entry_path(task.key)
@@ -119,7 +127,7 @@ def make_entry(video: VideoSource, task: Task, store: Store, model: Model) -> Ma
         tally, keeper = FrameTimes(SILENT), GridKeeper(options.plan.encode_time, model.spec.grid, task.wanted)
         frames, known = keep_frames(video, task.recipe.frames_rule, keeper)
         first = FirstFrame()
-        watched = first.watch(tally.watch(frames))
+        watched = watch(first.watch(tally.watch(frames)))
         count = append_all(writer, model.encode_clip(watched, options.plan, known), options)
         if task.recipe.first_frame:
             writer.add_first_frame(first.encode(model, options.plan, count))

@@ -70,6 +70,7 @@ class Judge:
         patterns = (
             *((store.objects, f"??/.*{PARTIAL}"), (store.shards, f".*{PARTIAL}"), (store.claims, "*")),
             *((store.objects, "??/*.latent"), (store.shards, "shard-*")),
+            *((store.thumbnails, f"??/.*{PARTIAL}"), (store.thumbnails, "??/*.jpg")),
         )
         is_own = cache(lambda folder: is_inside(folder, store.root))
         for folder, pattern in patterns:
@@ -83,7 +84,15 @@ class Judge:
             return "left by a run that was killed" if _is_free(path) else None
         if path.parent == self._store.shards:
             return self._judge_shard(path.stem)
+        if path.is_relative_to(self._store.thumbnails):
+            return self._judge_thumbnails(path.stem)
         return self._judge_entry(path.stem)
+
+    def _judge_thumbnails(self, key: str) -> str | None:
+        row = self._manifest.find(key)
+        if row is None or row.status != DONE:
+            return "no row of the manifest knows it"
+        return None if not self._superseded or key in self._wanted else _CHANGED
 
     def _judge_shard(self, name: str) -> str | None:
         if name not in self._shards:

@@ -22,6 +22,7 @@ from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.stop import StopSignals
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.tally import CacheProgress, NoProgress, Tally
+from vidlatent.jobs.cache.thumbnails import FilmStrip
 from vidlatent.jobs.encode import describe_work
 from vidlatent.jobs.reading.messages import Read
 from vidlatent.jobs.reading.readers import Readers
@@ -170,12 +171,15 @@ class EntryMaker:
             return False  # it will be replaced
 
     def _make(self, task: Task, video: RemoteVideo) -> None:
-        began = time.perf_counter()
+        began, strip = time.perf_counter(), FilmStrip(self._options.thumbnails)
         try:
             with video:
                 work = describe_work(video, task.recipe.read)
                 self._memory.refuse_too_large(self._model, task.recipe.plan, work, task.clip.name)
-                made = make_entry(video, task, self._store, self._model)
+                watch = strip.watch if self._options.thumbnails else iter
+                made = make_entry(video, task, self._store, self._model, watch)
+            if self._options.thumbnails:
+                strip.save(self._store.thumbnail_path(made.key))
         except LeftOut as e:
             row, became = task.make_left_out_row(str(e)), "left_out"
         except FAULTS as e:

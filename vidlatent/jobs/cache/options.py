@@ -18,6 +18,7 @@ class RunOptions:
     model on the CPU: the last bits of sums depend on their number, so each row of the manifest says it. A
     clip whose reading makes no progress for `stall_timeout` seconds is given up; 0 waits for ever. With
     `shards` finished entries are packed. `caption_extensions` are those of texts beside the videos.
+    Of each clip that is encoded so many `thumbnails` are kept.
     """
 
     workers: int | None = None
@@ -29,3 +30,4 @@ class RunOptions:
     stall_timeout: float = STALL_TIMEOUT
     shards: Sharding | None = None
     caption_extensions: tuple[str, ...] = CAPTION_EXTENSIONS
+    thumbnails: int = 0

@@ -134,6 +134,11 @@ class Store:
         return self.root / "objects"
 
     @property
+    def thumbnails(self) -> Path:
+        """Small pictures of the clips, one file per key."""
+        return self.root / "thumbnails"
+
+    @property
     def shards(self) -> Path:
         """Packed entries, many to a file."""
         return self.root / "shards"
@@ -161,3 +166,7 @@ class Store:
     def entry_path(self, key: str) -> Path:
         """The file in which the entry of `key` lies, or will lie, until it is packed."""
         return self.objects / key[:2] / f"{key}.latent"
+
+    def thumbnail_path(self, key: str) -> Path:
+        """The file of the thumbnails of an entry, if they were asked for when it was made."""
+        return self.thumbnails / key[:2] / f"{key}.jpg"

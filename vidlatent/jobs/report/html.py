@@ -2,18 +2,16 @@
 
 from base64 import b64encode
 from collections.abc import Iterator
-from fractions import Fraction
 from html import escape
 
 import numpy as np
-from av import CodecContext, VideoFrame
 
+from vidlatent.jobs.jpeg import WIDEST, encode_jpeg
 from vidlatent.jobs.measure.pictures import AMPLIFY, WorstFrame
 from vidlatent.jobs.measure.results import Report, ReportRow
 from vidlatent.jobs.report.plots import plot_per_frame, plot_rate_quality, require_plots
 from vidlatent.jobs.report.tables import Table, collect_notes, format_number, make_tables, name_clips
 
-WIDEST = 720  # pixels of a picture in the report; wider ones are scaled down
 CURVES = 8  # subjects in one plot over frames
 STYLE = """
 :root { color-scheme: light; --ink: #1c1e21; --soft: #6a6f76; --line: #e3e5e8; --accent: #2458c5; }
@@ -185,15 +183,3 @@ def _picture(rgb: np.ndarray, words: str) -> str:
 
 def _data(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{b64encode(content).decode()}"
-
-
-def encode_jpeg(rgb: np.ndarray) -> bytes:
-    """RGB [H, W, 3] uint8 as a JPEG of high quality (4:4:4), at most WIDEST pixels wide."""
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
-    width = min(frame.width, WIDEST)
-    encoder = CodecContext.create("mjpeg", "w")
-    encoder.width, encoder.height = width, max(1, frame.height * width // frame.width)
-    encoder.pix_fmt, encoder.time_base = "yuvj444p", Fraction(1, 25)
-    encoder.options = {"qmin": "2", "qmax": "2"}
-    scaled = frame.reformat(encoder.width, encoder.height, "yuvj444p")
-    return b"".join(bytes(packet) for packet in (*encoder.encode(scaled), *encoder.encode(None)))
