@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+import numpy
 import torch
 from safetensors.torch import save_file
 
@@ -23,7 +24,12 @@ from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.cache.status import describe_cache
 from vidlatent.jobs.cache.verify import verify
 from vidlatent.jobs.encode import EncodeOptions, ReadOptions
+from vidlatent.jobs.exchange.export import export
+from vidlatent.jobs.exchange.foreign import read_foreign
 from vidlatent.jobs.inspect import inspect
+from vidlatent.jobs.measure.journal import BenchJournal
+from vidlatent.jobs.measure.results import ReportRow, Speed
+from vidlatent.jobs.measure.score import Score
 from vidlatent.jobs.picture import read_picture
 from vidlatent.jobs.readback.dataset import LatentDataset
 from vidlatent.jobs.reading.captions import CAPTION_EXTENSIONS
@@ -106,6 +112,31 @@ def read_weights(path: Path) -> None:
     registry.recognised(path)
 
 
+def read_export(path: Path) -> None:
+    """Every clip of an export as plain safetensors."""
+    data = LatentDataset(path.parent)
+    for n in range(len(data)):
+        data[n]
+
+
+def read_foreign_latents(path: Path) -> None:
+    """The latents of another program."""
+    for _ in read_foreign(path):
+        pass
+
+
+def read_times_of_images(path: Path) -> None:
+    """A folder of images that has its times in a file."""
+    with vidlatent.open_video(path.parent) as video:
+        for _ in video.frames():
+            pass
+
+
+def read_bench(path: Path) -> None:
+    """The rows of a bench that was stopped."""
+    BenchJournal(path, {})
+
+
 def parsers(folder: Path) -> Iterator[Parser]:
     """Every parser, with good files made in `folder` or copied there."""
     toy = vidlatent.load_model("toy", device="cpu")
@@ -118,6 +149,10 @@ def parsers(folder: Path) -> Iterator[Parser]:
     for kind in ("tar", "safetensors"):
         yield Parser(f"{kind} shard", _make_shard(folder / f"shards-{kind}", kind), _mutate_shard, read_shard)
     yield Parser("cache", _make_cache(folder / "caches"), mutate_lines, read_cache)
+    yield Parser("export", _make_export(folder / "exports"), _mutate_shard, read_export)
+    yield Parser("foreign", _make_foreign(folder / "foreign"), _mutate_weights, read_foreign_latents)
+    yield Parser("times", _make_times(latents[0], folder / "times"), mutate_json, read_times_of_images)
+    yield Parser("bench", _make_bench(folder / "bench"), mutate_lines, read_bench)
     yield Parser("config", _copy_configs(folder / "configs"), mutate_json, read_config)
     yield Parser("checkpoint", _make_weights(folder / "weights"), _mutate_weights, read_weights)
 
@@ -199,6 +234,43 @@ def _make_cache(folder: Path) -> tuple[Path, ...]:
     clips.cache(folder / "clips", folder / "cache")
     found = sorted(p for p in (folder / "cache").rglob("*.json*") if p.is_file())
     return tuple(found)
+
+
+def _make_export(folder: Path) -> tuple[Path, ...]:
+    """Two clips in the safetensors of other tools, and the index beside them."""
+    clips.write_clips(folder / "clips", 2)
+    clips.cache(folder / "clips", folder / "cache")
+    list(export(folder / "cache", folder / "out", "safetensors"))
+    return tuple(p for p in sorted((folder / "out").iterdir()) if p.suffix in (".safetensors", ".json"))
+
+
+def _make_foreign(folder: Path) -> tuple[Path, ...]:
+    """Latents as ComfyUI, musubi-tuner, ai-toolkit, the LTX trainers and others keep them."""
+    folder.mkdir(parents=True)
+    z = torch.zeros(16, 2, 4, 4)
+    save_file({"latent_tensor": z[None], "latent_format_version_0": torch.zeros(0)}, folder / "c.latent")
+    facts = {"width": "32", "height": "32", "frame_count": "5"}
+    save_file({"latents_2x4x4_float32": z}, folder / "clip_0032x0032_wan.safetensors", facts)
+    save_file({"latent": z, "num_frames": torch.tensor(5)}, folder / "a.safetensors")
+    packed = {"latents": z.flatten(1).T.contiguous(), "num_frames": 2, "height": 4, "width": 4, "fps": 25.0}
+    torch.save(packed, folder / "ltx.pt")
+    numpy.save(folder / "z.npy", z.numpy())
+    return tuple(p for p in sorted(folder.iterdir()) if p.is_file())
+
+
+def _make_times(latents: Path, folder: Path) -> tuple[Path, ...]:
+    """Images and their times."""
+    vidlatent.decode(latents, f"{folder}/")
+    return (folder / "timestamps.json",)
+
+
+def _make_bench(folder: Path) -> tuple[Path, ...]:
+    folder.mkdir(parents=True)
+    journal = BenchJournal(folder / "bench.jsonl", {})
+    for subject in ("toy", "pocket"):
+        scores = {"psnr": Score({"mean": 30.0}, (30.0, 30.0))}
+        journal.add(ReportRow("a.mp4", subject, "model", frames=2, scores=scores, speed=Speed(1.0, 2.0, 1)))
+    return (folder / "bench.jsonl",)
 
 
 def _copy_configs(folder: Path) -> tuple[Path, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from vidlatent.errors import BadVideo, parameter
+from vidlatent.io.picture import facts
 from vidlatent.io.picture.info import Frame, ReadOptions
 from vidlatent.io.picture.resample import Rate, select
 from vidlatent.io.read.libav import LibavSource
@@ -20,6 +21,7 @@ TIMES_FILE = (
     "timestamps.json"  # written by our own sink: {"time_base": "1/600", "pts": [...], "durations": [...]}
 )
 DEFAULT_RATE = Fraction(25)
+_MOST_TICKS = (1 << 62) - 1  # as in a `.latent`
 _TICKS = 1000  # per image, where images carry no time
 
 
@@ -124,15 +126,16 @@ class ImageFolder:
 def read_times(path: Path, count: int) -> tuple[Fraction, list[int], list[int]]:
     """Read time base, pts and durations of a `timestamps.json`; BadVideo unless it fits `count` images."""
     try:
-        data = json.loads(path.read_text())
-        time_base, pts, durations = Fraction(data["time_base"]), data["pts"], data["durations"]
-        whole = all(isinstance(value, int) for value in (*pts, *durations))
-    except (ValueError, KeyError, TypeError, ZeroDivisionError) as e:
+        data = facts.table(json.loads(path.read_text(encoding="utf-8")), "the file")
+        time_base = facts.ratio(facts.member(data, "time_base", "the file"), "time_base")
+        pts = [facts.integer(tick, "pts", -_MOST_TICKS, _MOST_TICKS) for tick in data["pts"]]
+        durations = [facts.integer(tick, "durations", 0, _MOST_TICKS) for tick in data["durations"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise BadVideo(
             f"{path}: not a list of timestamps ({e})", f"remove it to read the images by {parameter('fps')}"
         ) from e
     if not (len(pts) == len(durations) == count):
         raise BadVideo(f"{path}: expected {count} timestamps, one per image, got {len(pts)}")
-    if not whole or time_base <= 0 or any(b <= a for a, b in pairwise(pts)):
+    if any(b <= a for a, b in pairwise(pts)):
         raise BadVideo(f"{path}: timestamps must be whole and increase")
     return time_base, pts, durations

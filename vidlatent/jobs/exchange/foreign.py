@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def _read_safetensors(path: Path) -> Iterator[Foreign]:
             keys, facts = list(file.keys()), dict(file.metadata() or {})
             yield from _find_layout(path, keys, facts, file.get_tensor)
     except (SafetensorError, OSError) as e:
-        raise BadInput(f"{path}: no safetensors file that is whole ({e})", "make it again") from e
+        raise BadInput(f"{path}: no safetensors file that is whole ({str(e)[:200]})", "make it again") from e
 
 
 def _find_layout(
@@ -173,9 +174,10 @@ def _read_dict(path: Path, found: Mapping[str, Any]) -> Foreign:
 
 def _read_npy(path: Path) -> Iterator[Foreign]:
     try:
-        yield Foreign(path.stem, "a tensor", torch.from_numpy(np.load(path, allow_pickle=False)))
-    except (ValueError, OSError, EOFError) as e:
-        raise BadInput(f"{path}: not one array of numbers ({e})", "save the latents alone") from e
+        found = np.load(path, mmap_mode="r", allow_pickle=False)  # so that no shape asks for memory
+        yield Foreign(path.stem, "a tensor", torch.from_numpy(np.array(found)))
+    except (ValueError, TypeError, OSError, EOFError, OverflowError, SyntaxError, TokenError) as e:
+        raise BadInput(f"{path}: not one array of numbers ({str(e)[:200]})", "save the latents alone") from e
 
 
 def _read_parquet(path: Path) -> Iterator[Foreign]:

@@ -60,14 +60,14 @@ class BenchJournal:
         if not self.path.exists():
             return {}
         rows = {}
-        text = self.path.read_text(encoding="utf-8")
+        text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
         for number, line in enumerate(text.splitlines(keepends=True), start=1):
             if not line.endswith("\n"):
-                self.path.write_text(text[: -len(line)], encoding="utf-8")
+                self.path.write_text(text[: -len(line)], encoding="utf-8", errors="surrogateescape")
                 break
             try:
                 entry = json.loads(line)
                 rows[entry["key"]] = row_from_json(entry["row"])
-            except (ValueError, KeyError, TypeError) as e:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
                 raise BadInput(f"{self.path}: line {number} is no row of a bench", "name another file") from e
         return rows

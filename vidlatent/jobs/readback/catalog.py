@@ -112,8 +112,11 @@ def list_safetensors_shard(path: Path) -> Iterator[CatalogEntry]:
     """The clips of a shard of kind safetensors: of a cache, or exported as plain tensors."""
     if not index_path(path).exists() and belongs_to_index(path):
         for name, part, tensor, row in list_tensors(path):
-            facts = (row.get("source", name), row.get("key", name), part, row.get("facts", {}))
-            yield CatalogEntry(path, tensor.shape, *facts, tensor)
+            source, key = (
+                found if isinstance(found := row.get(word), str) else name for word in ("source", "key")
+            )
+            facts = found if isinstance(found := row.get("facts"), Mapping) else {}
+            yield CatalogEntry(path, tensor.shape, source, key, part, facts, tensor)
         return
     parts = list_safetensors(path)
     try:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Self
 
@@ -12,11 +13,14 @@ from torch import Tensor
 
 from vidlatent.errors import BadInput
 from vidlatent.io.file_parts import MappedPart
+from vidlatent.io.latent import strict_json as js
 from vidlatent.io.latent.tensors import TORCH_DTYPES, bytes_of
 
 INDEX = "index.json"
 PREFIX = "latents/"
 NORMALISED = "normalised"
+_AXES = 4  # of latents: t, C, h, w
+_AGAIN = "make both anew with `vidlatent cache export --to safetensors`"
 _LENGTH_BYTES = 8  # of the number in front of a safetensors header
 _MAX_HEADER_BYTES = 100_000_000  # of the safetensors library
 
@@ -45,7 +49,10 @@ class PlainLatents:
     has_logvar = has_first_frame = False
 
     def __init__(self, path: Path, part: tuple[int, int], tensor: PlainTensor) -> None:
-        self._map, self._tensor = MappedPart(path, part), tensor
+        try:
+            self._map, self._tensor = MappedPart(path, part), tensor
+        except ValueError as e:
+            raise BadInput(f"{path}: {e}", _AGAIN) from e
 
     @property
     def header(self) -> Affine:
@@ -91,27 +98,39 @@ def list_tensors(path: Path) -> Iterator[tuple[str, tuple[int, int], PlainTensor
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            if length > _MAX_HEADER_BYTES:
-                raise ValueError(f"a header of {length} bytes")
+            if length > _MAX_HEADER_BYTES or file.peek(1)[:1] != b"{":
+                raise ValueError(f"a header of {length} bytes that is no JSON object")
             header = json.loads(file.read(length))
-        affine = Affine(tuple(index["scale"]), tuple(index["shift"]))
+        affine = Affine(js.numbers(index["scale"], "scale"), js.numbers(index["shift"], "shift"))
+        rows = js.table(index["clips"], "clips")
         for key in (key for key in header if key.startswith(PREFIX)):
-            begin, end = header[key]["data_offsets"]
-            shape, normalised = tuple(header[key]["shape"]), index["space"] == NORMALISED
-            tensor = PlainTensor(header[key]["dtype"], shape, affine, normalised)
+            place, tensor = _read_entry(header[key], affine, index["space"] == NORMALISED)
             name = key.removeprefix(PREFIX)
-            yield name, (_LENGTH_BYTES + length + begin, end - begin), tensor, index["clips"].get(name, {})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            row = js.table(rows.get(name, {}), f"clips: {name[:80]}")
+            yield name, (_LENGTH_BYTES + length + place[0], place[1]), tensor, row
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise BadInput(
-            f"{path}: not a shard of latents with an {INDEX} ({type(e).__name__}: {e})",
-            "make both anew with `vidlatent cache export --to safetensors`",
+            f"{path}: not a shard of latents with an {INDEX} ({type(e).__name__}: {str(e)[:200]})", _AGAIN
         ) from e
+
+
+def _read_entry(entry: object, affine: Affine, normalised: bool) -> tuple[tuple[int, int], PlainTensor]:
+    """(offset, bytes) of a tensor among the data, and what it is; ValueError where it is no latents."""
+    begin, end = (js.integer(offset, "data_offsets", 0, 1 << 62) for offset in entry["data_offsets"])
+    shape = tuple(js.integer(side, "shape", 1, 1 << 31) for side in entry["shape"])
+    dtype = js.one_of(entry["dtype"], "dtype", tuple(TORCH_DTYPES))
+    if len(shape) != _AXES or end - begin != prod(shape) * TORCH_DTYPES[dtype].itemsize:
+        raise ValueError(f"{dtype} {list(shape)[:8]} in {end - begin} bytes")
+    for values in vars(affine).values():
+        if len(values) not in (1, shape[1]):
+            raise ValueError(f"{len(values)} values of scale or shift for {shape[1]} channels")
+    return (begin, end - begin), PlainTensor(dtype, shape, affine, normalised)
 
 
 def _read_index(path: Path) -> Mapping | None:
     try:
         return _parse_index(path, path.stat().st_mtime_ns)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
