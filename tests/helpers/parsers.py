@@ -149,7 +149,9 @@ def parsers(folder: Path) -> Iterator[Parser]:
     for kind in ("tar", "safetensors"):
         yield Parser(f"{kind} shard", _make_shard(folder / f"shards-{kind}", kind), _mutate_shard, read_shard)
     yield Parser("cache", _make_cache(folder / "caches"), mutate_lines, read_cache)
-    yield Parser("export", _make_export(folder / "exports"), _mutate_shard, read_export)
+    yield Parser(
+        "export", _make_export(folder / "caches" / "cache", folder / "exports"), _mutate_shard, read_export
+    )
     yield Parser("foreign", _make_foreign(folder / "foreign"), _mutate_weights, read_foreign_latents)
     yield Parser("times", _make_times(latents[0], folder / "times"), mutate_json, read_times_of_images)
     yield Parser("bench", _make_bench(folder / "bench"), mutate_lines, read_bench)
@@ -236,12 +238,10 @@ def _make_cache(folder: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _make_export(folder: Path) -> tuple[Path, ...]:
-    """Two clips in the safetensors of other tools, and the index beside them."""
-    clips.write_clips(folder / "clips", 2)
-    clips.cache(folder / "clips", folder / "cache")
-    list(export(folder / "cache", folder / "out", "safetensors"))
-    return tuple(p for p in sorted((folder / "out").iterdir()) if p.suffix in (".safetensors", ".json"))
+def _make_export(cache: Path, folder: Path) -> tuple[Path, ...]:
+    """The clips of a cache as plain tensors in safetensors, and the index beside them."""
+    list(export(cache, folder, "safetensors"))
+    return tuple(p for p in sorted(folder.iterdir()) if p.suffix in (".safetensors", ".json"))
 
 
 def _make_foreign(folder: Path) -> tuple[Path, ...]:
