@@ -196,3 +196,17 @@ def test_films_do_not_join_an_export_of_pictures_for_musubi(tmp_path):
     caches.make_cache(root, model, [caches.clip(write_clip(tmp_path / "v/w.avi", 2), "two")])
     with pytest.raises(UsageError, match="holds single pictures"):
         list(export(root, tmp_path / "out", "musubi:wan", ExportOptions(update=True)))
+
+
+@pytest.mark.parametrize(
+    ("word", "options", "complaint"),
+    [
+        ("webdataset", {"space": "normalised"}, "space normalised: webdataset keeps latents raw"),
+        ("finetrainers:wan", {"space": "normalised"}, "finetrainers keeps latents raw"),
+        ("ltx2", {"text_embeddings": Path("x")}, "text_embeddings: ltx2 does not keep them"),
+    ],
+)
+def test_options_that_mean_nothing_to_a_tool_are_refused(cached, tmp_path, word, options, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        list(export(cache_for(cached, word), tmp_path / "out", word, ExportOptions(**options)))
+    assert not (tmp_path / "out").exists()

@@ -19,8 +19,10 @@ import torch
 from vidlatent.errors import UsageError, VidlatentError
 from vidlatent.io.read.source import open_video
 from vidlatent.jobs.exchange.files import write_safetensors
+from vidlatent.jobs.exchange.needs import NORMALISED
 from vidlatent.jobs.exchange.one_per_file import name_by_file, refuse_others
-from vidlatent.jobs.exchange.tool import NORMALISED, Export, OutFile, Piece, Tool
+from vidlatent.jobs.exchange.piece import Piece
+from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 LATENT_VERSION = 1
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.exchange.needs import Needs
-from vidlatent.jobs.exchange.tool import Export, Piece, Tool
+from vidlatent.jobs.exchange.piece import Piece
+from vidlatent.jobs.exchange.tool import Export, Tool
 from vidlatent.jobs.exchange.vaes import refuse_other_vae
 from vidlatent.models import registry
 

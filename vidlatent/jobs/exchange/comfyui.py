@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from vidlatent.jobs.exchange.files import write_safetensors
-from vidlatent.jobs.exchange.tool import NORMALISED, RAW, Export, OutFile, Piece, Tool
+from vidlatent.jobs.exchange.needs import NORMALISED, RAW
+from vidlatent.jobs.exchange.piece import Piece
+from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 
 def plan(export: Export) -> Iterator[OutFile]:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vidlatent.errors import BadInput, UsageError, parameter
-from vidlatent.jobs.exchange.tool import Piece
+from vidlatent.jobs.exchange.piece import Piece
 
 
 @dataclass(frozen=True)

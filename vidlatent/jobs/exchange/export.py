@@ -22,9 +22,10 @@ from vidlatent.jobs.exchange import (
 )
 from vidlatent.jobs.exchange.checks import Say, check_cache
 from vidlatent.jobs.exchange.names import find_folder, find_root, give_names
-from vidlatent.jobs.exchange.needs import NEEDS, SPACES, Needs, split_words
+from vidlatent.jobs.exchange.needs import NEEDS, NORMALISED, SPACES, Needs, split_words
+from vidlatent.jobs.exchange.piece import Piece
 from vidlatent.jobs.exchange.record import Record
-from vidlatent.jobs.exchange.tool import Export, ExportOptions, Piece, Tool
+from vidlatent.jobs.exchange.tool import Export, ExportOptions, Tool
 from vidlatent.jobs.exchange.vaes import Vae
 from vidlatent.jobs.exchange.work import Work, plan_work
 
@@ -95,9 +96,21 @@ def choose_tool(tool: str, options: ExportOptions) -> tuple[str, str | None]:
     asked = parameter("trainer") if options.checked else parameter("tool")
     if name not in TOOLS:
         raise UsageError(f"{asked} {name}: unknown", f"one of {', '.join(TOOLS)}")
+    refuse_idle_options(name, options)
+    return name, architecture or options.architecture
+
+
+def refuse_idle_options(name: str, options: ExportOptions) -> None:
+    """Raise UsageError for options that are unknown, or that mean nothing to the tool."""
     if options.space not in (None, *SPACES):
         raise UsageError(f"{parameter('space')} {options.space}: unknown", f"one of {', '.join(SPACES)}")
-    return name, architecture or options.architecture
+    if TOOLS[name].always_raw and options.space == NORMALISED:
+        raise UsageError(f"{parameter('space')} {NORMALISED}: {name} keeps latents raw", "leave it out")
+    if options.text_embeddings is not None and name != "fastvideo":
+        raise UsageError(
+            f"{parameter('text_embeddings')}: {name} does not keep them with the latents",
+            "leave it out: only fastvideo does",
+        )
 
 
 def choose_architecture(name: str, asked: str | None, vae: Vae, checked: bool) -> str:

@@ -16,7 +16,9 @@ from torch import Tensor
 from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.exchange.embeddings import Embeddings
 from vidlatent.jobs.exchange.files import count_names
-from vidlatent.jobs.exchange.tool import RAW, Export, OutFile, Piece, Tool
+from vidlatent.jobs.exchange.needs import RAW
+from vidlatent.jobs.exchange.piece import Piece
+from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 ROWS = 64  # per file
 TEXT_WIDTH = {"wan": 4096}  # of its text encoder

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vidlatent.io.latent.layout import TensorEntry, header_json, write_header
-from vidlatent.jobs.exchange.tool import Piece
+from vidlatent.jobs.exchange.piece import Piece
 
 _ALIGN_BYTES = 8  # of the header, as the safetensors library does it
 _STORED = {

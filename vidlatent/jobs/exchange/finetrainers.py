@@ -11,7 +11,8 @@ from functools import partial
 from torch import Tensor
 
 from vidlatent.jobs.exchange.files import json_lines, write_pt
-from vidlatent.jobs.exchange.tool import Export, OutFile, Piece, Tool
+from vidlatent.jobs.exchange.piece import Piece
+from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 FOLDER = "finetrainers-precomputed-data"
 
@@ -86,4 +87,4 @@ def steps(export: Export) -> Iterable[str]:
     )
 
 
-TOOL = Tool(plan, steps, lists, captioned=True)
+TOOL = Tool(plan, steps, lists, captioned=True, always_raw=True)

@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from vidlatent.jobs.exchange.files import json_lines, write_pt
-from vidlatent.jobs.exchange.tool import NORMALISED, Export, OutFile, Piece, Tool, in_tree
+from vidlatent.jobs.exchange.needs import NORMALISED
+from vidlatent.jobs.exchange.piece import Piece, in_tree
+from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 FOLDER = ".precomputed"
 DATASET = "dataset.jsonl"

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from vidlatent.jobs.exchange.ltx2 import DATASET, FOLDER, lists, write_latents
-from vidlatent.jobs.exchange.tool import Export, OutFile, Tool, in_tree
+from vidlatent.jobs.exchange.piece import in_tree
+from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 
 def plan(export: Export) -> Iterator[OutFile]:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.exchange.files import json_lines, write_safetensors
-from vidlatent.jobs.exchange.tool import Export, OutFile, Piece, Tool
+from vidlatent.jobs.exchange.piece import Piece
+from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 # Its short names → those in the header.
 FULL_NAMES = {

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from vidlatent.jobs.cache.manifest import ManifestRow
 from vidlatent.jobs.cache.scan import MEMBER
-from vidlatent.jobs.exchange.tool import Naming, Piece
+from vidlatent.jobs.exchange.piece import Naming, Piece
 
 Known = Mapping[tuple, tuple[str, int]]  # by the identity of a clip: its name and number in an earlier export
 

@@ -4,7 +4,8 @@ from collections.abc import Hashable, Iterable
 
 from vidlatent.errors import UsageError
 from vidlatent.jobs.cache.scan import MEMBER
-from vidlatent.jobs.exchange.tool import Export, Piece
+from vidlatent.jobs.exchange.piece import Piece
+from vidlatent.jobs.exchange.tool import Export
 
 
 def name_by_file(piece: Piece) -> tuple[Hashable, Iterable[str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.files import replace_on_close
-from vidlatent.jobs.exchange.tool import Piece
+from vidlatent.jobs.exchange.piece import Piece
 
 NAME = "export.json"
 FORMAT = "vidlatent-export"

@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from vidlatent.jobs.exchange.files import count_names, group_by_bytes, write_safetensors
-from vidlatent.jobs.exchange.tool import RAW, Export, OutFile, Piece, Tool
+from vidlatent.jobs.exchange.needs import RAW
+from vidlatent.jobs.exchange.piece import Piece
+from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 INDEX = "index.json"
 

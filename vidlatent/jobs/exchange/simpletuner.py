@@ -12,8 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from vidlatent.errors import UsageError
 from vidlatent.jobs.exchange.files import write_pt
+from vidlatent.jobs.exchange.needs import NORMALISED
 from vidlatent.jobs.exchange.one_per_file import name_by_file, refuse_others
-from vidlatent.jobs.exchange.tool import NORMALISED, Export, OutFile, Piece, Tool
+from vidlatent.jobs.exchange.piece import Piece
+from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 CACHE, CAPTIONS = PurePosixPath("vae"), PurePosixPath("captions")
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from vidlatent.jobs.cache.shard_tar import add_to_tar
 from vidlatent.jobs.exchange.files import count_names, group_by_bytes
-from vidlatent.jobs.exchange.tool import Export, OutFile, Piece, Tool, by_file
+from vidlatent.jobs.exchange.piece import Piece, by_file
+from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 
 def without_dots(piece: Piece) -> tuple[Hashable, Iterable[str]]:
@@ -46,4 +47,4 @@ def steps(export: Export) -> Iterable[str]:
     )
 
 
-TOOL = Tool(plan, steps, naming=without_dots)
+TOOL = Tool(plan, steps, naming=without_dots, always_raw=True)

@@ -9,8 +9,9 @@ from vidlatent.durable import make_folder
 from vidlatent.errors import UsageError
 from vidlatent.files import naming_disk_errors, replace_on_close
 from vidlatent.jobs.exchange.checks import Say, name_shape
+from vidlatent.jobs.exchange.piece import Piece
 from vidlatent.jobs.exchange.record import Record, Written
-from vidlatent.jobs.exchange.tool import Export, OutFile, Piece, Tool
+from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 README = "README.md"
 
