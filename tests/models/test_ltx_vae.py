@@ -3,6 +3,8 @@
 import csv
 import json
 import random
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import pytest
@@ -405,6 +407,48 @@ def test_a_single_file_loads_by_itself(tmp_path, release, prefix):
     wanted = ltx_network.LtxConfig.of(narrowed(release))
     assert ltx_network.LtxConfig.of(model.spec.config) == wanted
     assert model.spec.scale == (0.5,) * model.spec.channels
+
+
+def between_transformers(path, other: int):
+    """The file of a VAE with `other` bytes of a transformer before and after it, which are never written."""
+    content = path.read_bytes()
+    length = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:length])
+    for entry in (entry for name, entry in header.items() if name != "__metadata__"):
+        entry["data_offsets"] = [other + offset for offset in entry["data_offsets"]]
+    ends = (0, other, other + len(content) - length, 2 * other + len(content) - length)
+    for part, start, stop in (("first", *ends[:2]), ("last", *ends[2:])):
+        name = f"model.diffusion_model.{part}.weight"
+        header[name] = {"dtype": "U8", "shape": [other], "data_offsets": [start, stop]}
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.seek(other, 1)
+        file.write(content[length:])
+        file.truncate(8 + len(text) + ends[-1])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the kernel's account of a child")
+def test_a_full_model_of_many_gigabytes_loads_in_the_memory_of_its_vae(tmp_path):
+    """8 GB, told by its names and by the config in its metadata: nothing but the VAE is read."""
+    path = tmp_path / "ltx-2.3-22b-dev.safetensors"
+    said = {"vae": {"_class_name": "CausalVideoAutoencoder", "spatial_padding_mode": "zeros"}}
+    single_file(path, "ltx-2.3", metadata={"config": json.dumps(said)})
+    between_transformers(path, 4 << 30)
+    assert path.stat().st_size > 8 << 30
+    run = subprocess.run([sys.executable, "-c", OPEN, path], stdout=subprocess.PIPE, check=True)
+    more, vae = map(int, run.stdout.split())
+    assert vae > 1e6 and more < vae + 300e6, f"{more / 1e6:.0f} MB for {vae / 1e6:.0f} MB"
+
+
+OPEN = """
+import sys, vidlatent
+from vidlatent.engine.runtime import peak_host_bytes
+vidlatent.load_model("toy", device="cpu")  # what every model imports
+before = peak_host_bytes()
+model = vidlatent.load_model(sys.argv[1], device="cpu")
+print(peak_host_bytes() - before, sum(tensor.nbytes for tensor in model.network.state_dict().values()))
+"""
 
 
 def test_a_file_of_diffusers_loads_without_its_config(case, tmp_path):
