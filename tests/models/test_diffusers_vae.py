@@ -22,8 +22,9 @@ from vidlatent.engine.demand import Workload, demand
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, BadWeights, UsageError
 from vidlatent.jobs.models import describe_time_rule
-from vidlatent.models import diffusers_check, diffusers_rows, registry
+from vidlatent.models import registry
 from vidlatent.models.causal import TimeState, whole
+from vidlatent.models.diffusers import check, magvit, table
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 one_thread = cases.one_thread
@@ -327,6 +328,16 @@ def test_a_window_of_mochi_approximates(loaded):
     assert_same(rough[:, :, :7], fine[:, :, :7])  # the first window is the beginning of the clip
 
 
+@pytest.mark.slow
+def test_tiles_of_allegro_are_those_of_its_class(loaded):
+    model, theirs = loaded("allegro"), their_class("allegro")
+    theirs.enable_tiling()
+    video = torch.rand(1, 3, 24, 520, 320, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    latents = model.encode(video).mean
+    assert_same(latents, theirs.encode(video).latent_dist.mode())
+    assert_same(model.decode(latents), theirs.decode(latents).sample.transpose(1, 2))
+
+
 def test_frames_decoded_together_are_chosen_and_recorded(loaded):
     model = loaded("svd")
     latents = torch.randn(1, 4, 9, 2, 2)
@@ -424,16 +435,16 @@ def another_row(monkeypatch):
     """Changes the row of Magvit's class, as if diffusers had changed."""
 
     def change(**facts):
-        row = replace(diffusers_rows.MAGVIT, **facts)
-        monkeypatch.setitem(diffusers_rows.ROWS, "AutoencoderKLMagvit", row)
-        monkeypatch.setattr(diffusers_check, "_examine", diffusers_check._examine.__wrapped__)
+        row = replace(magvit.ROW, **facts)
+        monkeypatch.setitem(table.ROWS, "AutoencoderKLMagvit", row)
+        monkeypatch.setattr(check, "_examine", check._examine.__wrapped__)
 
     return change
 
 
 def forgetful(network, video, state):
     state.more = False
-    yield from diffusers_rows.MAGVIT.encode(network, video, TimeState())
+    yield from magvit.ROW.encode(network, video, TimeState())
 
 
 def test_what_is_not_exact_is_not_called_so(tmp_path, another_row):
@@ -444,7 +455,7 @@ def test_what_is_not_exact_is_not_called_so(tmp_path, another_row):
 
 
 def stingy(network, latents, state):
-    for video in diffusers_rows.MAGVIT.decode(network, latents, state):
+    for video in magvit.ROW.decode(network, latents, state):
         yield video[:, :, :1]
 
 
@@ -456,7 +467,7 @@ def test_what_loses_frames_is_refused(tmp_path, another_row):
 
 def test_the_test_at_load_leaves_the_random_numbers_of_others_alone(tmp_path):
     folder = publish("vidtok", tmp_path)
-    diffusers_check._examine.cache_clear()
+    check._examine.cache_clear()
     torch.manual_seed(5)
     wanted = torch.rand(3)
     torch.manual_seed(5)

@@ -21,7 +21,7 @@ from vidlatent.models.tensor_file import shapes_in
 FAMILY_MODULES = (
     *("pocket_vae", "od_vae", "cv_vae", "wf_vae", "image_vae"),
     *("wan_vae", "hunyuan_vae", "hunyuan15_vae", "cogvideox_vae", "ltx_vae", "tae_vae", "toy_vae"),
-    "diffusers_vae",
+    "diffusers.family",
 )
 BUNDLED = ("pocket",)  # models that come with the package, each a folder of its assets
 DEFAULT = "pocket"

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from vidlatent.errors import BadWeights, UsageError
 from vidlatent.models.base import ModelSpec
 from vidlatent.models.causal import TimeState
-from vidlatent.models.diffusers_rows import Config, Row, row_of
+from vidlatent.models.diffusers.row import Config, Row
+from vidlatent.models.diffusers.table import row_of
 from vidlatent.windows import even_tiles
 
 INSTALL = "pip install 'vidlatent[diffusers]'"

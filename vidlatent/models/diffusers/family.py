@@ -1,7 +1,7 @@
 """The long tail: video VAEs for which diffusers has the network, run by our engine; `vidlatent[diffusers]`.
 
-The classes are in `diffusers_rows`, what drives them in `diffusers_drivers`; and `diffusers_check` finds out
-when one is loaded whether it does what its row says.
+Each class has a file with what drives it and its row of facts; `check` finds out when a model is loaded
+whether its class does what the row says.
 """
 
 import warnings
@@ -13,9 +13,9 @@ import torch
 
 from vidlatent.errors import BadWeights, UsageError, parameter
 from vidlatent.models.base import Family, Hub, ModelSpec
-from vidlatent.models.diffusers_check import examine
-from vidlatent.models.diffusers_network import INSTALL, AdaptedVae, import_diffusers, spec_of
-from vidlatent.models.diffusers_rows import ROWS
+from vidlatent.models.diffusers.check import examine
+from vidlatent.models.diffusers.network import INSTALL, AdaptedVae, import_diffusers, spec_of
+from vidlatent.models.diffusers.table import ROWS
 
 
 def learn(network: AdaptedVae, path: Path) -> ModelSpec:

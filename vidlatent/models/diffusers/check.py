@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vidlatent.models.causal import TimeState, whole
-from vidlatent.models.diffusers_network import AdaptedVae, build_class, spec_of
-from vidlatent.models.diffusers_rows import Config, row_of
+from vidlatent.models.diffusers.network import AdaptedVae, build_class, spec_of
+from vidlatent.models.diffusers.row import Config
+from vidlatent.models.diffusers.table import row_of
 from vidlatent.precision import true_float32
 
 CLOSE = 1e-4  # of a chunked result to the class's own, over its deviation: measured at up to 1e-6

@@ -1,0 +1,1 @@
+"""Video VAEs that run through diffusers: a file for each of its classes, and what they share."""
