@@ -29,13 +29,16 @@ def test_wide_clips_are_convolved_as_others(monkeypatch, depth, stride, part_byt
 @pytest.mark.parametrize("stride", [(1, 1, 1), (1, 2, 2), (2, 2, 2)])
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("biased", [True, False])
-def test_a_product_of_matrices_is_the_convolution_of_a_few_positions(monkeypatch, batch, stride, biased):
+@pytest.mark.parametrize("layout", [torch.channels_last_3d, torch.contiguous_format])
+def test_a_product_of_matrices_is_the_convolution_of_a_few_positions(
+    monkeypatch, batch, stride, biased, layout
+):
     asked = []
     monkeypatch.setattr(layers, "_as_product", lambda *given: asked.append(1) or product(*given))
     torch.manual_seed(0)
     x = torch.randn(batch, 6, 4, 3, 5).contiguous(memory_format=torch.channels_last_3d)
     weight, bias = torch.randn(128, 6, 3, 3, 3), torch.randn(128) if biased else None
-    weight = weight.contiguous(memory_format=torch.channels_last_3d)
+    weight = weight.contiguous(memory_format=layout)
     got = convolve_clip(x, weight, bias, stride, (0, 1, 1))
     torch.testing.assert_close(got, F.conv3d(x, weight, bias, stride, (0, 1, 1)), rtol=1e-4, atol=1e-5)
     assert got.is_contiguous(memory_format=torch.channels_last_3d) and asked

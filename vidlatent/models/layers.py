@@ -50,6 +50,14 @@ def unfold_cubes(x: Tensor, batch: int, frames: int, side: int) -> Tensor:
     return x.flatten(5, 6).flatten(3, 4).flatten(1, 2).movedim(-1, 1)
 
 
+def layout_of(weight: Tensor, device: torch.device | str) -> torch.memory_format:
+    """The layout in which the weight of a convolution [C', C, (T,) H, W] is kept on that device."""
+    if weight.dim() != 5:
+        return torch.channels_last if weight.dim() == 4 else torch.contiguous_format
+    channels_first = torch.device(device).type == "cpu" and weight.shape[1] >= _WIDEST and weight.shape[2] > 1
+    return torch.contiguous_format if channels_first else torch.channels_last_3d
+
+
 def convolve_clip(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride=(1, 1, 1), padding=(0, 0, 0)
 ) -> Tensor:
@@ -67,7 +75,7 @@ def convolve_clip(
     sizes = zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
     sides = [(size + 2 * pad - kernel) // step + 1 for size, kernel, step, pad in sizes]
     positions = len(x) * prod(sides)
-    if 2 * positions <= len(weight) and weight.is_contiguous(memory_format=torch.channels_last_3d):
+    if 2 * positions <= len(weight):
         return _as_product(x, weight, bias, stride, padding, sides)
     if channels >= _WIDEST or (channels >= _WIDE and len(x) > 1):
         out = F.conv3d(x.contiguous(), weight.contiguous(), bias, stride, padding)
@@ -83,10 +91,15 @@ def _as_product(x: Tensor, weight: Tensor, bias: Tensor | None, stride, padding,
     seen = F.pad(x.permute(0, 2, 3, 4, 1), (0, 0, across, across, down, down)).contiguous()
     each, *steps, _ = seen.stride()
     moved = [step * by for step, by in zip(steps, stride, strict=True)]
-    patches = seen.as_strided(
-        (batch, *sides, *weight.shape[2:], channels), (each, *moved, *steps, 1)
-    ).reshape(batch * prod(sides), -1)
-    weights = weight.permute(0, 2, 3, 4, 1).reshape(len(weight), -1).t()
+    kernel, inner = [channels, *weight.shape[2:]], [1, *steps]
+    if (
+        not weight.is_contiguous()
+    ):  # it is channels last: what a position sees is put in the order of the weight
+        weight, kernel, inner = weight.permute(0, 2, 3, 4, 1), [*kernel[1:], channels], [*steps, 1]
+    patches = seen.as_strided((batch, *sides, *kernel), (each, *moved, *inner)).reshape(
+        batch * prod(sides), -1
+    )
+    weights = weight.reshape(len(weight), -1).t()
     products = patches @ weights if bias is None else torch.addmm(bias, patches, weights)
     return products.view(batch, *sides, -1).movedim(-1, 1)
 

@@ -12,10 +12,9 @@ from vidlatent.errors import BadWeights
 from vidlatent.files import sha256_file
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.config_values import naming_config
+from vidlatent.models.layers import layout_of
 from vidlatent.models.recognise import naming_for, plain_shape
 from vidlatent.models.tensor_file import opened, quoted
-
-_LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}  # of convolution weights, by dimensions
 
 
 def load_network(
@@ -134,8 +133,7 @@ def place(tensor: Tensor, want: Tensor, device: torch.device | str, dtype: torch
             f"{label}: shape {list(tensor.shape)}, expected {list(want.shape)}",
             "use the config.json that came with these weights",
         )
-    layout = _LAYOUTS.get(tensor.dim(), torch.contiguous_format)
-    placed = tensor.to(device, dtype, copy=True, memory_format=layout)
+    placed = tensor.to(device, dtype, copy=True, memory_format=layout_of(tensor, device))
     if not torch.isfinite(placed).all():
         if torch.isfinite(tensor).all():
             raise BadWeights(f"{label}: too large for {dtype}", "use another dtype")
