@@ -12,7 +12,7 @@ from torch import Tensor
 from training.batches import Data
 from training.layout import channels_last
 from vidlatent.engine.pixels import to_floats
-from vidlatent.models.layers import fold_cubes
+from vidlatent.models.clips import fold_cubes
 from vidlatent.models.pocket_vae import GRID, PATCH, PocketVAE, spec_of
 
 BRANCH = 0.03  # what is left of a residual branch's last weights at the start

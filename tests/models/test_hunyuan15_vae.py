@@ -17,7 +17,8 @@ from vidlatent.errors import BadWeights
 from vidlatent.models import registry
 from vidlatent.models.causal import TimeState, whole
 from vidlatent.models.hunyuan15_vae import FAMILY
-from vidlatent.models.layers import RmsNorm, attend
+from vidlatent.models.layers import attend
+from vidlatent.models.norms import RmsNorm
 from vidlatent.models.streaming import PastAttention
 from vidlatent.windows import Plan, TimeRule, even_tiles
 

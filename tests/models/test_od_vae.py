@@ -14,7 +14,8 @@ import vidlatent
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadWeights, UsageError
 from vidlatent.models.causal import TimeState, whole
-from vidlatent.models.layers import Attention, FrameConv2d
+from vidlatent.models.convolution import FrameConv2d
+from vidlatent.models.layers import Attention
 from vidlatent.models.od_config import OdConfig
 from vidlatent.models.od_vae import FAMILY, LegacyAttention, double_time, tilings
 from vidlatent.windows import Plan, Tiling, TimeRule

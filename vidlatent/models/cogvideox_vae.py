@@ -21,8 +21,10 @@ from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
 from vidlatent.models.base import Family, Layout, ModelSpec, Shapes, TileColumns
 from vidlatent.models.causal import TimeState
+from vidlatent.models.clips import empty_clip
+from vidlatent.models.convolution import CausalConv3d, FrameConv2d
 from vidlatent.models.kl import channels_last, from_ldm
-from vidlatent.models.layers import CausalConv3d, FrameConv2d, GroupNorm, cache_blocks, empty_clip
+from vidlatent.models.norms import GroupNorm, cache_blocks
 from vidlatent.models.published import hub_of
 from vidlatent.models.streaming import Norm, ResBlock, convolve, normalise_and_convolve, run
 from vidlatent.models.subpixel import enlarge_frames

@@ -19,18 +19,12 @@ from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
 from vidlatent.models.base import Family, Layout, ModelSpec, Shapes
 from vidlatent.models.causal import TimeState, joined
+from vidlatent.models.clips import as_clip, as_frames, fold_cubes, unfold_cubes
+from vidlatent.models.convolution import Around, CausalConv3d
 from vidlatent.models.horizon import Horizon, back, narrowed, widened
 from vidlatent.models.hunyuan_vae import LICENCE
 from vidlatent.models.kl import from_ldm
-from vidlatent.models.layers import (
-    Around,
-    CausalConv3d,
-    RmsNorm,
-    as_clip,
-    as_frames,
-    fold_cubes,
-    unfold_cubes,
-)
+from vidlatent.models.norms import RmsNorm
 from vidlatent.models.published import hub_of
 from vidlatent.models.streaming import (
     PastAttention,

@@ -18,8 +18,9 @@ from vidlatent.errors import BadWeights, UsageError
 from vidlatent.grid import Grid
 from vidlatent.models.base import Family, Layout, ModelSpec, Shapes
 from vidlatent.models.causal import TimeState
+from vidlatent.models.clips import empty_clip
+from vidlatent.models.convolution import Around, CausalConv3d
 from vidlatent.models.kl import Border, Decoder, Downsample, Encoder, FrameConv, Parts, Shape, VideoConv
-from vidlatent.models.layers import Around, CausalConv3d, empty_clip
 from vidlatent.models.published import hub_of
 from vidlatent.models.streaming import PastAttention, ResBlock
 from vidlatent.models.subpixel import enlarge_causally, enlarge_frames, enlarge_pairs

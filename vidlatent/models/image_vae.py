@@ -17,6 +17,7 @@ from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState
+from vidlatent.models.clips import as_clip, as_frames
 from vidlatent.models.horizon import Horizon
 from vidlatent.models.kl import (
     Attention,
@@ -30,7 +31,6 @@ from vidlatent.models.kl import (
     Upsample,
     from_ldm,
 )
-from vidlatent.models.layers import as_clip, as_frames
 from vidlatent.models.published import hub_of
 from vidlatent.windows import Plan, TimeRule, even_tiles
 

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlatent.models.layers import FrameConv2d, GroupNorm, as_clip, as_frames, convolve_clip, empty_clip
+from vidlatent.models.clips import as_clip, as_frames, empty_clip
+from vidlatent.models.convolution import FrameConv2d, convolve_clip
+from vidlatent.models.norms import GroupNorm
 
 
 @dataclass(frozen=True)

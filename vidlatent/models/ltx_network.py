@@ -25,8 +25,9 @@ from torch.nn import functional as F
 from vidlatent.errors import BadInput
 from vidlatent.models.base import ModelSpec
 from vidlatent.models.causal import TimeState
-from vidlatent.models.layers import Around, CausalConv3d, PixelNorm
+from vidlatent.models.convolution import Around, CausalConv3d
 from vidlatent.models.ltx_config import Block, LtxConfig
+from vidlatent.models.norms import PixelNorm
 from vidlatent.models.streaming import (
     ChannelNorm,
     Convolution,

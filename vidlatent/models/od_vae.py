@@ -16,17 +16,10 @@ from torch import Tensor, nn
 from vidlatent.errors import BadWeights, UsageError
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState
-from vidlatent.models.layers import (
-    Attention,
-    CausalConv3d,
-    Down,
-    FrameConv2d,
-    GroupNorm,
-    ResBlock,
-    Up,
-    double_time,
-    repeat_first,
-)
+from vidlatent.models.clips import repeat_first
+from vidlatent.models.convolution import CausalConv3d, FrameConv2d
+from vidlatent.models.layers import Attention, Down, ResBlock, Up, double_time
+from vidlatent.models.norms import GroupNorm
 from vidlatent.models.od_config import MERGED_DOWN, MERGED_UP, V10_CONFIG, V11_CONFIG, V12_CONFIG, OdConfig
 from vidlatent.models.published import hub_of
 from vidlatent.windows import Plan, Tiling, TimeRule

@@ -23,8 +23,8 @@ from vidlatent.grid import Grid
 from vidlatent.models.arithmetic import quickest
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState, in_parts, joined
+from vidlatent.models.clips import fold_cubes, unfold_cubes
 from vidlatent.models.horizon import Horizon, back, narrowed, widened
-from vidlatent.models.layers import fold_cubes, unfold_cubes
 from vidlatent.windows import Plan, TimeRule, even_tiles
 
 GRID = Grid(time=4, space=8)

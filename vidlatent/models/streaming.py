@@ -14,16 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidlatent.models.causal import TimeState, in_parts, joined, whole
-from vidlatent.models.layers import (
-    CausalConv3d,
-    FrameConv2d,
-    GroupNorm,
-    as_clip,
-    as_frames,
-    attend,
-    empty_clip,
-    frame_attention,
-)
+from vidlatent.models.clips import as_clip, as_frames, empty_clip
+from vidlatent.models.convolution import CausalConv3d, FrameConv2d
+from vidlatent.models.layers import attend, frame_attention
+from vidlatent.models.norms import GroupNorm
 from vidlatent.models.subpixel import enlarge_frames
 
 Norm = Callable[[int], nn.Module]  # of so many channels

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidlatent.models.layers import as_clip, as_frames, convolve_clip, empty_clip
+from vidlatent.models.clips import as_clip, as_frames, empty_clip
+from vidlatent.models.convolution import convolve_clip
 
 
 def halves(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:

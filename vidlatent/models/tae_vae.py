@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from vidlatent.grid import Grid
 from vidlatent.models.base import Family, Layout, ModelSpec, StandIn
 from vidlatent.models.causal import TimeState, in_parts, joined
-from vidlatent.models.layers import as_clip, as_frames, empty_clip
+from vidlatent.models.clips import as_clip, as_frames, empty_clip
 from vidlatent.models.streaming import run
 from vidlatent.models.subpixel import enlarge_frames
 from vidlatent.models.tae_layout import SUPER_DECODER, TaeConfig, config_of, rename

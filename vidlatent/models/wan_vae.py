@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from vidlatent.models.base import Family, Layout, ModelSpec
 from vidlatent.models.causal import TimeState, joined, zeros
-from vidlatent.models.layers import Around, CausalConv3d, FrameConv2d, RmsNorm, empty_clip
+from vidlatent.models.clips import empty_clip
+from vidlatent.models.convolution import Around, CausalConv3d, FrameConv2d
+from vidlatent.models.norms import RmsNorm
 from vidlatent.models.published import hub_of
 from vidlatent.models.streaming import (
     Down,

@@ -12,7 +12,7 @@ from vidlatent.errors import BadWeights
 from vidlatent.files import sha256_file
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.config_values import naming_config
-from vidlatent.models.layers import layout_of
+from vidlatent.models.convolution import layout_of
 from vidlatent.models.recognise import naming_for, plain_shape
 from vidlatent.models.tensor_file import opened, quoted
 

@@ -17,9 +17,10 @@ from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState
+from vidlatent.models.convolution import CausalConv3d, FrameConv2d
 from vidlatent.models.haar import Haar3d, InverseHaar3d, haar2d, inverse_haar2d
 from vidlatent.models.horizon import Horizon, Step, back, narrowed, widened
-from vidlatent.models.layers import CausalConv3d, FrameConv2d, GroupNorm
+from vidlatent.models.norms import GroupNorm
 from vidlatent.models.published import hub_of
 from vidlatent.models.streaming import (
     Attention,

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from vidlatent.grid import Grid
 from vidlatent.models.causal import TimeState
+from vidlatent.models.clips import as_clip, as_frames
 from vidlatent.models.diffusers.clip import ClipMemory, Network, demand_rest
 from vidlatent.models.diffusers.row import Config, Row, decode_whole, encode_whole, narrow_tree, own_cuts
-from vidlatent.models.layers import as_clip, as_frames
 from vidlatent.windows import Plan, Tiling, TimeRule
 
 FRAMES, SHARED = 24, 8

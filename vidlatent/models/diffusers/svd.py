@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from vidlatent.grid import Grid
 from vidlatent.models.causal import TimeState
+from vidlatent.models.clips import as_clip, as_frames
 from vidlatent.models.diffusers.clip import ClipMemory, Network, chunks
 from vidlatent.models.diffusers.row import Row, encode_whole, own_cuts
-from vidlatent.models.layers import as_clip, as_frames
 from vidlatent.models.options import Option
 from vidlatent.windows import Plan, TimeRule
 

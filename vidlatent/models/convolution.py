@@ -1,0 +1,172 @@
+"""Convolutions of clips and of frames, each as it takes the least time where it runs."""
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vidlatent.models.causal import Lead, copies_of_the_first
+from vidlatent.models.clips import as_clip, as_frames, empty_clip, repeat_first
+
+_WIDE, _WIDEST = 192, 384  # channels that are many for a convolution; with 128 it is as fast either way
+_MANY = 2048  # positions that are many for it; with fewer one kernel in three dimensions is as fast or faster
+_PART_BYTES = 1 << 25  # of a convolution whose planes are added up
+
+
+def layout_of(weight: Tensor, device: torch.device | str) -> torch.memory_format:
+    """The layout in which the weight of a convolution [C', C, (T,) H, W] is kept on that device."""
+    if weight.dim() != 5:
+        return torch.channels_last if weight.dim() == 4 else torch.contiguous_format
+    channels_first = torch.device(device).type == "cpu" and weight.shape[1] >= _WIDEST and weight.shape[2] > 1
+    return torch.contiguous_format if channels_first else torch.channels_last_3d
+
+
+def convolve_clip(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride=(1, 1, 1), padding=(0, 0, 0)
+) -> Tensor:
+    """`F.conv3d` of a clip [B, C, T, H, W], channels last; on a CPU, what takes the least time there.
+
+    With half as many positions as outputs per position, or fewer, reading the weights is the work: then one
+    product of matrices takes down to a third of the time. The kernel in three dimensions for channels last is
+    slow with many channels, and adds up thousands of products in a row, which costs digits. The one for
+    channels first does neither. With fewer channels and many positions it is quicker still to convolve frames
+    with each plane of the kernel, and to add up.
+    """
+    channels, depth = weight.shape[1:3]
+    if x.device.type != "cpu" or depth == 1 or padding[0]:
+        return F.conv3d(x, weight, bias, stride, padding)
+    sizes = zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
+    sides = [(size + 2 * pad - kernel) // step + 1 for size, kernel, step, pad in sizes]
+    positions = len(x) * prod(sides)
+    if 2 * positions <= len(weight):
+        return _as_product(x, weight, bias, stride, padding, sides)
+    if channels >= _WIDEST or (channels >= _WIDE and len(x) > 1):
+        out = F.conv3d(x.contiguous(), weight.contiguous(), bias, stride, padding)
+        return out.contiguous(memory_format=torch.channels_last_3d)
+    if channels < _WIDE or positions < _MANY:
+        return F.conv3d(x, weight, bias, stride, padding)
+    return _convolve_planes(x, weight, bias, stride, padding[1:])
+
+
+def _as_product(x: Tensor, weight: Tensor, bias: Tensor | None, stride, padding, sides: list[int]) -> Tensor:
+    """The convolution of a clip as one product of matrices: what each position sees, and the weights."""
+    (batch, channels), (_, down, across) = x.shape[:2], padding
+    seen = F.pad(x.permute(0, 2, 3, 4, 1), (0, 0, across, across, down, down)).contiguous()
+    each, *steps, _ = seen.stride()
+    moved = [step * by for step, by in zip(steps, stride, strict=True)]
+    kernel, inner = [channels, *weight.shape[2:]], [1, *steps]
+    if (
+        not weight.is_contiguous()
+    ):  # it is channels last: what a position sees is put in the order of the weight
+        weight, kernel, inner = weight.permute(0, 2, 3, 4, 1), [*kernel[1:], channels], [*steps, 1]
+    patches = seen.as_strided((batch, *sides, *kernel), (each, *moved, *inner)).reshape(
+        batch * prod(sides), -1
+    )
+    weights = weight.reshape(len(weight), -1).t()
+    products = patches @ weights if bias is None else torch.addmm(bias, patches, weights)
+    return products.view(batch, *sides, -1).movedim(-1, 1)
+
+
+def _convolve_planes(x: Tensor, weight: Tensor, bias: Tensor | None, stride, padding) -> Tensor:
+    """Convolve a clip [1, C, T, H, W] plane by plane of the kernel, a few frames at once."""
+    depth, step = weight.shape[2], stride[0]
+    whole = None
+    frames = (x.shape[2] - depth) // step + 1
+    each = max(1, _PART_BYTES // (len(weight) * x[0, 0, 0].numel() * x.element_size()))
+    for start in range(0, frames, each):
+        stop = min(start + each, frames)
+        part = None
+        for k, plane in enumerate(weight.unbind(2)):
+            seen = as_frames(x[:, :, start * step + k : (stop - 1) * step + k + 1 : step])
+            y = F.conv2d(seen, plane, None if k else bias, stride[1:], padding)
+            part = y if part is None else part.add_(y)
+        part = as_clip(part, 1)
+        if stop - start == frames:
+            return part
+        if whole is None:
+            whole = empty_clip(part, frames, *part.shape[3:])
+        whole[:, :, start:stop] = part
+    return whole
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a convolution sees where a clip has nothing: before it, and around each of its frames."""
+
+    lead: Lead | None = copies_of_the_first  # None: nothing, and a strided kernel begins with the first frame
+    edge: bool = False  # copies of the outermost pixels instead of zeros
+    mirror: bool = False  # or what lies behind them, as in a mirror that stands on them
+
+
+class CausalConv3d(nn.Module):
+    """3-D convolution that sees no later frame; `around` says what it sees beyond the clip's ends.
+
+    In space there are `pad` pixels of that on each side.
+    """
+
+    ahead = 0  # later frames that it sees
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel=3, stride=1, pad: int = 1, around: Around = Around()
+    ) -> None:
+        super().__init__()
+        self.mirror = around.mirror
+        self.border = pad if around.edge or around.mirror else 0  # pixels around each frame, written before
+        zeros = pad - self.border
+        self.conv = nn.Conv3d(inputs, outputs, kernel, stride, padding=(0, zeros, zeros))
+        self.front = self.conv.kernel_size[0] - 1
+        self.lead = around.lead
+        self.plane = self.conv.stride[1:], self.conv.padding[1:]
+
+    def room(self, x: Tensor, front: int | None = None) -> tuple[Tensor, Tensor]:
+        """Memory for a clip like `x` [B, C, T, H, W] and all around it; and the place in it for the clip.
+
+        Once the clip is written to its place, `surround` and `TimeState.precede` fill in the rest: `front`
+        frames before it, as many as the kernel needs unless told otherwise.
+        """
+        height, width = x.shape[3:]
+        front = self.front if front is None else front
+        room = empty_clip(x, front + x.shape[2], height + 2 * self.border, width + 2 * self.border)
+        inner = slice(self.border, self.border + height), slice(self.border, self.border + width)
+        return room, room[:, :, front:, inner[0], inner[1]]
+
+    def surround(self, room: Tensor) -> None:
+        """Fill the pixels around each frame of `room`, where the convolution wants them written before."""
+        n = self.border
+        for frames in (room[..., n:-n].transpose(-1, -2), room) if n else ():  # rows, then columns
+            for i in range(n):
+                near = n + 1 + i if self.mirror else n
+                frames[..., n - 1 - i] = frames[..., near]
+                frames[..., i - n] = frames[..., -near - 1]
+
+    def ready(self, x: Tensor) -> Tensor:
+        """Convolve a clip [B, C, front + T, H, W] that already begins with its `front` extra frames.
+
+        And that has its borders, where the convolution wants copies of the outermost pixels.
+        """
+        conv = self.conv
+        if self.front or conv.stride[0] > 1:
+            return convolve_clip(x, conv.weight, conv.bias, conv.stride, conv.padding)
+        # frame by frame it is the same, and up to six times as fast (kernel 1, on a CPU)
+        weight = self.conv.weight.squeeze(2)
+        return as_clip(F.conv2d(as_frames(x), weight, self.conv.bias, *self.plane), len(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → [B, C', T', H', W']: the whole clip in one call."""
+        return self.ready(repeat_first(x, self.front))
+
+
+class FrameConv2d(nn.Conv2d):
+    """2-D convolution of every frame by itself."""
+
+    front = 0
+
+    def ready(self, x: Tensor) -> Tensor:
+        """The same as calling it: there are no extra frames."""
+        return self(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → [B, C', T, H', W']."""
+        return as_clip(super().forward(as_frames(x)), len(x))
