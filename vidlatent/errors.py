@@ -55,6 +55,12 @@ class VidlatentError(Exception):
         return self.text(str)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error tells of too little memory, as PyTorch says it on a GPU and on a CPU."""
+    words = ("out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
 def say_instead(error: VidlatentError, copy: str, name: str) -> VidlatentError:
     """The same error, with the name of a file in place of that of the copy which was read."""
     return type(error)(*(words and words.replace(copy, name) for words in error.args))

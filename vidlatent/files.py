@@ -74,6 +74,9 @@ class Kind:
     within: int = 16
 
 
+PNG = Kind("a picture in PNG", (b"\x89PNG\r\n\x1a\n",), 8)
+
+
 def refuse_foreign(path: Path, kind: Kind) -> None:
     """Raise UsageError where the file at `path` is not of the kind that is to be written there.
 

@@ -13,12 +13,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from helpers import video_clips
 from helpers.paths import MEDIA
 
 from vidlatent.cli import app
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.read import intake
 from vidlatent.io.read.source import ReadOptions, open_video
+from vidlatent.io.write.images import encode_image
 
 SUICIDE = """
 import os, signal
@@ -242,3 +244,13 @@ def test_too_little_memory_for_one_of_several_spares_the_others(tmp_path, monkey
     assert encode(*films, "-o", f"{tmp_path}/out/", "--no-isolate") == 1
     assert "ax_hlg10.mp4: out of memory" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["gradio_b.latent"]
+
+
+def test_frames_that_are_given_one_by_one_are_told(tmp_path, capsys):
+    frames = [tmp_path / f"f{n:03d}.png" for n in range(9)]
+    for n, path in enumerate(frames):
+        path.write_bytes(encode_image(video_clips.scene(n, (64, 48))))
+    assert encode(*frames, "-o", f"{tmp_path}/out/", "--no-isolate") == 0
+    told = capsys.readouterr().err
+    assert f"note: {tmp_path}: 9 numbered images (f#.png), each taken for a clip of one frame" in told
+    assert told.count("give their folder") == 1

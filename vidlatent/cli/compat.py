@@ -91,10 +91,11 @@ class WriteFlags(Flags):
 
     def check(self) -> None:
         """Refuse a picture that cannot be written, before any work."""
-        from vidlatent.files import refuse_existing
+        from vidlatent.files import PNG, refuse_existing, refuse_foreign
 
         if self.picture:
             refuse_existing(self.picture, self.force)
+            refuse_foreign(self.picture, PNG)
 
     def write(self, found: "CompatResult") -> None:
         """Write the picture that was asked for, and show the report."""

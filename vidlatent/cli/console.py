@@ -46,8 +46,7 @@ def name_resource(error: Exception, file: str = "") -> errors.OutOfResources | N
             f"{where}{error.strerror or error}",
             "the disk, its network or a limit of the system (`ulimit -a`) fails",
         )
-    words = ("out of memory", "can't allocate memory")  # of PyTorch, on a GPU and on a CPU
-    if isinstance(error, MemoryError) or any(word in text for word in words):
+    if errors.is_out_of_memory(error):
         advice = "give --max-memory, e.g. --max-memory 4G, or --tile"
         return errors.OutOfResources(f"{where}out of memory ({error})", advice)
     if "can't start new thread" in text:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -125,9 +126,11 @@ def command(
 ) -> int:
     """Encode videos into .latent files."""
     from vidlatent.jobs.encode import encode
+    from vidlatent.jobs.numbered import tell_of_frames
 
     wanted = read.options()
     pairs = pair_targets(inputs, write.output, ".latent")
+    say_notices(list(tell_of_frames(map(Path, inputs), "give their folder")))
     model = run.load()
     options = write.options(wanted, cut.plan(model), run)
     with run.opener(several=len(pairs) > 1) as opener:

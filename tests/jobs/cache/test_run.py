@@ -20,6 +20,7 @@ from vidlatent.engine.load import load_model
 from vidlatent.errors import OutOfResources, UsageError
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.cache.claims import Claim
+from vidlatent.jobs.cache.entry import make_entry
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.plan import Part
 from vidlatent.jobs.cache.run import run
@@ -347,3 +348,93 @@ def test_a_worker_ends_with_its_parent(tmp_path):
     worker._process.stdin.close()
     assert worker._process.wait(timeout=20) == 0
     worker.kill()
+
+
+STARVED = """
+from vidlatent.io.read.libav import LibavSource
+
+def frames(self, read=LibavSource.frames):
+    if "clip1" in self._path:
+        raise MemoryError
+    return read(self)
+
+LibavSource.frames = frames
+"""
+
+
+def test_too_little_memory_for_one_clip_is_a_failed_row(tmp_path, monkeypatch):
+    """In the process that reads, or for the network, on a CPU where PyTorch has a sentence of its own."""
+    folder = clips.write_clips(tmp_path / "videos", 3)
+    (tmp_path / "sitecustomize.py").write_text(STARVED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    real = make_entry
+
+    def starved(video, task, *rest):
+        if "clip2" in task.clip.name:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
+        return real(video, task, *rest)
+
+    monkeypatch.setattr("vidlatent.jobs.cache.maker.make_entry", starved)
+    tally = clips.cache(folder, tmp_path / "cache")
+    assert (tally.done, tally.failed) == (1, 2)
+    errors = {Path(row.source).stem: row.error for row in clips.rows(tmp_path / "cache")}
+    assert (
+        "reading it takes more memory than there is" in errors["clip1"] and "out of memory" in errors["clip2"]
+    )
+
+
+def test_whatever_is_wrong_in_a_folder_the_good_clips_are_made(tmp_path):
+    folder = clips.write_clips(tmp_path / "videos", 2)
+    clip = (folder / "clip0.avi").read_bytes()
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        tar.add(folder / "clip0.avi", "./v1.0/same.avi")
+        link = tarfile.TarInfo("v1.0/again.avi")
+        link.type, link.linkname = tarfile.LNKTYPE, "v1.0/same.avi"
+        tar.addfile(link)
+        out = tarfile.TarInfo("passwd.avi")
+        out.type, out.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(out)
+    (folder / "torn.tar").write_bytes((folder / "a.tar").read_bytes()[: len(clip)])
+    os.mkfifo(folder / "pipe.avi")
+    (folder / "endless.avi").symlink_to("/dev/zero")
+    (folder / "up").symlink_to(folder)
+    tally = clips.cache(folder, tmp_path / "cache")
+    found = {row.source.removeprefix(f"{folder}/"): row for row in clips.rows(tmp_path / "cache")}
+    assert {name: row.status for name, row in found.items()} == {
+        **dict.fromkeys(("clip0.avi", "clip1.avi", "a.tar::v1.0/same.avi", "a.tar::v1.0/again.avi"), "done"),
+        **dict.fromkeys(("a.tar::passwd.avi", "torn.tar", "pipe.avi", "endless.avi"), "failed"),
+        "up": "skipped",
+    }
+    assert (tally.done, tally.reused, tally.failed, tally.skipped) == (2, 2, 4, 1)
+    assert (
+        "a pipe or a device" in found["pipe.avi"].error and "not followed" in found["a.tar::passwd.avi"].error
+    )
+    assert clips.cache(folder, tmp_path / "cache").done == 0
+
+
+def test_sigterm_is_obeyed_while_a_table_is_read(tmp_path, monkeypatch):
+    """Such as a number of seconds that took hours to compute."""
+    (tmp_path / "t.csv").write_text("path\na.avi\n")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\nfrom vidlatent.jobs.reading import tables\n"
+        "tables.TABLES['.csv'] = lambda path: time.sleep(60)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    threading.Timer(2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    began = time.monotonic()
+    assert clips.cache(tmp_path / "t.csv", tmp_path / "cache").stopped
+    assert time.monotonic() - began < 30
+
+
+def test_sigterm_is_obeyed_while_a_film_is_hashed(tmp_path, monkeypatch):
+    folder = clips.write_clips(tmp_path / "videos", 2)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\nfrom vidlatent.jobs.reading import survey\n"
+        "survey.hash_source = lambda path, beat: time.sleep(60)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    threading.Timer(2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    began = time.monotonic()
+    tally = clips.cache(folder, tmp_path / "cache")
+    assert tally.stopped and not tally.accounted_for
+    assert time.monotonic() - began < 30

@@ -22,6 +22,10 @@ def frames(self, read=LibavSource.frames):
             os.kill(os.getpid(), signal.SIGSEGV)
         if "endless" in self._path and number == 3:
             time.sleep(60)
+        mark = self._path + ".killed"
+        if ("unlucky" in self._path and number == 3 and not os.path.exists(mark)) or "greedy" in self._path:
+            open(mark, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
         yield frame
 
 LibavSource.frames = frames
@@ -30,10 +34,10 @@ LibavSource.frames = frames
 
 @pytest.fixture
 def sabotaged(tmp_path, monkeypatch) -> Path:
-    """A folder with a clip that kills whatever process reads it, at its fourth frame, and one that hangs."""
+    """A folder with clips that kill whatever process reads them, or make it hang, at the fourth frame."""
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    for name in ("deadly.avi", "endless.avi"):
+    for name in ("deadly.avi", "endless.avi", "unlucky.avi", "greedy.avi"):
         (tmp_path / name).write_bytes((MEDIA / "gradio_b.avi").read_bytes())
     return tmp_path
 
@@ -81,6 +85,28 @@ def test_a_crash_names_the_signal_and_the_frame_and_spares_the_next_clip(sabotag
             list(video.frames())
         with reader.open(MEDIA / "gradio_b.avi", ReadOptions(frames=5)) as video:
             assert len(list(video.frames())) == 5
+
+
+def test_a_process_that_was_killed_is_not_the_codecs_fault_and_reads_again(sabotaged):
+    """As where a machine is out of memory; each frame is given once, and the same as without that."""
+    options = ReadOptions(frames=9)
+    with IsolatedReader() as reader, reader.open(sabotaged / "unlucky.avi", options) as video:
+        found = list(video.frames())
+    assert (sabotaged / "unlucky.avi.killed").exists()
+    with open_video(MEDIA / "gradio_b.avi", options) as video:
+        for a, b in zip(found, video.frames(), strict=True):
+            assert a.pts == b.pts and np.array_equal(a.rgb, b.rgb)
+
+
+def test_a_process_that_is_killed_again_is_said_to_be(sabotaged):
+    with (
+        IsolatedReader() as reader,
+        pytest.raises(
+            BadVideo, match=r"greedy\.avi: .* was killed twice \(SIGKILL\) at frame 0\nhint: .*memory"
+        ),
+        reader.open(sabotaged / "greedy.avi", ReadOptions()) as video,
+    ):
+        list(video.frames())
 
 
 def test_a_clip_that_is_left_early_spares_the_next(reader):

@@ -141,6 +141,16 @@ def test_targets_are_checked_before_the_work(tmp_path):
         check_targets([tmp_path / "r.json"])
 
 
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".md", ".html"])
+def test_force_replaces_reports_and_nothing_else(report, tmp_path, suffix):
+    path = tmp_path / f"r{suffix}"
+    for _ in range(2):
+        write_report(report, path, force=True)
+    path.write_text("path,caption\na.mp4,a cat\n")
+    with pytest.raises(UsageError, match="is not a report of vidlatent, and force replaces nothing else"):
+        check_targets([path], force=True)
+
+
 def test_columns_that_say_nothing_are_left_out(report):
     summary, *_, failed = make_tables(report)
     assert summary.title == "Summary" and "peak device" not in summary.headers

@@ -7,11 +7,11 @@ from typing import Self
 
 import numpy as np
 
-from vidlatent.files import Kind, replace_on_close
+from vidlatent.files import PNG, replace_on_close
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.write.images import encode_image
 
-SHEET = Kind("a picture in PNG", (b"\x89PNG\r\n\x1a\n",), 8)
+SHEET = PNG
 WIDTH_PX = 1440  # of the sheet, as far as whole pictures fill it
 GAP_PX = 8
 GROUND, INK = 24, 208  # grey levels

@@ -5,10 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 
-import torch
-
 from vidlatent.engine.model import Model
-from vidlatent.errors import BadInput, OutOfResources, VidlatentError, flag, parameter
+from vidlatent.errors import BadInput, OutOfResources, VidlatentError, flag, is_out_of_memory, parameter
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.cache.answers import find_answer
 from vidlatent.jobs.cache.budget import MemoryBudget
@@ -28,7 +26,7 @@ from vidlatent.jobs.reading.messages import Read
 from vidlatent.jobs.reading.readers import Readers
 from vidlatent.jobs.reading.remote_video import RemoteVideo
 
-FAULTS = (BadInput, ValueError, MemoryError, torch.OutOfMemoryError)  # of one clip: the run goes on
+FAULTS = (BadInput, ValueError)  # of one clip, as is too little memory for it: the run goes on
 _POLL_S = 0.5  # how often to ask whether another process has finished its clip
 
 
@@ -182,7 +180,9 @@ class EntryMaker:
                 strip.save(self._store.thumbnail_path(made.key))
         except LeftOut as e:
             row, became = task.make_left_out_row(str(e)), "left_out"
-        except FAULTS as e:
+        except (*FAULTS, MemoryError, RuntimeError) as e:
+            if not isinstance(e, FAULTS) and not is_out_of_memory(e):
+                raise
             row, became = task.make_failed_row(_blame_clip(task, e), time.perf_counter() - began), "failed"
             self._failed.add(task.key)
         else:

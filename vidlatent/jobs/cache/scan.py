@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from glob import glob, has_magic
@@ -11,6 +9,7 @@ from pathlib import Path
 
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.jobs.cache.store import FORMAT, MARKER
+from vidlatent.jobs.numbered import tell_of_frames
 from vidlatent.jobs.reading.captions import (
     CAPTION,
     CAPTION_EXTENSIONS,
@@ -26,8 +25,6 @@ from vidlatent.jobs.reading.remote_video import never
 from vidlatent.jobs.reading.tables import TABLES
 
 __all__ = ["MEMBER", "Clip", "scan"]
-FEWEST_FRAMES = 8  # numbered images of one folder that are worth a notice
-_NUMBERED = re.compile(r"(.*?)(\d+)(\.(?:png|jpe?g|tiff?|bmp|webp|exr|dpx))", re.IGNORECASE)
 Tell = Callable[[str], None]
 
 
@@ -129,16 +126,8 @@ class Walk:
 
     def note_frames(self, files: Iterable[Path]) -> None:
         """Tell of images that look like the frames of one video, and are each taken for a clip."""
-        runs: defaultdict[tuple[Path, str], list[int]] = defaultdict(list)
-        for path in files:
-            if found := _NUMBERED.fullmatch(path.name):
-                runs[path.parent, f"{found[1]}#{found[3]}"].append(int(found[2][-9:]))
-        for (folder, name), numbers in runs.items():
-            if len(numbers) >= FEWEST_FRAMES and max(numbers) - min(numbers) < 2 * len(numbers):
-                self._tell(
-                    f"{folder}: {len(numbers)} numbered images ({name}), each taken for a clip of one frame; "
-                    "if they are the frames of a video, name their folder in a table"
-                )
+        for notice in tell_of_frames(files, "name their folder in a table"):
+            self._tell(notice)
 
 
 def _make_file_clip(path: Path, captions: tuple[str, ...]) -> Clip:

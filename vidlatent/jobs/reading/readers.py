@@ -70,6 +70,7 @@ class Readers:
         for worker in self._workers:
             free.put(worker)
         ahead: deque = deque()
+        ended = False
         pool = ThreadPoolExecutor(len(self._workers))
         try:
             for item in items:
@@ -82,13 +83,14 @@ class Readers:
             while ahead and self._wait_for(ahead[0][1]):
                 first, seen = ahead.popleft()
                 yield first, seen.result()
-            if ahead:  # asked to stop: nobody waits for the rest
-                self.kill()
-        except BaseException:  # nobody waits for the rest, which may be the hash of a long film
-            self.kill()
-            raise
+            ended = not ahead
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(
+                wait=False, cancel_futures=True
+            )  # first, or a process would begin with the next one
+            if not ended:  # asked to stop: nobody waits for the rest, which may be the hash of a long film
+                self.kill()
+            pool.shutdown()
 
     def _wait_for(self, seen: Future) -> bool:
         """Wait until it is known what was seen; False where it is asked to stop before."""

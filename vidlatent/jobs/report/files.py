@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from vidlatent.errors import UsageError
-from vidlatent.files import refuse_existing, replace_on_close
-from vidlatent.jobs.measure.document import spell_infinity, write_json
+from vidlatent.files import Kind, refuse_existing, refuse_foreign, replace_on_close
+from vidlatent.jobs.measure.document import FORMAT, spell_infinity, write_json
 from vidlatent.jobs.measure.results import Report, ReportRow
 from vidlatent.jobs.report.html import write_html
 from vidlatent.jobs.report.plots import require_plots
@@ -81,6 +81,13 @@ WRITERS: Mapping[str, ReportWriter] = {
     ".html": write_html,
 }
 
+_SIGNS = {  # how a report of each kind begins
+    ".json": f'"format": "{FORMAT}"',
+    ".csv": "clip,subject,kind,",
+    ".md": "# vidlatent ",
+    ".html": "<title>vidlatent ",
+}
+
 
 def check_targets(paths: Iterable[Path], force: bool = False) -> None:
     """Raise UsageError where a report could not be written: better now than after hours of measuring."""
@@ -90,6 +97,7 @@ def check_targets(paths: Iterable[Path], force: bool = False) -> None:
         if path.suffix == ".html":
             require_plots()
         refuse_existing(path, force)
+        refuse_foreign(path, Kind("a report of vidlatent", (_SIGNS[path.suffix].encode(),), 512))
 
 
 def write_report(report: Report, path: Path, force: bool = False) -> None:
