@@ -18,7 +18,7 @@ from vidlatent.errors import BadWeights
 from vidlatent.jobs import models
 from vidlatent.models import hub, registry
 from vidlatent.models.base import Hub
-from vidlatent.models.published import KNOWN
+from vidlatent.models.published import KNOWN, hub_of
 
 COMMIT, NEXT_COMMIT = "a" * 40, "b" * 40
 CONFIG = {"_class_name": "CausalVAEModel", "hidden_size": 32, "hidden_size_mult": [1, 1, 1, 1]}
@@ -285,6 +285,11 @@ def test_what_is_known_of_a_repository_is_of_one_model_and_complete_hexadecimal(
     assert all(text is None or re.fullmatch("[0-9a-f]{64}", text) for text in (known.weights, known.config))
     places = [spec.hub for spec in registry.specs() if spec.hub and spec.hub.repo == repo]
     assert [(place.revision, place.sha256) for place in places] == [(known.revision, known.weights)]
+
+
+def test_what_is_known_is_asked_of_every_published_model():
+    for spec in registry.specs():
+        assert spec.hub is None or spec.hub == hub_of(spec.hub.repo, spec.hub.file, spec.hub.config)
 
 
 @pytest.mark.usefixtures("client")

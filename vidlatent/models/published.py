@@ -63,13 +63,16 @@ KNOWN = {
         bytes=862_388_596,
     ),
     "zai-org/CogVideoX-5b": Known("8d6ea3f817438460b25595a120f109b88d5fdfad"),
+    "zai-org/CogVideoX1.5-5B": Known("fdc5267c90b5c06492985b966e43aae984e189e0"),
     "Lightricks/LTX-Video": Known(
         "8984fa25007f376c1a299016d0957a37a2f797bb",
         "265ca87cb5dff5e37f924286e957324e282fe7710a952a7dafc0df43883e2010",
         bytes=1_676_798_532,
     ),
     "Lightricks/LTX-Video-0.9.5": Known("e58e28c39631af4d1468ee57a853764e11c1d37e"),
+    "Lightricks/LTX-Video-0.9.7-dev": Known("2101082f5eb5540770a2df43747feadb6f69b889"),
     "Lightricks/LTX-2": Known("47da56e2ad66ce4125a9922b4a8826bf407f9d0a"),
+    "diffusers/LTX-2.3-Diffusers": Known("8eee8edcf067e838b843f926ec4d4cc9b2be1aaf"),
 }
 
 

@@ -16,6 +16,7 @@ from vidlatent.models.base import Family, Hub, ModelSpec
 from vidlatent.models.diffusers.check import examine
 from vidlatent.models.diffusers.network import INSTALL, AdaptedVae, import_diffusers, spec_of
 from vidlatent.models.diffusers.table import ROWS
+from vidlatent.models.published import hub_of
 
 
 def learn(network: AdaptedVae, path: Path) -> ModelSpec:
@@ -61,7 +62,7 @@ def _known(
 
 
 def _hub(repo: str, folder: str = "vae") -> Hub:
-    return Hub(repo, f"{folder}/diffusion_pytorch_model.safetensors", f"{folder}/config.json")
+    return hub_of(repo, f"{folder}/diffusion_pytorch_model.safetensors", f"{folder}/config.json")
 
 
 SVD_CONFIG = {
