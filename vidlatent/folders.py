@@ -12,16 +12,19 @@ from vidlatent.files import blame_stranger, is_at, naming_disk_errors, partial_p
 class FolderReplacement:
     """The right to fill one folder: an empty, locked folder `partial`, to be committed or discarded.
 
-    Folders above it are made. The folder may be there already, as long as it is empty.
+    Folders above it are made. The folder may be there already, as long as it is empty. With `keep` the
+    partial folder has what an earlier run has left in it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep: bool = False) -> None:
         self.path = path
         self.partial = partial_path(path)
         self.done = False  # true once committed or discarded
         with naming_disk_errors(path):
             make_folder(path.parent)
             self._lock = _lock_folder(self.partial, path)
+            if not keep:
+                _empty(self.partial)
 
     def commit(self) -> None:
         """Flush the files in the partial folder to disk, and give the folder its name."""
@@ -42,6 +45,11 @@ class FolderReplacement:
         shutil.rmtree(self.partial, ignore_errors=True)
         self._release()
 
+    def leave(self) -> None:
+        """Leave the partial folder as it is, for a later run to go on with."""
+        if not self.done:
+            self._release()
+
     def _release(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
@@ -49,7 +57,8 @@ class FolderReplacement:
 
 
 def _lock_folder(partial: Path, path: Path) -> int | None:
-    """Make or empty the folder `partial`, which no other run may be filling; the descriptor holds the lock.
+    """Make the folder `partial`, or take it, which no other run may be filling; the descriptor holds the
+    lock.
 
     None where folders cannot be opened, and so cannot be locked.
     """
@@ -59,7 +68,6 @@ def _lock_folder(partial: Path, path: Path) -> int | None:
         if os.path.lexists(partial) and (partial.is_symlink() or not partial.is_dir()):
             raise blame_stranger(partial)
         if os.name != "posix":
-            _empty(partial)
             return None
         try:
             held = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -67,7 +75,6 @@ def _lock_folder(partial: Path, path: Path) -> int | None:
             continue
         take_lock(held, path)
         if is_at(held, partial):
-            _empty(partial)
             return held
         os.close(held)
 

@@ -1,4 +1,4 @@
-"""Killed at any moment and gone on with, an encoding gives byte for byte what an undisturbed one gives."""
+"""Killed at any moment and gone on with, a clip is encoded and decoded to the bytes of an undisturbed run."""
 
 import json
 import os
@@ -16,7 +16,8 @@ import torch
 from helpers.random_models import random_model
 
 from vidlatent.io.latent.writer import LatentWriter
-from vidlatent.io.write.images import encode_image
+from vidlatent.io.write.images import ImageSink, encode_image
+from vidlatent.jobs.decode import DecodeOptions, decode
 from vidlatent.jobs.encode import EncodeOptions, encode
 
 SECONDS = 60
@@ -55,41 +56,65 @@ def run_and_kill(work, lines: int, target: Path, delay_s: float) -> None:
     os.waitpid(child, 0)
 
 
-def main(source: str, folder: str, kind: str, posterior: str, seed: str, kills: str) -> None:
-    """Encode once undisturbed, and once killed so often; print how far each killed run had come."""
-    torch.set_num_threads(1)  # and no other thread lives when this process forks
-    model, target, dice = random_model(kind), Path(folder, "killed.latent"), random.Random(int(seed))
-    write = LatentWriter.append
-
-    def append(self, *latents):
-        time.sleep(PAUSE_S)
-        write(self, *latents)
-
-    LatentWriter.append = append
-    options = EncodeOptions(posterior=posterior, resume=True, force=True)
-    windows = FRAMES // model.spec.plan.encode_time.stride
-    for lines in sorted(dice.randrange(1, windows - 3) for _ in range(int(kills))):
-        work = partial(encode, source, target, model, options)
+def kill_often(work, target: Path, moments: int, kills: int) -> tuple[str, ...]:
+    """Kill `work` so often, at any of the first so many lines of its journal; what is said when it ends."""
+    dice = random.Random(1)
+    for lines in sorted(dice.randrange(1, moments) for _ in range(kills)):
         run_and_kill(work, lines, target, dice.uniform(0, 3 * PAUSE_S))
-    notices = encode(source, target, model, options).notices
-    encode(source, Path(folder, "undisturbed.latent"), model, EncodeOptions(posterior=posterior))
-    print(json.dumps(notices))
+    return work().notices
+
+
+def slow_down(kind: type, method: str, pause_s: float) -> None:
+    """Let a method take longer, so that there are many moments to kill at."""
+    plain = getattr(kind, method)
+
+    def slowly(self, *arguments):
+        time.sleep(pause_s)
+        return plain(self, *arguments)
+
+    setattr(kind, method, slowly)
+
+
+def main(source: str, folder: str, kind: str, posterior: str, kills: str) -> None:
+    """Encode, and decode into images, once undisturbed and once killed so often; print what was said."""
+    torch.set_num_threads(1)  # and no other thread lives when this process forks
+    model, clip, killed = (
+        random_model(kind),
+        Path(folder, "undisturbed.latent"),
+        Path(folder, "killed.latent"),
+    )
+    slow_down(LatentWriter, "append", PAUSE_S)
+    options = EncodeOptions(posterior=posterior, resume=True, force=True)
+    moments = FRAMES // model.spec.plan.encode_time.stride - 3
+    said = kill_often(partial(encode, source, killed, model, options), killed, moments, int(kills))
+    encode(source, clip, model, EncodeOptions(posterior=posterior))
+    slow_down(ImageSink, "write", PAUSE_S / 10)
+    images, again = Path(folder, "killed"), DecodeOptions(resume=True)
+    said += kill_often(partial(decode, clip, f"{images}/", model, again), images, FRAMES // 2, int(kills))
+    decode(clip, f"{folder}/undisturbed/", model)
+    print(json.dumps(said))
 
 
 SLOW = [pytest.param(*each, 20, marks=pytest.mark.slow) for each in (("wf", "sample"), ("pocket", "mode"))]
 
 
-@pytest.mark.parametrize(("kind", "posterior", "kills"), [("pocket", "full", 3), *SLOW])
-def test_killed_and_gone_on_with_it_is_the_file_of_an_undisturbed_run(
+@pytest.mark.parametrize(("kind", "posterior", "kills"), [("pocket", "full", 2), *SLOW])
+def test_killed_and_gone_on_with_it_is_what_an_undisturbed_run_makes(
     tmp_path, moving_clip, kind, posterior, kills
 ):
     source = write_frames(tmp_path / "clip", moving_clip(FRAMES, 16, 24))
-    words = [sys.executable, __file__, source, tmp_path, kind, posterior, "1", str(kills)]
+    words = [sys.executable, __file__, source, tmp_path, kind, posterior, str(kills)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     told = subprocess.run(words, stdout=subprocess.PIPE, check=True, timeout=10 * SECONDS, env=env)
+    made = ["killed", "killed.latent", "undisturbed", "undisturbed.latent"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip", *made]
     assert (tmp_path / "killed.latent").read_bytes() == (tmp_path / "undisturbed.latent").read_bytes()
-    assert any("latents of an earlier run are kept" in notice for notice in json.loads(told.stdout))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip", "killed.latent", "undisturbed.latent"]
+    killed, undisturbed = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in made[::2]
+    )
+    assert killed == undisturbed and len(killed) == FRAMES + 1
+    kept = [notice for notice in json.loads(told.stdout) if "of an earlier run are kept" in notice]
+    assert [notice.split()[1] for notice in kept] == ["latents", "frames"]
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ class WriteFlags(Flags):
     ] = None
     audio: o.AudioOption = "keep"
     force: o.ForceOption = False
+    resume: o.ResumeOption = False
     as_json: o.JsonOption = False
 
     def options(self, read: ReadFlags, plan: "PlanWishes", run: RunFlags) -> "DecodeOptions":
@@ -87,6 +88,7 @@ class WriteFlags(Flags):
             ),
             audio=words.parse_keep(self.audio, "--audio"),
             force=self.force,
+            resume=self.resume,
         )
 
     def pairs(self, inputs: list[Path]) -> list[tuple[str | Path, str | Path]]:

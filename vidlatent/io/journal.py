@@ -91,7 +91,9 @@ class Journal:
             self._file.flush()
 
     def add(self, piece: Piece) -> None:
-        """Note a piece that has been written."""
+        """Note a piece that has been written, if a journal is kept."""
+        if not self.is_kept:
+            return
         self._write([piece.count, *piece.digests])
         self._file.flush()
 

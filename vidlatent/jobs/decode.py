@@ -1,9 +1,8 @@
 """Decode: a `.latent` becomes a film again, with the source's own times, size, colour and sound."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
@@ -11,39 +10,27 @@ from time import perf_counter
 import numpy as np
 from torch import Tensor
 
-from vidlatent.engine import pixels
+from vidlatent.clock import FrameClock
 from vidlatent.engine.access import Access
 from vidlatent.engine.demand import Workload
 from vidlatent.engine.memory import Fit, settle
 from vidlatent.engine.model import Model
 from vidlatent.engine.plan import PlanWishes, plan_for
-from vidlatent.engine.scratch import Scratch
-from vidlatent.engine.tilewise import Again, Tilewise
 from vidlatent.errors import UsageError, parameter
 from vidlatent.files import refuse_existing, refuse_foreign, refuse_same
+from vidlatent.io.journal import Differs
 from vidlatent.io.latent.reader import LatentReader, open_latent
+from vidlatent.io.write.images import ImageSink
 from vidlatent.io.write.movie import FILM
-from vidlatent.io.write.sink import STDOUT, SinkOptions, is_folder, open_sink
+from vidlatent.io.write.sink import STDOUT, SinkOptions, VideoSink, is_folder, open_sink
+from vidlatent.jobs.decoded_frames import decode_frames, decode_in_segments
 from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.picture import read_picture
 from vidlatent.jobs.progress import SILENT, Progress
-from vidlatent.jobs.segments import (
-    Pool,
-    Task,
-    Workers,
-    choose_length,
-    choose_workers,
-    keep_segments,
-    read_items,
-    share_memory,
-)
+from vidlatent.jobs.resume import OTHERS, describe_making, endless
+from vidlatent.jobs.segments import Workers, choose_workers, share_memory
 from vidlatent.models import registry
-from vidlatent.models.horizon import latent_of
-from vidlatent.prefetch import prefetch
 from vidlatent.windows import Plan
-
-READ_LATENTS, READ_BYTES = 16, 8 << 20  # latent frames read from the file at once, where they are no larger
-WRITE_AHEAD_FRAMES, WRITE_AHEAD_BYTES = 16, 32 << 20  # decoded frames that may wait for the codec
 
 
 @dataclass(frozen=True)
@@ -52,8 +39,9 @@ class DecodeOptions:
 
     `start` and `end` are seconds on the source's clock: frames with start <= pts < end are written. `plan`
     says how to cut where it is not to be as the file says. `max_memory` is in bytes; None lets a model that
-    is not exact use what the machine has free. `workers` share a clip that can be entered in the middle; what
-    they make is the same.
+    is not exact use what the machine has free. `workers` share a clip that can be entered in the middle;
+    what they make is the same. `resume` goes on with a folder of images that an earlier run by the same
+    options has left where it was killed, and leaves what there is where this one is.
     """
 
     start: Fraction | None = None
@@ -63,6 +51,7 @@ class DecodeOptions:
     sink: SinkOptions = field(default_factory=SinkOptions)
     audio: bool = True
     force: bool = False
+    resume: bool = False
     workers: Workers | None = None
 
 
@@ -120,40 +109,57 @@ def decode(
     options, model = options or DecodeOptions(), model or choose_model(source, ModelChoice())
     began, picture = perf_counter(), read_picture(source)
     model = fit_model(source, model)
-    if str(target) != STDOUT and not Path(target).is_dir():
-        refuse_same(source.path, Path(target))
-        refuse_existing(Path(target), options.force)
-        refuse_foreign(Path(target), FILM)
+    refuse_target(source, target, options)
     first, last = select_frames(source, options)
     settled = settle_plan(source, model, options)
     access = Access.to_decoder(model.spec, settled.plan, *source.shape[2:])
     workers, alone = choose_workers(options.workers, access, True, settled.passes)
     shares = Shares(progress, last - first, model.spec.grid.latents(last), settled.passes)
     progress.begin(str(source.path), last - first)
+    recipe = describe_recipe(source, settled.plan, model, options, (first, last))
+    making = describe_making(source.path, recipe, model, options.resume)
     origin = source.clock.seconds(first) if first else Fraction(0)
     sound = source.has_audio and options.audio
     mute = ("images and YUV4MPEG hold no sound: left out",) if sound and not can_hold_sound(target) else ()
     with (
         source.open_audio() if sound and not mute else nullcontext() as audio,
-        open_sink(target, picture, audio, options.sink, origin) as sink,
+        open_sink(target, picture, audio, options.sink, origin, making) as sink,
         settled.scratch(None if str(target) == STDOUT else Path(target)) as scratch,
-        closing(
-            decode_frames(source, model, settled.plan, (first, last), scratch, shares.watch)
-            if workers is None
-            else decode_in_segments(source, model, settled.plan, (first, last), workers, target)
-        ) as frames,
     ):
-        for n, rgb in enumerate(frames, start=first):
-            sink.write(rgb, int(source.clock.pts[n]), source.clock.duration_of(n))
-            shares.written(n + 1 - first)
+
+        def give(span: tuple[int, int]) -> Iterator[np.ndarray]:
+            if workers is None:
+                return decode_frames(source, model, settled.plan, span, scratch, shares.watch)
+            return decode_in_segments(source, model, settled.plan, span, workers, target)
+
+        begin, said = find_first_to_write(sink, access, model, first)
+        try:
+            write_frames(sink, source.clock, give, (first, begin, last), shares)
+        except Differs:
+            sink.restart()
+            said = (OTHERS,)
+            write_frames(sink, source.clock, give, (first, first, last), shares)
     return DecodeResult(
         target=Path(target),
         frames=last - first,
         width=picture.width,
         height=picture.height,
         seconds=perf_counter() - began,
-        notices=(*settled.notices, *alone, *mute, *sink.notices),
+        notices=(*settled.notices, *alone, *said, *mute, *sink.notices),
     )
+
+
+def refuse_target(source: LatentReader, target: Path | str, options: DecodeOptions) -> None:
+    """Raise UsageError where `target` may not be written, or not gone on with."""
+    if str(target) != STDOUT and not Path(target).is_dir():
+        refuse_same(source.path, Path(target))
+        refuse_existing(Path(target), options.force)
+        refuse_foreign(Path(target), FILM)
+    if options.resume and (str(target) == STDOUT or not is_folder(target)):
+        raise UsageError(
+            f"{parameter('resume')}: {target} is a film, which cannot be gone on with",
+            "decode into a folder of images, frames/",
+        )
 
 
 def settle_plan(source: LatentReader, model: Model, options: DecodeOptions) -> Fit:
@@ -191,76 +197,55 @@ class Shares:
         self._progress.frames(done // (self._before + 1))
 
 
-def decode_frames(
-    source: LatentReader,
-    model: Model,
-    plan: Plan,
-    span: tuple[int, int],
-    scratch: Scratch | None = None,
-    watch: Callable[[Iterator[Tensor]], Iterator[Tensor]] = iter,
-) -> Iterator[np.ndarray]:
-    """Frames [first, last) = `span` of the clip, one by one: [H, W, 3] uint8, or uint16 as a deep source.
+def find_first_to_write(
+    sink: VideoSink, access: Access, model: Model, first: int
+) -> tuple[int, tuple[str, ...]]:
+    """The frame to decode from, where `sink` has some of those from `first` on, and what is to be said of it.
 
-    With `scratch` the tiles go through the clip one by one, and their results wait there. `watch` sees the
-    latents pass by.
+    The last of them, a window full, are decoded again, to be compared.
     """
-    header, (first, last) = source.header, span
-    grid, access = model.spec.grid, Access.to_decoder(model.spec, plan, *source.shape[2:])
-    begin = access.begin(latent_of(grid, first), source.frames)
-    n = grid.frames(begin + 1) - grid.head  # the clip's number of the first frame that comes
-    size = (header.source.height, header.source.width)
-    dtype = np.uint16 if header.picture["bit_depth"] > 8 else np.uint8
-    latents = Again(lambda: watch(read_latents(source, begin)))
-    tilewise = scratch and Tilewise(scratch, last - n)
-    windows = model.decode_stream(latents, plan, source.frames - begin, tilewise, begin)
-    frames = round_frames(windows, (first - n, last - n), size, dtype)
-    depth = min(WRITE_AHEAD_FRAMES, max(1, WRITE_AHEAD_BYTES // (3 * size[0] * size[1] * dtype().itemsize)))
-    with closing(prefetch(frames, depth)) as ahead:  # the network runs while this thread writes
-        yield from ahead
+    if not isinstance(sink, ImageSink) or not (sink.why_not or sink.there):
+        return first, ()
+    if sink.why_not:
+        return first, (f"begun again: {sink.why_not}",)
+    if not access.is_anywhere:
+        sink.restart()
+        return first, (endless(model),)
+    kept = f"{sink.there} frames of an earlier run are kept"
+    return first + max(0, sink.there - access.step * model.spec.grid.time), (kept,)
 
 
-def decode_in_segments(
-    source: LatentReader,
-    model: Model,
-    plan: Plan,
-    span: tuple[int, int],
-    workers: Workers,
-    target: Path | str,
-) -> Iterator[np.ndarray]:
-    """What `decode_frames` gives, made by several processes."""
-    grid, (first, last) = model.spec.grid, span
-    access = Access.to_decoder(model.spec, plan, *source.shape[2:])
-    latents = latent_of(grid, last - 1) + 1 - latent_of(grid, first)
-    length = choose_length(access, len(workers.devices), latents)
-    numbers = range(latent_of(grid, first) // length, latent_of(grid, last - 1) // length + 1)
-    with keep_segments(None if str(target) == STDOUT else Path(target)) as folder:
-        task = Task(source.path, folder, plan, length, span=span, part=source.part)
-        with Pool(task, workers, model) as pool:
-            for done, path in pool.segments(numbers):
-                for frames in read_items(done, path):
-                    yield from frames
+def write_frames(
+    sink: VideoSink,
+    clock: FrameClock,
+    give: Callable[[tuple[int, int]], Iterator[np.ndarray]],
+    span: tuple[int, int, int],
+    shares: Shares,
+) -> None:
+    """Write frames [begin, last) of (first, begin, last) = `span`; those before are there already."""
+    first, begin, last = span
+    for n in range(first, begin):
+        sink.pass_over(int(clock.pts[n]), clock.duration_of(n))
+    with closing(give((begin, last))) as frames:
+        for n, rgb in enumerate(frames, start=begin):
+            sink.write(rgb, int(clock.pts[n]), clock.duration_of(n))
+            shares.written(n + 1 - first)
 
 
-def round_frames(
-    windows: Iterator[Tensor], span: tuple[int, int], size: tuple[int, int], dtype: type
-) -> Iterator[np.ndarray]:
-    """Frames [first, last) = `span` of decoded windows [1, 3, T, H, W], each rounded when it is asked for."""
-    n, (first, last) = 0, span
-    for video in windows:
-        low, high = max(first - n, 0), min(last - n, video.shape[2])
-        for i in range(low, high):
-            yield pixels.to_frames(video[:, :, i : i + 1], *size, dtype)[0]
-        n += video.shape[2]
-        del video  # the next window's floats do not stand beside this one's
-        if n >= last:
-            return
-
-
-def read_latents(source: LatentReader, begin: int) -> Iterator[Tensor]:
-    """The latents [1, C, h, w] of every latent frame from `begin` on."""
-    count = min(READ_LATENTS, max(1, READ_BYTES // (4 * math.prod(source.shape[1:]))))
-    for start in range(begin, source.frames, count):
-        yield from source.read_checked(start, min(start + count, source.frames)).split(1)
+def describe_recipe(
+    source: LatentReader, plan: Plan, model: Model, options: DecodeOptions, span: tuple[int, int]
+) -> dict[str, object]:
+    """All that decides over the images that are made of a file, but for the machine."""
+    return {
+        "part": source.part,
+        "model": model.spec.name,
+        "weights": model.weights_sha256,
+        "settings": dict(model.spec.settings),
+        "dtype": model.runtime.dtype_name,
+        "plan": asdict(plan),
+        "span": span,
+        "sink": asdict(options.sink),
+    }
 
 
 def select_frames(source: LatentReader, options: DecodeOptions) -> tuple[int, int]:

@@ -51,6 +51,11 @@ def describe_making(
     )
 
 
+def endless(model: Model) -> str:
+    """What is said where nothing can be gone on with, because a network sees all of a clip."""
+    return f"begun again: what {model.spec.name} sees of a clip has no end"
+
+
 def describe_state(source: Path) -> dict[str, object] | None:
     """What changes when a file, or what is in a folder, is written again; None for what is neither.
 
@@ -73,7 +78,7 @@ def find_entry(writer: LatentWriter, access: Access, model: Model) -> tuple[Entr
         return BEGINNING, ()
     if not access.is_anywhere:
         writer.restart()
-        return BEGINNING, (f"begun again: what {model.spec.name} sees of a clip has no end",)
+        return BEGINNING, (endless(model),)
     sure = max(0, writer.frames - access.step)
     latents = f"{writer.frames} latents of an earlier run are kept"
     return Entry(access.begin(sure, writer.frames), sure), (latents,)

@@ -1,7 +1,10 @@
 """Writes a folder of PNG or TIFF files, with their times in a file beside them."""
 
+import hashlib
 import json
+from collections.abc import Iterable
 from fractions import Fraction
+from itertools import takewhile
 from pathlib import Path
 from typing import Self
 
@@ -9,8 +12,9 @@ import numpy as np
 from av import CodecContext, VideoFrame
 
 from vidlatent.errors import UsageError, VidlatentError
-from vidlatent.files import naming_disk_errors
+from vidlatent.files import naming_disk_errors, sha256_file
 from vidlatent.folders import FolderReplacement
+from vidlatent.io.journal import Differs, Journal, Making, Piece, is_final
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.picture.resample import resize, to_square_pixels
 from vidlatent.io.read.image_folder import TIMES_FILE
@@ -24,10 +28,23 @@ class ImageSink:
 
     The folder is filled under a partial name, which no other run may fill meanwhile, and renamed when it is
     complete. Samples have 8 bits, or 16 where the source had more than 8.
+
+    `making` says how the frames are made. It is noted in a journal, so that a later run can go on where this
+    one is killed. Where an earlier run is to be gone on with, its first `there` frames are there already;
+    then an interruption leaves what there is.
     """
 
-    def __init__(self, folder: Path, picture: Picture, kind: str, square_pixels: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        picture: Picture,
+        kind: str,
+        square_pixels: bool,
+        making: Making | None = None,
+    ) -> None:
         self._folder = folder
+        self._journal, self._resumes = Journal(folder, making), making is not None and making.resume
+        self.there = 0
         self._picture = to_square_pixels(picture) if square_pixels else picture
         self._kind = kind
         self._pts: list[int] = []
@@ -41,24 +58,72 @@ class ImageSink:
             raise UsageError(
                 f"{self._folder}: folder is not empty", "name a new folder, or remove its contents"
             )
-        self._target = FolderReplacement(self._folder)
+        self._target = FolderReplacement(self._folder, keep=self._resumes)
+        try:
+            self._take_over(self._journal.read())
+        except BaseException:
+            self._target.discard()
+            raise
         return self
 
+    @property
+    def why_not(self) -> str | None:
+        """Why nothing of an earlier run is there; None where there was none."""
+        return self._journal.why_not
+
     def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
-        """Add a frame; see `sink.VideoSink`."""
-        rgb = resize(rgb, (self._picture.width, self._picture.height))
+        """Add a frame; see `sink.VideoSink`. One that is there already is compared: raises Differs."""
+        number = len(self._pts)
+        image = encode_image(resize(rgb, (self._picture.width, self._picture.height)), self._kind)
         with naming_disk_errors(self._folder):
-            image = self._target.partial / f"{len(self._pts):06d}.{self._kind}"
-            image.write_bytes(encode_image(rgb, self._kind))
+            if number >= self.there:
+                self._path(number).write_bytes(image)
+                self._journal.add(Piece(number + 1, (hashlib.sha256(image).hexdigest(),)))
+            elif self._path(number).read_bytes() != image:
+                raise Differs
+        self.pass_over(pts, duration)
+
+    def pass_over(self, pts: int, duration: int) -> None:
+        """Note the time of a frame that is there already."""
         self._pts.append(pts)
         self._durations.append(duration)
 
-    def __exit__(self, *exc: object) -> None:
+    def restart(self) -> None:
+        """Drop all frames."""
+        self._take_over(())
+        self._pts, self._durations = [], []
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         try:
-            if exc[0] is None:
+            if error is None:
                 self._finish()
+        except BaseException as e:
+            error = e
+            raise
         finally:
-            self._target.discard()
+            if error is not None and self._resumes and not is_final(error):
+                self._journal.close()
+                self._target.leave()
+            else:
+                self._journal.remove()
+                self._target.discard()
+
+    def _path(self, number: int) -> Path:
+        return self._target.partial / f"{number:06d}.{self._kind}"
+
+    def _take_over(self, pieces: Iterable[Piece]) -> None:
+        """Keep the first of `pieces` that are there as they were written, and nothing else."""
+        with naming_disk_errors(self._folder):
+            good = list(takewhile(self._is_there, pieces))
+            self.there = len(good)
+            kept = {self._path(number) for number in range(self.there)}
+            for other in set(self._target.partial.iterdir()) - kept:
+                other.unlink()
+            self._journal.begin(good)
+
+    def _is_there(self, piece: Piece) -> bool:
+        path = self._path(piece.count - 1)
+        return path.is_file() and piece.digests == (sha256_file(path),)
 
     def _finish(self) -> None:
         if not self._pts:

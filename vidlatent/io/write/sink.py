@@ -8,6 +8,7 @@ import numpy as np
 
 from vidlatent.errors import UsageError, parameter
 from vidlatent.io.file_parts import FilePart
+from vidlatent.io.journal import Making
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.write import images as image_sink
 from vidlatent.io.write.encoders import SinkOptions
@@ -41,20 +42,21 @@ def open_sink(
     audio: Path | FilePart | None = None,
     options: SinkOptions | None = None,
     origin: Fraction = Fraction(0),
+    making: Making | None = None,
 ) -> VideoSink:
     """A sink for `path`, chosen by its name.
 
     .mp4 .mov .mkv .webm are films. A name that ends in .png, .tiff or "/", or an existing folder, is a folder
     of images. "-" is YUV4MPEG on stdout. `audio` is a file that `copy_audio` made, or such a file inside
     another. The time `origin` of the picture's clock, in seconds, becomes zero: give the first frame's time
-    where a clip was cut.
+    where a clip was cut. `making` says how frames of a folder are made: see `ImageSink`.
     """
     options = options or SinkOptions()
     if str(path) == STDOUT:
         return Y4mSink(picture, options)
     target = Path(path)
     if is_folder(path):
-        return ImageSink(target, picture, image_kind(target, options), options.square_pixels)
+        return ImageSink(target, picture, image_kind(target, options), options.square_pixels, making)
     if target.suffix.lower() not in FORMATS:
         known = " ".join((*FORMATS, *IMAGES))
         raise UsageError(
