@@ -31,13 +31,15 @@ Words = tuple[str, ...]
 class Case:
     """A command to try, what runs before it, and what its folder holds once all went well.
 
-    `state` says what is of worth in a folder. `fresh` is what is removed before the command is run again.
+    `state` says what is of worth in a folder. When the command is run again, it is given the words `again`
+    besides, and `fresh` is removed before.
     """
 
     words: Words
     state: Callable[[Path], dict]
     before: tuple[Words, ...] = ()
     prepare: Callable[[Path], object] = lambda folder: None
+    again: Words = ()
     fresh: str = ""
 
 
@@ -99,7 +101,7 @@ OTHER: Words = ("encode", "videos/clip1.avi", "-o", "a.latent", *TOY)
 
 def _export(tool: str, pattern: str) -> Case:
     words = ("cache", "export", "cache", "-o", "out", "--to", tool)
-    return Case(words, files(pattern), before=(CACHE,), fresh="out")
+    return Case(words, files(pattern), before=(CACHE,), again=("--update",))
 
 
 CASES = {
@@ -122,7 +124,10 @@ CASES = {
     "cache safetensors": Case((*CACHE, "--shards", "safetensors"), entries, before=(CACHE,)),
     "gc": Case(("cache", "gc", "cache", "--yes"), entries, before=(CACHE,), prepare=spoil),
     "verify": Case(("cache", "verify", "cache"), entries, before=(CACHE,), prepare=damage),
-    **{f"export {tool}": _export(tool, "out/*") for tool in ("comfyui", "ltx", "webdataset", "safetensors")},
+    **{
+        f"export {tool}": _export(tool, "out/**/*")
+        for tool in ("comfyui", "ltx", "webdataset", "safetensors")
+    },
 }
 
 
@@ -195,7 +200,7 @@ class Bench:
         """Run the command once more, undisturbed: what is wrong with what it comes to, if anything is."""
         if self.case.fresh:
             shutil.rmtree(self.folder / self.case.fresh, ignore_errors=True)
-        again = self._do(self.case.words, None)
+        again = self._do((*self.case.words, *self.case.again), None)
         if again.code not in (0, self._code):  # what `verify` has found it does not find again
             return f"again, exit {again.code}: {again.said[-600:]}"
         found = self.case.state(self.folder)
