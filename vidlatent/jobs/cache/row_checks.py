@@ -7,6 +7,7 @@ whatever is wrong with it; `cache verify` says which one, and why.
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
+from functools import cache
 
 _NAME = re.compile(r"[0-9A-Za-z_.-]*")  # of a key or a shard, which become names of files
 _LARGEST = 1 << 62
@@ -18,24 +19,33 @@ def check_fields(kind: type, record: Mapping) -> dict[str, object]:
     Fields that a later version has added are left out. Lists become tuples.
     """
     found: dict[str, object] = {}
-    for f in fields(kind):
-        default = f.default_factory() if f.default_factory is not MISSING else f.default
-        if f.name in record:
-            found[f.name] = _check(f.name, record[f.name], default)
-        elif default is MISSING:
-            raise ValueError(f"{f.name} is missing")
+    for name, wanted, needed in _list_kinds(kind):
+        if name in record:
+            value = record[name]  # millions of them are checked, and most are as plain as this
+            plain = type(value) is wanted and (wanted is str or (wanted is int and 0 <= value <= _LARGEST))
+            found[name] = value if plain else _check(name, value, wanted)
+        elif needed:
+            raise ValueError(f"{name} is missing")
     return found
 
 
-def _check(name: str, value: object, default: object) -> object:
-    if default is None:
-        return None if value is None else _check(name, value, "")
-    wanted = str if default is MISSING else type(default)
+@cache
+def _list_kinds(kind: type) -> tuple[tuple[str, type, bool], ...]:
+    """The fields of a dataclass: name, kind of the default (str where there is none), and whether needed."""
+    defaults = {
+        f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(kind)
+    }
+    return tuple((n, str if d is MISSING else type(d), d is MISSING) for n, d in defaults.items())
+
+
+def _check(name: str, value: object, wanted: type) -> object:
+    if wanted is type(None):
+        return None if value is None else _check(name, value, str)
     if wanted is tuple:
         return _check_items(name, value)
     if wanted in (int, float):
         return _check_number(name, value, wanted)
-    if not isinstance(value, Mapping if isinstance(default, Mapping) else wanted):
+    if not isinstance(value, wanted):
         raise ValueError(f"{name}: expected {wanted.__name__}, got {value!r:.40}")
     return value
 
