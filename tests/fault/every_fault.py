@@ -94,6 +94,13 @@ def add_sound(folder: Path) -> None:
     make(folder / "sound.mkv", Recipe("mpeg4", stamps=tuple(range(0, 200, 40)), audio="pcm_s16le"))
 
 
+def add_long_clip(folder: Path) -> None:
+    """Put a clip of several windows beside the others."""
+    from helpers.cache_clips import write_clip
+
+    write_clip(folder / "long.avi", 5, frames=70)
+
+
 CACHE: Words = ("cache", "videos", "-o", "cache", *TOY, "--workers", "1")
 ENCODE: Words = ("encode", "videos/clip0.avi", "-o", "a.latent", *TOY, "--force")
 OTHER: Words = ("encode", "videos/clip1.avi", "-o", "a.latent", *TOY)
@@ -109,6 +116,12 @@ CASES = {
     "encode full": Case((*ENCODE, "--posterior", "full"), files("a.latent"), before=(OTHER,)),
     "encode sound": Case(
         ("encode", "sound.mkv", *ENCODE[2:]), files("a.latent"), before=(OTHER,), prepare=add_sound
+    ),
+    "encode resume": Case(
+        ("encode", "long.avi", "-o", "a.latent", *TOY, "--resume"),
+        files("a.latent"),
+        prepare=add_long_clip,
+        again=("--force",),
     ),
     "decode": Case(
         ("decode", "a.latent", "-o", "out.mp4", *TOY, "--force"),
