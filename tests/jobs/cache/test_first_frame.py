@@ -1,5 +1,6 @@
 """Latents of a clip's first frame alone: beside its own, and only where they are asked for."""
 
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,14 @@ from helpers.cache_clips import write_clip
 from vidlatent.engine.pixels import to_floats
 from vidlatent.errors import BadLatentFile
 from vidlatent.io.read.source import open_video
+from vidlatent.jobs.cache.estimate import estimate_bytes
+from vidlatent.jobs.cache.key import ModelIdentity
 from vidlatent.jobs.cache.manifest import open_manifest
+from vidlatent.jobs.cache.plan import Planner
+from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.verify import verify
 from vidlatent.jobs.readback.dataset import LatentDataset
+from vidlatent.jobs.reading.survey import Look, look_at
 
 
 @pytest.fixture(params=["wan-2.1", "ltx-2"])
@@ -53,6 +59,16 @@ def test_a_clip_that_is_padded_has_as_many_latents_of_its_first_frame(tmp_path, 
     with open_manifest(root).place(row).open() as latents:
         frames = latents.header.grid.frames(latents.frames)
         assert torch.equal(latents.read_first_frame(0, latents.frames), expected(video, model, frames))
+
+
+def test_a_dry_run_counts_its_bytes(tmp_path, model):
+    video = write_clip(tmp_path / "v.avi", 1, frames=9, size=(64, 32))
+    clip, recipe = caches.clip(video, ""), Recipe(model.spec.plan, first_frame=True)
+    seen = look_at(video, Look(video), lambda: None)
+    (task,) = Planner(recipe, ModelIdentity.of(model)).plan([(clip, seen)])
+    root = caches.make_cache(tmp_path / "cache", model, [clip], first_frame=True)
+    (row,) = open_manifest(root).present_rows()
+    assert estimate_bytes(9, (32, 64), task, model) == 2 * 4 * prod(row.shape)
 
 
 def test_without_being_asked_for_it_is_not_there_and_its_entry_is_another(tmp_path):

@@ -122,7 +122,8 @@ def estimate_bytes(frames: int, size: tuple[int, int], task: Task, model: Model)
     t = grid.latents(frames + grid.missing_frames(frames))
     h, w = (-(-side // grid.space) for side in size)
     item = ITEM_BYTES[DTYPES[recipe.store or model.runtime.dtype_name].stored]
-    return t * h * w * model.spec.channels * item * (2 if recipe.posterior == "full" else 1)
+    tensors = 1 + (recipe.posterior == "full") + recipe.first_frame
+    return t * h * w * model.spec.channels * item * tensors
 
 
 def measure_model_seconds(clips: list[tuple[int, tuple[int, int]]], model: Model, work: list) -> float:
@@ -141,4 +142,5 @@ def measure_model_seconds(clips: list[tuple[int, tuple[int, int]]], model: Model
             model.runtime.synchronise()
         times.append(time.perf_counter() - began)
     per_pixel = times[-1] / (count * size[0] * size[1])
-    return per_pixel * sum(frames * height * width for frames, (height, width) in clips)
+    passes = 2 if work[0][3].recipe.first_frame else 1
+    return passes * per_pixel * sum(frames * height * width for frames, (height, width) in clips)
