@@ -252,3 +252,20 @@ def test_what_is_open_goes_on_being_what_it_was_while_it_is_replaced(tmp_path: P
             reader = open_latent(path)
     with reader:
         assert reader.read(0, 5).unique().tolist() == [1.0]
+
+
+def test_latents_of_the_first_frame_come_back_and_are_as_many(tmp_path: Path):
+    first = torch.randn_like(LATENTS)
+    with writer_at(tmp_path / "a") as writer:
+        writer.append(LATENTS)
+        writer.add_first_frame(first.split(2))
+        writer.close(CLOCK, header=known(17))
+    with open_latent(tmp_path / "a") as reader:
+        reader.verify()
+        assert torch.equal(reader.read_first_frame(0, reader.frames), first)
+        assert torch.equal(reader.read(0, reader.frames), LATENTS)
+    with writer_at(tmp_path / "b") as writer, pytest.raises(ValueError, match="first_frame: expected"):
+        writer.append(LATENTS)
+        writer.add_first_frame(first[:-1].split(2))
+        writer.close(CLOCK, header=known(17))
+    assert not (tmp_path / "b").exists()
