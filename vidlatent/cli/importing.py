@@ -49,7 +49,7 @@ def command(
         list[Path],
         typer.Argument(
             help="ComfyUI .latent, musubi-tuner, ai-toolkit, LTX and finetrainers files, FastVideo parquet, "
-            "tensors in .safetensors, .pt or .npy."
+            "tensors in .safetensors, .pt or .npy, our shards."
         ),
     ],
     hold: HoldFlags,

@@ -75,11 +75,12 @@ def test_clips_off_the_grid_are_dropped_where_that_is_asked(tmp_path, seven):
 
 def test_a_cut_entry_whose_maker_crashed_before_its_row_is_taken_over(tmp_path, seven):
     root = tmp_path / "cache"
-    clips.cache(seven, root)
+    assert clips.cache(seven, root).done == 1, clips.rows(root)
     for journal in (root / "manifest").iterdir():
         journal.unlink()
     tally = clips.cache(seven, root)
-    assert (tally.done, tally.reused) == (0, 1) and clips.rows(root)[0].frames == 5
+    assert (tally.done, tally.reused) == (0, 1), clips.rows(root)
+    assert clips.rows(root)[0].frames == 5
 
 
 def test_chunks_at_another_rate_tile_the_clip(tmp_path):

@@ -1,5 +1,6 @@
 """From the latents of other programs to `.latent` files: from what a diffusion model made to a film."""
 
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -10,13 +11,15 @@ from torch import Tensor
 from vidlatent.durable import make_folder
 from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError, parameter
-from vidlatent.files import naming_disk_errors, refuse_existing, refuse_foreign
+from vidlatent.files import naming_disk_errors, refuse_existing, refuse_foreign, replace_on_close
+from vidlatent.io.file_parts import FilePart
 from vidlatent.io.latent.writer import LATENT
 from vidlatent.jobs.exchange.foreign import Foreign, read_foreign
 from vidlatent.jobs.exchange.needs import NEEDS, Needs, split_words
 from vidlatent.jobs.exchange.record import Record
 from vidlatent.jobs.exchange.vaes import Vae
 from vidlatent.jobs.models import ModelChoice
+from vidlatent.jobs.readback.catalog import CatalogEntry, list_tar_shard
 from vidlatent.jobs.save import (
     RAW,
     BareLatents,
@@ -73,12 +76,29 @@ def import_files(
     files = [Path(file) for file in files]
     single = target.suffix == SUFFIX and not target.is_dir()
     for file in files:
-        for clip in read_foreign(file):
+        for clip in list_tar_shard(file) if file.suffix == ".tar" else read_foreign(file):
             if single and taken:
                 raise UsageError(f"{target}: is one file, for several clips", "name a folder")
-            path = target if single else _name_file(target, clip.name, taken)
+            packed = isinstance(clip, CatalogEntry)
+            path = target if single else _name_file(target, clip.key if packed else clip.name, taken)
             taken[path] = file
-            yield _import_clip(complete(clip, file), file, path, options, model)
+            refuse_existing(path, options.force)
+            refuse_foreign(path, LATENT)
+            if packed:
+                yield take_out(clip, path)
+            else:
+                yield _import_clip(complete(clip, file), file, path, options, model)
+
+
+def take_out(entry: CatalogEntry, target: Path) -> Imported:
+    """Copy a `.latent` out of a shard of ours: it says itself whose latents it holds."""
+    offset, size = entry.part
+    with entry.open() as latents, replace_on_close(target) as partial, partial.open("wb") as copy:
+        latents.verify()
+        with FilePart(entry.path, offset, size) as source:
+            shutil.copyfileobj(source, copy)
+        header, rate = latents.header, latents.clock.average_rate
+    return Imported(entry.path, target, header.model, entry.shape, header.source.frames, rate, RAW)
 
 
 def _name_file(folder: Path, name: str, taken: dict[Path, Path]) -> Path:
@@ -111,8 +131,6 @@ def complete(clip: Foreign, file: Path) -> Foreign:
 def _import_clip(
     clip: Foreign, file: Path, target: Path, options: ImportOptions, model: Model | None
 ) -> Imported:
-    refuse_existing(target, options.force)
-    refuse_foreign(target, LATENT)
     spec = model.spec if model else choose_spec(clip, file, options)
     refuse_other(clip, file, spec)
     space = options.space or clip.space or RAW
