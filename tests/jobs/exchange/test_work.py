@@ -72,7 +72,9 @@ def test_a_cache_that_grew_is_exported_again_and_nothing_else_is_touched(tmp_pat
         for path, was in before.items()
         if path not in index
     )
+    then = {path: os.stat(path).st_mtime_ns for path in out.rglob("*") if path.is_file()}
     assert list(export(root, out, word, options)) == []
+    assert {path: os.stat(path).st_mtime_ns for path in out.rglob("*") if path.is_file()} == then
     lost = sorted(made - index)[0]
     lost.unlink()
     assert next(iter(export(root, out, word, options))) == lost

@@ -64,10 +64,14 @@ class Record:
             raise BadInput(f"{path}: not the record of an export ({e})", "export into a new folder") from e
 
     def write(self, folder: Path) -> None:
-        """Put the record into a folder, in place of an earlier one."""
+        """Put the record into a folder, in place of one that says something else."""
         said: Mapping[str, object] = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        with replace_on_close(folder / NAME) as partial:
-            partial.write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        data = (json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode()
+        path = folder / NAME
+        if path.is_file() and path.read_bytes() == data:
+            return
+        with replace_on_close(path) as partial:
+            partial.write_bytes(data)
 
     def refuse_other(self, other: "Record", folder: Path) -> None:
         """Raise UsageError where this record is of another kind of export than `other`."""
