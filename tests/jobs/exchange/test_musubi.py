@@ -4,12 +4,14 @@ import json
 import os
 import tomllib
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import trainer_caches as caches
+from helpers.cache_clips import write_clip
 from safetensors import safe_open
 
 from vidlatent.errors import UsageError
@@ -190,3 +192,14 @@ def test_without_first_frames_there_is_no_image_latent(cached, tmp_path):
     for item in read_items(tmp_path, "wan"):
         with safe_open(item.file, "pt") as file:
             assert len(list(file.keys())) == 1
+
+
+def test_two_clips_of_one_name_are_refused(tmp_path):
+    """Two rows of a table that mean the same frames, one by their number and one by an end, say."""
+    video = write_clip(tmp_path / "v.avi", 1, frames=20)
+    one = caches.clip(video, "rain", 9, 9)
+    other = replace(one, end=Fraction(18, 25))
+    root = caches.make_cache(tmp_path / "cache", caches.pooling_model("wan-2.1"), [one, other])
+    with pytest.raises(UsageError, match=r"v_00009-009_0032x0032_wan\.safetensors, and so would one of"):
+        list(export(root, tmp_path / "out", "musubi:wan"))
+    assert not (tmp_path / "out").exists()

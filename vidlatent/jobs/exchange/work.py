@@ -122,13 +122,14 @@ def plan_group(
 
 def refuse_taken(files: Sequence[OutFile], kept: Mapping[tuple, Written]) -> None:
     """Raise UsageError where two clips would lie under one name."""
-    owners = {clip.file: clip.source for clip in kept.values()}
+    owners = {clip.file: clip.identity for clip in kept.values()}
     for file in files:
-        source = file.pieces[0].row.source
-        if owners.setdefault(file.path, source) is not source:
+        piece = file.pieces[0]
+        other = owners.setdefault(file.path, piece.identity)
+        if other != piece.identity:
             raise UsageError(
-                f"{source}: its file is called {file.path}, and so is that of {owners[file.path]}",
-                "rename one of the videos, or leave one out",
+                f"{piece.row.source}: a clip of it would be {file.path}, and so would one of {other[0]}",
+                "rename one of the videos, or leave one of the clips out",
             )
 
 
