@@ -170,6 +170,10 @@ def test_frames_and_sizes_are_told_in_words(vidlatent, videos, tmp_path):
     clips.write_clip(folder / "a.avi", 7, frames=4)
     left = vidlatent("cache", folder, "-o", root, *TOY, "--bucket", "32x32x5")
     assert left.code == 0 and "0 failed, 1 left out" in left.err
+    said = f"{folder / 'a.avi'}: 4 frames, the shortest clip has 5"
+    assert f"left out: {said}" in vidlatent("cache", "status", root).err
+    facts = json.loads(vidlatent("cache", "status", root, "--json").out)
+    assert [clip["reason"] for clip in facts["left_out"]] == [said]
 
 
 @pytest.mark.parametrize(

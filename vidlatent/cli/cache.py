@@ -45,8 +45,11 @@ def status(root: Root, as_json: o.JsonOption = False) -> int:
     from vidlatent.jobs.cache.status import describe_cache
 
     facts = describe_cache(root)
-    failures = [] if as_json else facts.pop("failures")  # JSON has them among the facts
+    # JSON has these among the facts.
+    failures, left_out = ([] if as_json else facts.pop(name) for name in ("failures", "left_out"))
     show_facts(facts, as_json)
+    for clip in left_out:
+        say(f"left out: {clip['reason']}")
     for failure in failures:
         say(f"failed: {failure['error'] or failure['source']}")
     return 0

@@ -96,7 +96,8 @@ def starts(batches) -> list[tuple[str, int]]:
     ]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores, on purpose
+@pytest.mark.parametrize("workers", [0, 4])
 def test_a_stateful_loader_goes_on_at_the_batch_it_stopped_at(cached, workers):
     """Its state said 0 batches, and the epoch began again without a word."""
     loaders = pytest.importorskip("torchdata.stateful_dataloader", reason="needs torchdata")

@@ -70,6 +70,11 @@ class ManifestRow:
         """What the row is about: a file, a span of it, and a recipe."""
         return self.source, self.span, self.recipe
 
+    @property
+    def is_left_out(self) -> bool:
+        """Whether the recipe leaves this clip out; other files that are skipped are no videos."""
+        return self.status == SKIPPED and bool(self.source_sha256)
+
     def says_the_same_as(self, other: "ManifestRow | None") -> bool:
         """Whether another row of the clip says the same, whenever it was written."""
         same = ("status", "key", "error", "facts", "checksum", "shard", "offset", "first_frame")

@@ -9,7 +9,7 @@ from vidlatent.jobs.cache.store import Store
 
 
 def describe_cache(root: Path) -> dict[str, object]:
-    """Clips by what became of them, entries and their bytes, how many have which shape, and every failure."""
+    """Clips by what became of them, entries, bytes and shapes, every failure, and what was left out."""
     store = Store.open(root)
     manifest = Manifest(store)
     rows, entries = list(manifest.rows()), [row for row in manifest.entries() if row.status == DONE]
@@ -26,5 +26,6 @@ def describe_cache(root: Path) -> dict[str, object]:
         "recipes": dict(sorted(Counter(row.recipe for row in rows).items())),
         "shapes": dict(Counter("x".join(map(str, row.shape)) for row in entries).most_common(20)),
         "torn_lines": count_torn_lines(store.manifest, ManifestRow.parse),
+        "left_out": [{"source": row.source, "reason": row.error} for row in rows if row.is_left_out],
         "failures": [{"source": row.source, "error": row.error} for row in rows if row.status == FAILED],
     }

@@ -78,7 +78,7 @@ def name_state(row: ManifestRow) -> str:
     """What became of a clip, or of a file that is none, in a word."""
     if row.status != SKIPPED:
         return row.status
-    return LEFT_OUT if row.source_sha256 else NO_VIDEO
+    return LEFT_OUT if row.is_left_out else NO_VIDEO
 
 
 def count_spreads(rows: Sequence[ManifestRow]) -> dict[str, dict[str, int]]:

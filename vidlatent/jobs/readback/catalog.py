@@ -62,7 +62,7 @@ def _list_entries(place: Path, recipe: str | None) -> Iterator[CatalogEntry]:
         yield from SHARDS[place.suffix](place)
     else:
         with open_latent(place) as latents:
-            yield CatalogEntry(place, latents.shape, latents.header.source.file)
+            yield CatalogEntry(place, latents.shape, latents.header.source.file or place.name)
 
 
 def list_cache(root: Path, recipe: str | None = None) -> Iterator[CatalogEntry]:
