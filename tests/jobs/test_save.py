@@ -52,6 +52,7 @@ def test_a_film_is_made_of_them_at_the_rate_that_was_told(tmp_path):
     vidlatent.save_latents(tmp_path / "a.latent", draw(1, 768, 3, 4, 6).tanh(), model="toy", fps="24000/1001")
     result = vidlatent.decode(tmp_path / "a.latent", tmp_path / "a.mkv")
     assert (result.frames, result.width, result.height) == (9, 48, 32)
+    assert result.notices[0] == "latents without a video: times are made, 23.976 frames per second"
     with av.open(str(tmp_path / "a.mkv")) as film:
         assert film.streams.video[0].average_rate == Fraction(24000, 1001)
         assert sum(1 for _ in film.decode(video=0)) == 9

@@ -19,6 +19,7 @@ from vidlatent.engine.plan import PlanWishes, plan_for
 from vidlatent.errors import UsageError, parameter
 from vidlatent.files import refuse_existing, refuse_foreign, refuse_same
 from vidlatent.io.journal import Differs
+from vidlatent.io.latent.header import LATENTS
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.write.images import ImageSink
 from vidlatent.io.write.movie import FILM
@@ -145,7 +146,7 @@ def decode(
         width=picture.width,
         height=picture.height,
         seconds=perf_counter() - began,
-        notices=(*settled.notices, *alone, *said, *mute, *sink.notices),
+        notices=(*describe_times(source), *settled.notices, *alone, *said, *mute, *sink.notices),
     )
 
 
@@ -160,6 +161,13 @@ def refuse_target(source: LatentReader, target: Path | str, options: DecodeOptio
             f"{parameter('resume')}: {target} is a film, which cannot be gone on with",
             "decode into a folder of images, frames/",
         )
+
+
+def describe_times(source: LatentReader) -> Iterator[str]:
+    """A notice where no video tells when the frames are shown."""
+    if source.header.source.origin == LATENTS:
+        rate = float(source.clock.average_rate)
+        yield f"latents without a video: times are made, {rate:g} frames per second"
 
 
 def settle_plan(source: LatentReader, model: Model, options: DecodeOptions) -> Fit:
