@@ -1,6 +1,8 @@
 """A clip that several processes share comes out as one makes it, bit for bit."""
 
 import os
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +17,22 @@ from vidlatent.engine.access import Access
 from vidlatent.engine.load import load_model
 from vidlatent.errors import OutOfResources, UsageError
 from vidlatent.io.latent.reader import open_latent
+from vidlatent.io.latent.writer import LatentWriter
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs import segments
 from vidlatent.jobs.decode import DecodeOptions, decode_file, decode_frames
 from vidlatent.jobs.encode import EncodeOptions, encode
 from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.segment_worker import DecodeSegments, EncodeSegments, write
-from vidlatent.jobs.segments import Task, Workers, choose_length, choose_workers, keep_segments, share_memory
+from vidlatent.jobs.segments import (
+    Done,
+    Task,
+    Workers,
+    choose_length,
+    choose_workers,
+    keep_segments,
+    share_memory,
+)
 from vidlatent.windows import TimeRule
 
 one_thread = cases.one_thread
@@ -91,6 +102,45 @@ def test_segments_put_together_are_the_clip(source, tmp_path, kind):
         assert len(parts) > 1
         undivided = list(decode_frames(latents, model, latents.header.plan, span))
         assert np.array_equal(np.concatenate(parts), undivided)
+
+
+class InThisProcess:
+    """A pool without processes: it makes each segment when that is asked for."""
+
+    def __init__(self, task: Task, workers: Workers, model) -> None:
+        self._folder, self._maker = task.folder, EncodeSegments(task, model)
+
+    def segments(self, first: int) -> Iterator[tuple[Done, Path]]:
+        for number in count(first):
+            path = self._folder / str(number)
+            yield write(path, number, self._maker.make(number)), path
+            path.unlink()
+
+    def __enter__(self) -> "InThisProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("latents", [8, 30, 55])
+def test_several_processes_go_on_with_what_one_has_left(source, tmp_path, monkeypatch, latents):
+    model, target = random_model("pocket"), tmp_path / "x.latent"
+    encode(source, tmp_path / "whole.latent", model)
+
+    def append(self, *latents_, plain=LatentWriter.append):
+        if self.frames > latents:
+            raise KeyboardInterrupt
+        plain(self, *latents_)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(LatentWriter, "append", append)
+        encode(source, target, model, EncodeOptions(resume=True))
+    monkeypatch.setattr("vidlatent.jobs.encode.Pool", InThisProcess)
+    options = EncodeOptions(resume=True, workers=two(ModelChoice()))
+    said = encode(source, target, model, options).notices
+    assert any("latents of an earlier run are kept" in notice for notice in said)
+    assert target.read_bytes() == (tmp_path / "whole.latent").read_bytes()
 
 
 def test_what_a_process_finds_wrong_is_said_by_the_one_that_asked(source, tmp_path):
