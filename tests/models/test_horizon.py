@@ -1,11 +1,13 @@
 """How far back a network sees: what its layers add up to is what a perturbation reaches, and no less."""
 
+import re
 from importlib.util import find_spec
 
 import pytest
 import torch
 from helpers import cases
 from helpers.ltx_files import narrowed
+from helpers.paths import ROOT
 
 from vidlatent.models import registry, wan_config
 from vidlatent.models.causal import TimeState, whole
@@ -120,3 +122,17 @@ def test_norms_over_a_window_leave_no_horizon(name):
 
 def test_every_exact_model_states_its_horizon():
     assert all(spec.horizon is not None for spec in registry.specs() if spec.exact)
+
+
+def test_the_table_of_the_docs_says_what_the_models_say():
+    page = (ROOT / "docs/long-clips.md").read_text()
+    said = {}
+    for row in page.split("## Horizons")[1].split("##")[0].splitlines():
+        if found := re.fullmatch(r"\| (`.*) \| (\d+)\D.*\| (\d+)\b.*\|", row):
+            said |= {name: (int(found[2]), int(found[3])) for name in re.findall(r"`([\w.-]+)`", found[1])}
+    known = {**{spec.name: spec for spec in registry.specs()}, "pocket": registry.resolve("pocket").spec}
+    true = {name: known[name].horizon for name in said if name in known}
+    assert {name: (true[name].encode, true[name].decode) for name in true} == {
+        name: said[name] for name in true
+    }
+    assert len(true) > 20
