@@ -4,10 +4,11 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from glob import glob, has_magic
+from glob import has_magic
 from pathlib import Path
 
 from vidlatent.errors import BadInput, UsageError
+from vidlatent.jobs.cache.patterns import find_files
 from vidlatent.jobs.cache.store import FORMAT, MARKER
 from vidlatent.jobs.numbered import tell_of_frames
 from vidlatent.jobs.reading.captions import (
@@ -73,7 +74,7 @@ class Walk:
         elif path.exists():
             yield from self._list_file(path, (*TARS, *TABLES))
         elif has_magic(source):
-            found = sorted(Path(p) for p in glob(source, recursive=True) if Path(p).is_file())
+            found = find_files(source)
             if not found:
                 raise UsageError(f"{source}: matches no file", "quote the pattern, and check it with ls")
             self.note_frames(found)
