@@ -161,6 +161,12 @@ def test_clips_begin_where_their_first_frame_is():
     assert at_its_own_rate[0].start == (13 - Fraction(1, 2)) / 25, "half a frame early: stamps are rounded"
 
 
+def test_a_rate_is_counted_as_readers_take_it():
+    """A start computed at another rate, a billionth beside, would begin a frame late."""
+    recipe = Recipe(PLAN, ReadOptions(fps=Fraction("29.97002997")), take=Take((9,), "chunk"))
+    assert cut_into_clips(recipe, seen(100))[1].start == 9 * Fraction(1001, 30000)
+
+
 def test_frames_are_counted_within_the_span_of_a_table():
     recipe = Recipe(PLAN, ReadOptions(start=Fraction(1), end=Fraction(2)), take=Take((9,), "chunk"))
     assert [(cut.start, cut.end, cut.first) for cut in cut_into_clips(recipe, seen(100))] == [

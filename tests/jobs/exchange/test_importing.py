@@ -97,6 +97,13 @@ def test_a_tensor_alone_becomes_a_film(tmp_path, suffix):
         assert torch.equal(one.read(0, 3).transpose(0, 1), latents)
 
 
+def test_a_file_that_only_is_called_like_our_record_says_nothing(tmp_path):
+    (tmp_path / "export.json").write_text('{"of": "another program"}')
+    torch.save(torch.randn(768, 1, 4, 4), tmp_path / "x.pt")
+    (made,) = import_files([tmp_path / "x.pt"], tmp_path / "out", options("toy", fps=Fraction(24)))
+    assert made.model == "toy"
+
+
 def test_files_of_one_name_do_not_replace_each_other(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 
 from vidlatent.errors import UsageError, parameter
 from vidlatent.grid import Grid
+from vidlatent.io.picture.timeline import bound_rate
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.reading.survey import Probe
 from vidlatent.windows import TimeRule
@@ -35,7 +36,8 @@ class Numbering:
     @classmethod
     def of(cls, read: ReadOptions, probe: Probe) -> Self | None:
         """The numbering of a video; None where its header does not tell how long it is."""
-        rate, frames = read.fps or probe.rate or Fraction(1), probe.frames
+        asked = read.fps and bound_rate(read.fps)  # as readers take it
+        rate, frames = asked or probe.rate or Fraction(1), probe.frames
         if read.fps is not None and probe.duration_s is not None:
             step = 1 / probe.rate if probe.rate else Fraction(0)
             last = floor((probe.duration_s - step) * rate + Fraction(1, 2))  # the slot of the last frame

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from vidlatent.durable import make_folder
 from vidlatent.engine.model import Model
-from vidlatent.errors import UsageError, parameter
+from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.files import naming_disk_errors, refuse_existing, refuse_foreign, replace_on_close
 from vidlatent.io.file_parts import FilePart
 from vidlatent.io.latent.writer import LATENT
@@ -113,7 +114,7 @@ def _name_file(folder: Path, name: str, taken: dict[Path, Path]) -> Path:
 
 def complete(clip: Foreign, file: Path) -> Foreign:
     """The clip with what the record of an export, in a folder above its file, says of it."""
-    found = (Record.read(folder) for folder in file.absolute().parents[:LEVELS])
+    found = map(_read_record, file.absolute().parents[:LEVELS])
     record = next((one for one in found if one is not None), None)
     if record is None:
         return clip
@@ -126,6 +127,13 @@ def complete(clip: Foreign, file: Path) -> Foreign:
         space=record.space or clip.space or own,
         fps=clip.fps or (1 if needs.still else needs.fps),
     )
+
+
+def _read_record(folder: Path) -> Record | None:
+    """The record of an export in a folder; None for none, or a file of another program that has its name."""
+    with suppress(BadInput):
+        return Record.read(folder)
+    return None
 
 
 def _import_clip(
