@@ -56,12 +56,8 @@ SIDE = {"minimax-h3": 32}
 STREAMING = [name for name in CONFIGS if name not in ("mochi", "cosmos")]  # both ways, that is
 SAMPLE = (1, 6, 25)  # frames
 CLOSE = 1e-4  # of the largest difference, over the deviation: measured at up to 2e-5
+TILES_CLOSE = 1e-3  # root mean square; in float64 tiles agree to 1e-7
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-def slowly(name: str):
-    """A case that takes seconds, and says little that others do not."""
-    return pytest.param(name, marks=pytest.mark.slow)
 
 
 def their_class(name: str) -> nn.Module:
@@ -278,7 +274,8 @@ def test_two_clips_may_go_through_in_turns(loaded, name):
         assert_same(whole(part).chunk(2, dim=1)[0], model.encode(video).mean)
 
 
-@pytest.mark.parametrize("name", [name if name == "allegro" else slowly(name) for name in CONFIGS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
 def test_memory_is_foreseen(loaded, name):
     """Models that are not exact must say before they run what they will take."""
     model = loaded(name)
@@ -316,6 +313,7 @@ def test_scales_are_those_of_the_config(loaded):
     assert (loaded("magvit").spec.scale, loaded("magvit").spec.shift) == ((0.7125,), (0.0,))
     spec = loaded("minimax-h3").spec
     assert (spec.scale, spec.shift) == ((1.0, 0.5, 1 / 3, 0.25), (0.5, 0.0, 0.0, 0.0))
+    assert registry.find("minimax-h3").shift[0] == 0.858090341091156
     assert loaded("cosmos").spec.scale == (1.0,)  # those of its config differ from frame to frame
 
 
@@ -334,8 +332,13 @@ def test_tiles_of_allegro_are_those_of_its_class(loaded):
     theirs.enable_tiling()
     video = torch.rand(1, 3, 24, 520, 320, generator=torch.Generator().manual_seed(1)) * 2 - 1
     latents = model.encode(video).mean
-    assert_same(latents, theirs.encode(video).latent_dist.mode())
-    assert_same(model.decode(latents), theirs.decode(latents).sample.transpose(1, 2))
+    assert relative_error(latents, theirs.encode(video).latent_dist.mode()) < TILES_CLOSE
+    assert relative_error(model.decode(latents), theirs.decode(latents).sample.transpose(1, 2)) < TILES_CLOSE
+
+
+def relative_error(got: Tensor, wanted: Tensor) -> float:
+    assert got.shape == wanted.shape
+    return float((got - wanted).norm() / wanted.norm())
 
 
 def test_frames_decoded_together_are_chosen_and_recorded(loaded):
@@ -350,9 +353,9 @@ def test_frames_decoded_together_are_chosen_and_recorded(loaded):
 
 def test_tiles_of_minimax_are_a_setting_of_the_latents(loaded):
     model = loaded("minimax-h3")
-    video = torch.rand(1, 3, 22, 32, 320) * 2 - 1
+    video = torch.rand(1, 3, 22, 32, 272) * 2 - 1
     tiled, flat = model.encode(video).mean, model.choose(tiles=False).encode(video).mean
-    assert tiled.shape == flat.shape == (1, 4, 7, 2, 20)
+    assert tiled.shape == flat.shape == (1, 4, 7, 2, 17)
     assert not torch.allclose(tiled, flat)
     assert model.choose(tiles=False).spec.changed(latents=True) == {"tiles": False}
 
