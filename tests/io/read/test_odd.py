@@ -1,5 +1,6 @@
 """Files of kinds that people report: each gives all its frames, or a sentence that says what it is."""
 
+import os
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -238,3 +239,11 @@ def test_half_a_minute_without_frames_is_filled_and_told(tmp_path):
     frames, notices = read(path, fps=Fraction(5), end=Fraction(31))
     assert frames == 155 and "2 frames last longer than 10 s, and are repeated" not in notices
     assert "1 frames last longer than 10 s, and are repeated; the frame at 0.000 s lasts 30.0 s" in notices
+
+
+def test_a_pipe_among_the_frames_of_a_folder_is_refused_and_not_waited_for(tmp_path):
+    for n in range(2):
+        (tmp_path / f"{n}.png").write_bytes(encode_image(clips.scene(n, (16, 8))))
+    os.mkfifo(tmp_path / "2.png")
+    with pytest.raises(BadVideo, match=r"2\.png: a pipe or a device, no file"):
+        read(tmp_path)

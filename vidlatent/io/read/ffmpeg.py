@@ -18,6 +18,13 @@ from vidlatent.io.read.bare_frames import RAW, YUV4MPEG, Pipe, raw_options
 STDIN = "-"
 
 
+def refuse_special(path: Path | str) -> None:
+    """Raise BadVideo for a pipe or a device: it can be read once, or never ends, and has no size."""
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise BadVideo(f"{path}: a pipe or a device, no file", "write its contents into a file first")
+
+
 def open_input(
     path: str, hwaccel: str | None = None, raw: RawFrames | None = None, pipe: Pipe | None = None
 ) -> InputContainer:
@@ -27,6 +34,8 @@ def open_input(
     """
     if pipe is None and not Path(path).exists():
         raise BadVideo(f"{path}: no such file")
+    if pipe is None:
+        refuse_special(path)
     what, hint = "not a video, or one that libav cannot read", None
     if pipe is None and Path(path).is_file() and (playlist := describe_playlist(Path(path))):
         what = f"{playlist}, not a video: only what a file holds itself is read"

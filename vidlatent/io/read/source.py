@@ -17,7 +17,7 @@ from vidlatent.io.picture.info import (
     VideoInfo,
     describe_reading,
 )
-from vidlatent.io.read.ffmpeg import STDIN
+from vidlatent.io.read.ffmpeg import STDIN, refuse_special
 from vidlatent.io.read.image_folder import ImageFolder
 from vidlatent.io.read.libav import LibavSource
 
@@ -40,13 +40,6 @@ class VideoSource(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc: object) -> None: ...
-
-
-def refuse_special(path: Path | str) -> None:
-    """Raise BadVideo for a pipe or a device: it can be read once, or never ends, and has no size."""
-    path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise BadVideo(f"{path}: a pipe or a device, no file", "write its contents into a file first")
 
 
 def open_video(

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from vidlatent.errors import VidlatentError
 from vidlatent.file_state import State
-from vidlatent.io.read.source import ReadOptions, VideoInfo, open_video, refuse_special
+from vidlatent.io.read.ffmpeg import refuse_special
+from vidlatent.io.read.source import ReadOptions, VideoInfo, open_video
 
 TarMember = tuple[int, int] | None  # (offset, bytes) of a video inside a tar; None: the file is the video
 Beat = Callable[[], None]  # called again and again by what takes long: a sign of life
