@@ -9,6 +9,10 @@ from helpers.parsers import Parser, parsers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import vidlatent
+from vidlatent.errors import BadLatentFile, BadVideo, BadWeights
+from vidlatent.jobs.inspect import inspect
+
 # A reader that goes on without what is damaged warns of it.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 NAMES = (
@@ -39,3 +43,16 @@ def test_good_files_are_taken(known, name):
 @given(number=st.integers(0, 1 << 32))
 def test_whatever_bytes_come_they_are_taken_or_refused_in_a_line(known, name, number):
     assert throw(known[name], number) in ("taken", "refused")
+
+
+def test_files_that_once_got_past_a_check_are_refused(shared, tmp_path):
+    """As the list beside them says. Among them sound that is directions to open network ports."""
+    for path in sorted((shared / "hostile").glob("*.latent")):
+        with pytest.raises(BadLatentFile):
+            vidlatent.decode(path, tmp_path / "x.mkv")
+    for path in sorted((shared / "hostile").glob("weights_*")):
+        with pytest.raises(BadWeights):
+            inspect(path)
+    with pytest.raises(BadVideo, match="a list of files"):
+        vidlatent.encode(shared / "hostile" / "concat_reads_neighbour.mp4", tmp_path / "x.latent")
+    assert list(tmp_path.iterdir()) == []
