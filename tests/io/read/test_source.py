@@ -245,6 +245,19 @@ def test_sixteen_bit_png_is_exact(tmp_path):
     assert np.array_equal(clips.frames(tmp_path / "f.png")[0].rgb, rgb)
 
 
+@pytest.mark.parametrize(("fps", "near"), [("29.97002997", "30000/1001"), ("10000000/333667", "2997/100")])
+def test_a_folder_at_a_rate_of_large_terms_takes_the_nearest_that_can_be_stated(tmp_path, fps, near):
+    """The clock of such a rate fits no header: it was refused only once a picture was to be written."""
+    folder = write_folder(tmp_path / "frames.png", count=3)
+    (folder / "timestamps.json").unlink()
+    with open_video(folder, ReadOptions(fps=Fraction(fps))) as video:
+        assert f"images per second taken as {near}" in " ".join(video.notices)
+        assert [frame.pts * video.info.time_base for frame in video.frames()] == [
+            n / Fraction(near) for n in range(3)
+        ]
+        assert max(video.info.time_base.as_integer_ratio()) < 1 << 31
+
+
 def test_a_folder_of_strangers_is_sorted_as_people_count_and_timed_by_fps(tmp_path):
     folder = write_folder(tmp_path / "frames.png")
     (folder / "timestamps.json").unlink()

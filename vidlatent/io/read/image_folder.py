@@ -92,8 +92,17 @@ class ImageFolder:
             return read_times(self._folder / TIMES_FILE, len(self._images))
         if fps is None:
             self.notices.append(f"images carry no time, assumed: {DEFAULT_RATE} per second")
-        count = len(self._images)
-        return 1 / (fps or DEFAULT_RATE) / _TICKS, [i * _TICKS for i in range(count)], [_TICKS] * count
+        rate, count = self._bound(fps or DEFAULT_RATE), len(self._images)
+        return 1 / rate / _TICKS, [i * _TICKS for i in range(count)], [_TICKS] * count
+
+    def _bound(self, rate: Fraction) -> Fraction:
+        """A rate whose clock can be stated: `rate` itself, or the nearest with a denominator up to 1001."""
+        base = 1 / rate / _TICKS
+        if max(base.numerator, base.denominator) <= facts.MOST_TERM:
+            return rate
+        near = rate.limit_denominator(1001)
+        self.notices.append(f"{float(rate):.10g} images per second taken as {near}")
+        return near
 
     def _average_rate(self) -> Fraction:
         return len(self._images) / ((self._pts[-1] - self._pts[0] + self._durations[-1]) * self._base)
