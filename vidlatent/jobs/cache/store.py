@@ -13,6 +13,7 @@ from vidlatent.errors import BadInput, UsageError
 from vidlatent.files import naming_disk_errors, naming_read_errors, write_note
 from vidlatent.io.file_parts import FilePart
 from vidlatent.io.latent.reader import LatentReader, open_latent
+from vidlatent.io.latent.strict_json import brief
 
 MARKER = "cache.json"
 FORMAT = "vidlatent-cache"
@@ -104,7 +105,8 @@ class Store:
                     "make one with `vidlatent cache SRC -o DIR`",
                 )
         elif marker.get("format") != FORMAT or marker.get("version") != VERSION:
-            raise BadInput(f"{root}: cache version {marker.get('version')}, this vidlatent reads {VERSION}")
+            version = brief(marker.get("version"))
+            raise BadInput(f"{root}: cache version {version}, this vidlatent reads {VERSION}")
         return store
 
     def find_damaged_notes(self) -> Iterator[tuple[Path, str]]:
