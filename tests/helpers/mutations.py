@@ -109,7 +109,7 @@ def mutate_json(data: bytes, rng: Random) -> bytes:
         return mutate_bytes(data, rng)
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):  # bad already
         return mutate_bytes(data, rng)
     for _ in range(rng.randint(1, 3)):
         value = mutate_value(value, rng)
@@ -137,7 +137,7 @@ def mutate_latent(data: bytes, rng: Random, fact: str | None = None) -> bytes:
     length = int.from_bytes(data[:8], "little")
     try:
         header = json.loads(data[8 : 8 + length])
-    except ValueError:  # a hostile file to begin with
+    except (ValueError, RecursionError):  # a hostile file to begin with
         return mutate_bytes(data, rng)
     facts = header.get("__metadata__")
     if facts and (fact or rng.random() < 0.85):

@@ -22,7 +22,7 @@ from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.cache.status import describe_cache
-from vidlatent.jobs.cache.verify import verify
+from vidlatent.jobs.cache.verify import find_wrong_records, verify
 from vidlatent.jobs.encode import EncodeOptions, ReadOptions
 from vidlatent.jobs.exchange.export import export
 from vidlatent.jobs.exchange.foreign import read_foreign
@@ -92,12 +92,17 @@ def read_shard(path: Path) -> None:
 def read_cache(path: Path) -> None:
     """What is read of a cache to report, to train and to verify, from any file in it."""
     root = path.parents[1] if path.parents[1].name == "cache" else path.parent
-    describe_cache(root)
-    for _ in verify(root):
-        pass
-    data = LatentDataset(root)
-    for n in range(len(data)):
-        data[n]
+    before = set(root.rglob("*"))
+    try:
+        describe_cache(root)
+        for _ in (*verify(root), *find_wrong_records(root)):
+            pass
+        data = LatentDataset(root)
+        for n in range(len(data)):
+            data[n]
+    finally:  # what verify has written down is of the bad file, and would spoil the next
+        for new in filter(Path.is_file, set(root.rglob("*")) - before):
+            new.unlink()
 
 
 def read_config(path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,3 +97,12 @@ def test_what_is_known_is_not_written_again(tmp_path):
     for _ in range(3):
         Manifest(store).add(ManifestRow("a", DONE, key="1", bytes=7))
     assert len(list(read_records(store.manifest))) == 1
+
+
+@pytest.mark.parametrize(
+    "shape", [[5], [5, 4, 2], [5, 4, 2, 0], [5, 4, 2, -1], [5, 4, 2, True], ["5", 4, 2, 2]]
+)
+def test_a_finished_row_of_a_shape_that_no_latents_have_is_none(shape):
+    record = json.loads(json.dumps(asdict(ManifestRow("a", DONE, key="1")))) | {"shape": shape}
+    with pytest.raises(ValueError, match="shape: expected"):
+        ManifestRow.parse(record)

@@ -90,7 +90,8 @@ class Task:
 
     def holds_padding(self, row: ManifestRow) -> bool:
         """Whether an entry has frames at its end that the clip has not."""
-        return self.grid is not None and self.grid.frames(row.shape[0]) != row.frames
+        known = self.grid is not None and row.shape
+        return bool(known) and self.grid.frames(row.shape[0]) != row.frames
 
     def copy_row(self, row: ManifestRow) -> ManifestRow:
         """The row of an entry made of the same bytes by the same recipe, told of this clip."""

@@ -21,6 +21,7 @@ OF_CLIP = (
     "source_sha256",
     "first_frame",
 )  # of the clip, not of the entry
+_AXES = 4  # of latents: t, C, h, w
 _RANK = {SKIPPED: 0, DAMAGED: 1, FAILED: 1, DONE: 2}  # which of two rows of one attempt counts
 
 
@@ -90,10 +91,12 @@ class ManifestRow:
         check_one_of("status", row.status, _RANK)
         check_name("key", row.key)
         check_name("shard", row.shard)
-        if len(row.span) != 3 or not all(isinstance(length, int) for length in row.shape):
-            raise ValueError(
-                f"span and shape: expected 3 values and whole numbers, got {row.span}, {row.shape}"
-            )
+        if len(row.span) != 3:
+            raise ValueError(f"span: expected 3 values, got {row.span!r:.80}")
+        if not all(type(length) is int and length > 0 for length in row.shape):
+            raise ValueError(f"shape: expected whole numbers above 0, got {row.shape!r:.80}")
+        if row.status == DONE and len(row.shape) not in (0, _AXES):
+            raise ValueError(f"shape: expected {_AXES} numbers, got {row.shape!r:.80}")
         return row
 
     def _order(self) -> tuple:

@@ -104,8 +104,8 @@ class Piece:
     def affine(self) -> tuple[Tensor, Tensor]:
         """Shift and scale of every channel, [C] each: a diffusion model expects (z - shift) · scale."""
         with self.place.open() as reader:
-            pair = (reader.header.shift, reader.header.scale)
-        return tuple(torch.tensor(values).expand(self.row.shape[1]).clone() for values in pair)  # type: ignore
+            pair, channels = (reader.header.shift, reader.header.scale), reader.shape[1]
+        return tuple(torch.tensor(values).expand(channels).clone() for values in pair)  # type: ignore
 
 
 # A clip → what it shares its name with, and names for that, the best first.

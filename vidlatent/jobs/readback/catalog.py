@@ -70,7 +70,8 @@ def list_cache(root: Path, recipe: str | None = None) -> Iterator[CatalogEntry]:
     manifest = Manifest(Store.open(root))
     for row in manifest.present_rows(recipe):
         place = manifest.place(row)
-        yield CatalogEntry(place.path, row.shape, row.source, row.key, place.part, row.facts)
+        shape = row.shape or open_latent(place.path, place.part).shape
+        yield CatalogEntry(place.path, shape, row.source, row.key, place.part, row.facts)
 
 
 def list_tar_shard(path: Path) -> Iterator[CatalogEntry]:
