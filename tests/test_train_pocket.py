@@ -65,9 +65,12 @@ def test_the_loss_falls_and_what_comes_out_is_a_model(data, tmp_path):
     config = vidlatent.load_model(str(tmp_path / "model")).spec.config
     assert config["width"] == NARROW["width"]
     assert min(config["limits"]) > 0
-    *clips, mean = train("evaluate", tmp_path, data)
+    *clips, mean = train("evaluate", tmp_path, data, "--side", "96")
     assert [row["clip"] for row in clips] == ["sample.mp4"]
     assert mean["psnr"] > 20
+    assert mean["beat"] == pytest.approx(max(mean["places"]) / min(mean["places"]), abs=0.01)
+    assert 0 < mean["moving"] < mean["moving_error"] < 1  # what moves is harder
+    assert mean["still_psnr"] > 20
 
 
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(data, tmp_path):

@@ -12,6 +12,7 @@ from helpers.paths import ROOT, SAMPLE
 sys.path.append(str(ROOT / "bin"))
 
 from training.camera import SPEEDS, camera_move, pyramid
+from training.evaluate import by_motion, by_place
 from training.footage import SEGMENT_FRAMES, footage_clip, kept_name, pack_footage, window
 from training.run import JUMP, Trainer, rate
 
@@ -108,3 +109,19 @@ def note(trainer: Trainer, loss: float, grad: float = 1.0, errors: list[float] |
     for p in trainer.model.parameters():
         p.grad = torch.full_like(p, grad)
     trainer.note(torch.tensor(loss), torch.tensor(errors or [1.0] * 9))
+
+
+def test_blocks_that_move_are_told_from_those_that_rest():
+    """The left half changes by ten levels a frame and is off by two, the right rests and is off by one."""
+    source = [np.full((16, 16, 3), 50, np.uint8) for _ in range(3)]
+    for n, frame in enumerate(source):
+        frame[:, :8] += 10 * n
+    made = [frame + np.uint8(1) for frame in source]
+    for frame in made:
+        frame[:, :8] += 1
+    assert by_motion(source, made) == {"moving": 0.5, "moving_error": 0.8}
+
+
+def test_places_are_those_after_the_first_frame():
+    psnr = -10 * np.log10([9.0, 1.0, 2.0, 3.0, 2.0, 1.0, 2.0, 3.0, 2.0, 7.0])
+    assert by_place(psnr) == {"places": [0.5, 1.0, 1.5, 1.0]}
