@@ -24,14 +24,18 @@ SMALL = {"stem": 8, "width": 16, "encoder_blocks": 1, "decoder_blocks": 1}
 @pytest.fixture
 def trainer() -> Trainer:
     """Of a small network that has made no step."""
+    return fresh(keep_encoder=False)
+
+
+def fresh(keep_encoder: bool) -> Trainer:
+    """A trainer without LPIPS."""
     torch.manual_seed(0)
-    weights = dict.fromkeys(
-        ("time_weight", "still_weight", "scale_weight", "log_weight", "latent_noise"), 0.1
+    terms = ("time_weight", "still_weight", "scale_weight", "log_weight", "latent_noise")
+    rates = {"lr": 1e-3, "path_lr": 1e-4, "seed": 1, **dict.fromkeys(terms, 0.1)}
+    args = argparse.Namespace(
+        device="cpu", bf16=False, lpips=None, alex_weight=0, keep_encoder=keep_encoder, **rates
     )
-    args = {"device": "cpu", "lr": 1e-3, "path_lr": 1e-4, "seed": 1, "bf16": False, "ema": 0.9}
-    return Trainer(
-        PocketVAE(spec_of(SMALL)), argparse.Namespace(lpips=None, alex_weight=0, **weights, **args)
-    )
+    return Trainer(PocketVAE(spec_of(SMALL)), args)
 
 
 def test_clips_of_one_name_in_two_folders_are_two(tmp_path):
@@ -125,3 +129,12 @@ def test_blocks_that_move_are_told_from_those_that_rest():
 def test_places_are_those_after_the_first_frame():
     psnr = -10 * np.log10([9.0, 1.0, 2.0, 3.0, 2.0, 1.0, 2.0, 3.0, 2.0, 7.0])
     assert by_place(psnr) == {"places": [0.5, 1.0, 1.5, 1.0]}
+
+
+def test_a_kept_encoder_makes_the_same_latents_after_a_step():
+    trainer = fresh(keep_encoder=True)
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    batch = torch.randint(256, (2, 3, 5, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
+    trainer.learn(batch, 1.0, argparse.Namespace(ema=0.9))
+    now = trainer.model.state_dict().items()
+    assert {key.split(".")[0] for key, value in now if not torch.equal(value, before[key])} == {"decoder"}

@@ -30,6 +30,7 @@ class Trainer:
 
     def __init__(self, model: PocketVAE, args: argparse.Namespace) -> None:
         self.model = model.to(args.device)
+        self.model.encoder.requires_grad_(not args.keep_encoder)
         self.average = {key: value.clone() for key, value in self.model.state_dict().items()}
         self.optimisers = optimisers(self.model, args)
         self.objective = Objective.of(args)
@@ -85,7 +86,7 @@ class Trainer:
         mean, variance = self.usual
         most = mean + JUMP * variance.sqrt()
         calm = loss <= most
-        for p in self.model.parameters():
+        for p in learning(self.model).values():
             p.grad.masked_fill_(~calm, 0)
         loss = torch.where(calm, loss, most)
         self.usual = self.usual.lerp(torch.stack([loss, (loss - mean).square()]), SLOW)
@@ -122,12 +123,17 @@ class Trainer:
         self.first, self.step = held["first"], held["step"]
 
 
+def learning(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
 def optimisers(model: nn.Module, args: argparse.Namespace) -> list[torch.optim.Optimizer]:
     """Kernels of the residual branches learn by Muon at --lr, the linear path around them by AdamW, slower.
 
     That path carries the whole picture: what would be a small step elsewhere is visible noise there.
     """
-    named = list(model.named_parameters())
+    named = learning(model).items()
     kernels = [p for name, p in named if "blocks" in name and p.ndim > 1]
     biases = [p for name, p in named if "blocks" in name and p.ndim == 1]
     path = [p for name, p in named if "blocks" not in name]
