@@ -53,7 +53,7 @@ class Journal:
     """
 
     def __init__(self, target: Path, making: Making | None) -> None:
-        self._target, self._making = target, making or Making({})
+        self._making = making or Making({})
         self.is_kept = making is not None
         self._path = partial_path(target.with_name(f"{target.name}.journal"))
         self._file: TextIO | None = None
@@ -66,6 +66,9 @@ class Journal:
         try:
             lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         except FileNotFoundError:
+            return []
+        except OSError as e:
+            self.why_not = f"the journal of an earlier run cannot be read ({e.strerror or e})"
             return []
         whole = [line for line in lines if line.endswith("\n")]
         self.why_not = self._compare(_parse(whole[0]) if whole else None)
@@ -80,7 +83,7 @@ class Journal:
     def begin(self, pieces: Iterable[Piece] = ()) -> None:
         """Write the journal anew, with the pieces that were found to be there."""
         self.close()
-        with naming_disk_errors(self._target):
+        with naming_disk_errors(self._path):
             self._path.unlink(missing_ok=True)
             if not self.is_kept:
                 return
@@ -94,8 +97,9 @@ class Journal:
         """Note a piece that has been written, if a journal is kept."""
         if not self.is_kept:
             return
-        self._write([piece.count, *piece.digests])
-        self._file.flush()
+        with naming_disk_errors(self._path):
+            self._write([piece.count, *piece.digests])
+            self._file.flush()
 
     def close(self) -> None:
         """Close the journal; it stays."""
@@ -107,7 +111,8 @@ class Journal:
     def remove(self) -> None:
         """Remove the journal: there is nothing to go on with any more."""
         self.close()
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # one that stays says nothing of what the next run finds
+            self._path.unlink(missing_ok=True)
 
     def _write(self, line: object) -> None:
         self._file.write(json.dumps(line) + "\n")

@@ -78,7 +78,8 @@ class LatentParts:
         self.close()
         self._journal.remove()
         if self._logvar_path is not None:
-            self._logvar_path.unlink(missing_ok=True)
+            with suppress(OSError):  # what cannot be removed is taken over by the next run
+                self._logvar_path.unlink(missing_ok=True)
 
     def _open(self, paths: Sequence[Path], keep: bool) -> None:
         first, *others = paths
