@@ -40,10 +40,13 @@ def test_where_no_run_was_there_is_nothing_to_explain(tmp_path):
     ("facts", "words"),
     [
         ({**FACTS, "source": {"size": 8}}, "the source has changed since an earlier run (size)"),
-        ({**FACTS, "recipe": {"seed": 2, "dtype": "bf16"}}, "the recipe has changed since an earlier run (dtype, seed, span)"),
+        (
+            {**FACTS, "recipe": {"seed": 2, "dtype": "bf16"}},
+            "the recipe has changed since an earlier run (dtype, seed, span)",
+        ),
         ({**FACTS, "machine": {}}, "says nothing of its machine"),
     ],
-)  # fmt: skip
+)
 def test_other_facts_are_named(tmp_path, facts, words):
     written(tmp_path)
     pieces, why_not = read(tmp_path, facts)
