@@ -394,6 +394,15 @@ def test_links_that_lead_in_a_circle_are_followed_once(tmp_path):
     assert skipped.keys() == {"up", "b"} and f"the same folder as {tmp_path}/a" in skipped["b"]
 
 
+def test_a_folder_named_twice_is_one_and_the_way_into_it_may_be_long(tmp_path):
+    deep = tmp_path / "/".join("d" * 700)
+    deep.mkdir(parents=True)
+    touch(deep / "1.mp4")
+    for source in (tmp_path, f"{tmp_path}/**/*.mp4"):
+        (clip,) = scan([str(source), str(source)], NOWHERE)
+        assert clip.is_readable and clip.path == deep / "1.mp4"
+
+
 def test_a_folder_that_cannot_be_read_is_a_row(tmp_path, monkeypatch):
     """Simulated: whoever runs this as root may read everywhere."""
     touch(tmp_path / "a/1.mp4", tmp_path / "b/2.mp4")

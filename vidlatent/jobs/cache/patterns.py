@@ -43,13 +43,25 @@ def _walk(base: Path, hidden: bool) -> Iterator[tuple[str, ...]]:
 
 def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
     """Whether the parts of a name fit those of a pattern. Only a part that says so matches hidden names."""
-    if not patterns:
-        return not names
-    first, *rest = patterns
-    if first == ANYWHERE:
-        if _fits(names, rest or ["*"]):
-            return True
-        return bool(names) and not names[0].startswith(".") and _fits(names[1:], patterns)
-    if not names or (names[0].startswith(".") and not first.startswith(".")):
-        return False
-    return fnmatchcase(names[0], first) and _fits(names[1:], rest)
+    if patterns[-1] == ANYWHERE:
+        patterns = [*patterns, "*"]
+    reached = {0}  # how many names fit the patterns so far
+    for pattern in patterns:
+        if pattern == ANYWHERE:
+            reached = {n for first in reached for n in _skip_folders(names, first)}
+        else:
+            reached = {n + 1 for n in reached if n < len(names) and _matches(names[n], pattern)}
+    return len(names) in reached
+
+
+def _skip_folders(names: Sequence[str], first: int) -> Iterator[int]:
+    """Where one may be after any number of folders that are not hidden."""
+    yield first
+    for n in range(first, len(names)):
+        if names[n].startswith("."):
+            return
+        yield n + 1
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) and (pattern.startswith(".") or not name.startswith("."))

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from glob import has_magic
 from pathlib import Path
@@ -48,7 +48,7 @@ def scan(
         walk, sources = Walk(cache, captions, lister, tell), list(sources)
         walk.note_frames([Path(source) for source in sources if Path(source).is_file()])
         for source in sources:
-            for clip in walk.list(source):
+            for clip in walk.list_source(source):
                 if stopped():
                     return
                 identity = (clip.name, clip.start, clip.end, clip.frames)
@@ -64,13 +64,13 @@ class Walk:
         self._cache, self._captions, self._lister, self._tell = cache, captions, lister, tell
         self._entered: dict[tuple[int, int], Path] = {}
 
-    def list(self, source: str) -> Iterator[Clip]:
+    def list_source(self, source: str) -> Iterator[Clip]:
         """The clips of one source; raises UsageError where there is none, or it is a cache."""
         path = Path(source)
         if path.exists():
             self._refuse_cache(path)
         if path.is_dir():
-            yield from self._enter(path)
+            yield from self._walk(path)
         elif path.exists():
             yield from self._list_file(path, (*TARS, *TABLES))
         elif has_magic(source):
@@ -92,31 +92,34 @@ class Walk:
                     "name the folder of the videos",
                 )
 
-    def _enter(self, folder: Path) -> Iterator[Clip]:
-        """The files below a folder, sorted, without hidden ones."""
+    def _walk(self, folder: Path) -> Iterator[Clip]:
+        """The files below a folder, sorted. Tables in it are sidecars, and lie beside what they name."""
+        waiting = [folder]
+        while waiting and not self._lister.stopped():
+            path = waiting.pop()
+            if not os.path.isdir(path):
+                yield from self._list_file(path)
+            elif is_cache(path) and not _is_same(path, self._cache):
+                yield _skip(path, "a cache of latents, which holds no videos")
+            elif not _is_same(path, self._cache):
+                inside = yield from self._enter(path)
+                waiting += reversed(inside)
+
+    def _enter(self, folder: Path) -> Generator[Clip, None, list[Path]]:
+        """What lies directly in a folder, sorted, without hidden files; a clip that says why nothing does."""
         try:
             found = os.stat(folder)
             before = self._entered.setdefault((found.st_dev, found.st_ino), folder)
             if before is not folder:
-                yield _skip(folder, f"the same folder as {before}: read once")
-                return
-            entries = sorted(folder.iterdir())
+                if os.path.abspath(before) != os.path.abspath(folder):  # else it was named twice
+                    yield _skip(folder, f"the same folder as {before}: read once")
+                return []
+            entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         except OSError as e:
             yield make_bad_clip(folder, BadInput(f"{folder}: cannot be read ({e.strerror or e})"))
-            return
+            return []
         self.note_frames(entries)
-        for path in entries:
-            if not path.name.startswith("."):
-                yield from self._list_entry(path)
-
-    def _list_entry(self, path: Path) -> Iterator[Clip]:
-        """What an entry of a folder holds. Tables in folders are sidecars, and lie beside what they name."""
-        if not os.path.isdir(path):
-            yield from self._list_file(path)
-        elif is_cache(path) and not _is_same(path, self._cache):
-            yield _skip(path, "a cache of latents, which holds no videos")
-        elif not _is_same(path, self._cache):
-            yield from self._enter(path)
+        return entries
 
     def _list_file(self, path: Path, listed: Iterable[str] = TARS) -> Iterator[Clip]:
         """A file as a clip, or the clips that it names where its kind is among those that are `listed`."""

@@ -24,7 +24,7 @@ class Lister:
 
     def __init__(self, stall_timeout: float = STALL_TIMEOUT, stopped: Callable[[], bool] = never) -> None:
         self._worker = Worker()
-        self._stall_timeout, self._stopped = stall_timeout, stopped
+        self._stall_timeout, self.stopped = stall_timeout, stopped
         self._watchdog: Watchdog | None = None
 
     def list(self, path: Path, captions: tuple[str, ...]) -> Iterator[Clip]:
@@ -53,7 +53,7 @@ class Lister:
 
     def _take(self, path: Path, answers: FrameQueue) -> Generator[Clip, None, bool]:
         """The clips, and whether the list came to an end."""
-        while isinstance(answer := answers.get(self._stopped), Listed):
+        while isinstance(answer := answers.get(self.stopped), Listed):
             yield from answer.clips
         if isinstance(answer, Failure):
             answer = answer.error
