@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 import vidlatent
 from vidlatent.engine.demand import Workload, demand
+from vidlatent.engine.memory import settle
 from vidlatent.engine.model import Model
-from vidlatent.errors import BadInput, BadWeights, UsageError
+from vidlatent.errors import BadInput, BadWeights, OutOfResources, UsageError
 from vidlatent.jobs.models import describe_time_rule
 from vidlatent.models import registry
 from vidlatent.models.causal import TimeState, whole
@@ -315,6 +316,12 @@ def test_scales_are_those_of_the_config(loaded):
     assert (spec.scale, spec.shift) == ((1.0, 0.5, 1 / 3, 0.25), (0.5, 0.0, 0.0, 0.0))
     assert registry.find("minimax-h3").shift[0] == 0.858090341091156
     assert loaded("cosmos").spec.scale == (1.0,)  # those of its config differ from frame to frame
+
+
+def test_a_clip_of_mochi_that_does_not_fit_is_refused_with_the_way_out(loaded):
+    model, work = loaded("mochi"), Workload(16, 16, 13)
+    with pytest.raises(OutOfResources, match=r"needs about .*\nhint: window N cuts the clip, and approx"):
+        settle(model, model.spec.plan, work, limit=1)
 
 
 def test_a_window_of_mochi_approximates(loaded):

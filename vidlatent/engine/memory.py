@@ -86,6 +86,10 @@ def fit(model: Model, plan: Plan, work: Workload, limit: int) -> Fit:
     if not isfinite(need(last)):
         return Fit(plan, ("it goes through in one piece of unknown length: no promise about memory",))
     hint = f"raise {parameter('max_memory')}, use a smaller {parameter('size')}, or {parameter('dtype')} bf16"
+    rule = last.plan.encode_time if work.encode else last.plan.decode_time
+    if not rule.stride and not rule.carries:
+        window = parameter("window") if work.encode else parameter("latent_window")
+        hint = f"{window} N cuts the clip, and approximates what the whole gives; or {hint}"
     if frames := frames_that_fit(model, last, work, limit - fixed):
         latents = model.spec.grid.latents(frames)
         hint = (
