@@ -118,3 +118,21 @@ def test_a_folder_that_cannot_be_flushed_is_said(tmp_path, monkeypatch):
     with pytest.raises(OutOfResources, match=r"note: cannot be written \(Input/output error\)"):
         write_note(tmp_path / "note", "text")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("code", "fine"), [(errno.EACCES, True), (errno.EPERM, True), (errno.EIO, False)])
+def test_a_folder_that_may_be_entered_but_not_listed_can_be_written(tmp_path, monkeypatch, code, fine):
+    real = os.open
+
+    def refuse(path: Path, *args: object) -> int:
+        if os.path.isdir(path):
+            raise OSError(code, os.strerror(code), str(path))
+        return real(path, *args)
+
+    monkeypatch.setattr(durable.os, "open", refuse)
+    if fine:
+        make_folder(tmp_path / "sub")
+        sync_folder(tmp_path)
+    else:
+        with pytest.raises(OSError, match="Input/output error"):
+            sync_folder(tmp_path)

@@ -1,5 +1,6 @@
 """A claim is held by one at a time, whoever comes and goes in between."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -7,7 +8,7 @@ import sys
 
 import pytest
 
-from vidlatent.errors import UsageError
+from vidlatent.errors import OutOfResources, UsageError
 from vidlatent.jobs.cache import claims
 from vidlatent.jobs.cache.claims import Claim, Claims, read_holder
 
@@ -80,3 +81,32 @@ def test_claims_are_held_all_or_none(tmp_path):
     assert Claim.take(tmp_path / "a") is None and Claim.take(tmp_path / "b") is None
     both.release()
     assert not list(tmp_path.iterdir())
+
+
+def test_where_no_locks_can_be_asked_for_nothing_stays_open(tmp_path, monkeypatch):
+    def fail(descriptor: int) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(claims, "try_lock", fail)
+    closed, close = [], os.close
+    monkeypatch.setattr(os, "close", lambda descriptor: (closed.append(descriptor), close(descriptor))[1])
+    with pytest.raises(OutOfResources, match=r"key: cannot be written \(Input/output error\)"):
+        Claim.take(tmp_path / "key")
+    assert len(closed) == 1
+
+
+def test_a_claim_whose_file_cannot_be_removed_or_signed_is_a_claim(tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "ftruncate", fail)
+    monkeypatch.setattr(os, "unlink", fail)
+    with Claim.take(tmp_path / "key"):
+        assert Claim.take(tmp_path / "key") is None
+    assert Claim.take(tmp_path / "key") is not None
+
+
+def test_the_name_of_a_former_holder_is_not_left(tmp_path):
+    (tmp_path / "key").write_text("process 1234567890 on a machine with quite a long name\n")
+    with Claim.take(tmp_path / "key"):
+        assert read_holder(tmp_path / "key") == f"process {os.getpid()} on {socket.gethostname()}"
