@@ -1,19 +1,23 @@
 """Which frames of a video become clips, and what becomes of those that do not fit the model's grid."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from helpers import cache_clips as clips
 
-from vidlatent.errors import UsageError
+from vidlatent.engine.load import load_model
+from vidlatent.errors import BadInput, UsageError
 from vidlatent.grid import Grid
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.picture.resample import Rate
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.cache.frames import GridKeeper, LeftOut, Numbering, Take
+from vidlatent.jobs.cache.manifest import open_manifest
 from vidlatent.jobs.cache.recipe import Recipe, cut_into_clips
 from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.verify import compare_entry
 from vidlatent.jobs.reading.survey import Probe
 from vidlatent.windows import Plan, TimeRule
 
@@ -43,7 +47,7 @@ def test_frames_off_the_grid_are_cut_off_and_said(tmp_path, seven):
     assert cut.notices == ("2 frames at the end left out, to fit the model's grid",)
     with open_latent(Store(root).entry_path(cut.key)) as entry:
         assert entry.header.pad.frames == 0 and len(entry.clock) == 5
-        assert entry.header.extra == {"cache_key": cut.key}
+        assert entry.header.extra == {"cache_key": cut.key, "cache_cut": "2"}
     again = clips.cache(seven.parent, root)
     assert (again.reused, again.seconds) == (2, 0), "nothing is read again"
 
@@ -80,7 +84,18 @@ def test_a_cut_entry_whose_maker_crashed_before_its_row_is_taken_over(tmp_path, 
         journal.unlink()
     tally = clips.cache(seven, root)
     assert (tally.done, tally.reused) == (0, 1), clips.rows(root)
-    assert clips.rows(root)[0].frames == 5
+    assert (clips.rows(root)[0].frames, clips.rows(root)[0].cut) == (5, 2)
+
+
+def test_a_clip_that_was_cut_compares_with_what_is_left_of_its_source(tmp_path, seven):
+    root, model = tmp_path / "cache", load_model("toy", "cpu")
+    clips.cache(seven, root)
+    (row,) = clips.rows(root)
+    replay = compare_entry(open_manifest(root), row, model)
+    assert replay.identical and replay.frames == 5
+    for cut, words in ((1, "has more than the 6 frames"), (3, "has 7 frames now, had 8")):
+        with pytest.raises(BadInput, match=words):
+            compare_entry(open_manifest(root), replace(row, cut=cut), model)
 
 
 def test_chunks_at_another_rate_tile_the_clip(tmp_path):

@@ -32,6 +32,8 @@ from vidlatent.jobs.encode import (
 )
 from vidlatent.jobs.progress import SILENT
 
+CUT_KEY = "cache_cut"  # in a header: how many frames of the clip were left out at its end
+
 
 @dataclass(frozen=True)
 class Task:
@@ -137,8 +139,13 @@ def make_entry(
         made = name_entry(task, store, keeper.left)
         refuse_changed(task)
         make_entry_folder(made.path)
-        writer.close(clock, None, replace(header, extra={"cache_key": made.key}), made.path)
+        writer.close(clock, None, replace(header, extra=describe_made(made)), made.path)
     return made
+
+
+def describe_made(made: Made) -> dict[str, str]:
+    """What the file of an entry says of itself, beside what every `.latent` does."""
+    return {"cache_key": made.key, **({CUT_KEY: str(made.cut)} if made.cut else {})}
 
 
 def make_entry_folder(path: Path) -> None:
@@ -178,17 +185,18 @@ def refuse_changed(task: Task) -> None:
 def make_done_row(task: Task, made: Made, seconds: float = 0.0, notices: tuple[str, ...] = ()) -> ManifestRow:
     """The row of a finished entry, with facts that are read from its file, which must be whole."""
     path = made.path
-    if made.cut:
-        left = "1 frame" if made.cut == 1 else f"{made.cut} frames"
-        notices = (*notices, f"{left} at the end left out, to fit the model's grid")
     with open_latent(path) as latents, naming_read_errors(path):
-        source = latents.header.source
+        source, said = latents.header.source, latents.header.extra.get(CUT_KEY, "")
+        cut = int(said) if said.isdecimal() else 0
+        if cut:
+            left = "1 frame" if cut == 1 else f"{cut} frames"
+            notices = (*notices, f"{left} at the end left out, to fit the model's grid")
         return replace(task, key=made.key).make_row(
             DONE,
             shape=latents.shape,
             dtype=latents.dtype,
             frames=source.frames,
-            cut=made.cut,
+            cut=cut,
             width=source.width,
             height=source.height,
             bytes=path.stat().st_size,

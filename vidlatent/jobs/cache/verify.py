@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -170,11 +171,12 @@ def compare_entry(manifest: Manifest, row: ManifestRow, model: Model) -> Replay:
             distorted, reference = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
             psnr.update(reference, distorted)
             frames += len(pairs)
-        grown = next(read, None) is not None  # `zip` ends where the entry does
-    if grown:
-        raise BadInput(f"{row.source}: has more than the {row.frames} frames that it had when it was cached")
-    if frames != row.frames:
-        raise BadInput(f"{row.source}: has {frames} frames now, had {row.frames} when it was cached")
+        more = sum(1 for _ in islice(read, row.cut + 1))  # `zip` ends where the entry does
+    then, now = row.frames + row.cut, frames + more
+    if now > then:
+        raise BadInput(f"{row.source}: has more than the {then} frames that it had when it was cached")
+    if now < then:
+        raise BadInput(f"{row.source}: has {now} frames now, had {then} when it was cached")
     value = psnr.result()["pooled"]
     identical = math.isinf(value)
     return Replay(row.source, row.key, frames, None if identical else round(value, 3), identical)
