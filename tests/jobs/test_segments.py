@@ -169,6 +169,13 @@ def test_what_a_killed_run_left_waiting_is_removed(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_a_link_where_segments_wait_is_refused(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".x.latent.segments.partial").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="is a link"), keep_segments(tmp_path / "x.latent"):
+        pass
+
+
 def test_segments_are_long_for_what_they_do_twice_but_not_longer_than_a_share():
     access = Access(TimeRule(8), 4, horizon=5)
     assert access.lead == 9

@@ -7,7 +7,6 @@ source by itself; what it has made waits in a folder beside the target until its
 
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ import vidlatent
 from vidlatent.engine.access import Access
 from vidlatent.engine.model import Model
 from vidlatent.errors import OutOfResources, UsageError, VidlatentError, parameter
-from vidlatent.files import naming_disk_errors, partial_path
+from vidlatent.folders import FolderReplacement
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.models import ModelChoice
 from vidlatent.windows import Plan
@@ -206,14 +205,11 @@ def keep_segments(target: Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="vidlatent-") as folder:
             yield Path(folder)
         return
-    folder = partial_path(target.with_name(f"{target.name}.segments"))
-    with naming_disk_errors(target):
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-        folder.mkdir(parents=True)
+    waiting = FolderReplacement(target.with_name(f"{target.name}.segments"))  # emptied of a killed run's
     try:
-        yield folder
+        yield waiting.partial
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        waiting.discard()
 
 
 def refuse_others(model: Model, start: Start) -> None:
