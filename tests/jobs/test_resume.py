@@ -89,9 +89,11 @@ def test_what_was_made_is_kept_and_the_rest_is_what_it_would_have_been(
     assert got == undisturbed(source, model, replace(options, resume=False))
 
 
-def test_windows_that_stand_alone_are_gone_on_with_too(source, model, break_off):
-    options = replace(RESUME, plan=Plan(TimeRule(16, 5), TimeRule(4)))
-    break_off(model, 5, options)
+@pytest.mark.parametrize("rule", [TimeRule(16, 1), TimeRule(16, 5), TimeRule(16, 9, blend=2)])
+@pytest.mark.parametrize("windows", [2, 5, 8])
+def test_windows_that_stand_alone_are_gone_on_with_too(source, model, break_off, rule, windows):
+    options = replace(RESUME, plan=Plan(rule, TimeRule(4)))
+    break_off(model, windows, options)
     got, said = finish(source, model, options)
     assert KEPT in said and got == undisturbed(source, model, replace(options, resume=False))
 
