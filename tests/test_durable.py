@@ -136,3 +136,11 @@ def test_a_folder_that_may_be_entered_but_not_listed_can_be_written(tmp_path, mo
     else:
         with pytest.raises(OSError, match="Input/output error"):
             sync_folder(tmp_path)
+
+
+def test_nothing_stays_open(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    for n in range(3):
+        write_note(tmp_path / "note", str(n))
+        make_folder(tmp_path / f"{n}/sub")
+    assert len(os.listdir("/proc/self/fd")) == before
