@@ -6,7 +6,7 @@ import os
 import pytest
 
 from vidlatent.errors import OutOfResources
-from vidlatent.jobs.cache.journal import JournalWriter, find_wrong_lines, read_records
+from vidlatent.jobs.cache.journal import JournalReader, JournalWriter, find_wrong_lines, read_records
 
 
 def test_a_write_that_is_cut_short_goes_on(tmp_path, monkeypatch):
@@ -59,3 +59,29 @@ def test_what_cannot_be_read_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(type(path), "open", refuse)
     with pytest.raises(OutOfResources, match=r"cannot be read \(Too many open files\)"):
         list(read_records(tmp_path))
+
+
+def test_each_call_gives_what_is_new_and_half_a_line_once_it_is_whole(tmp_path):
+    journal, reader = JournalWriter(tmp_path), JournalReader(tmp_path)
+    journal.append({"n": 1})
+    assert [record["n"] for record in reader.read_new()] == [1]
+    (path,) = tmp_path.iterdir()
+    with path.open("ab") as file:
+        file.write(b'{"n": ')
+        file.flush()
+        assert not list(reader.read_new())
+        file.write(b"2}\n")
+    journal.append({"n": 3})
+    assert [record["n"] for record in reader.read_new()] == [2, 3] and not list(reader.read_new())
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts open files")
+def test_a_journal_that_is_closed_is_closed_and_a_later_line_begins_a_new_one(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    journal = JournalWriter(tmp_path)
+    for n in range(2):
+        journal.append({"n": n})
+        journal.close()
+        journal.close()
+    assert len(os.listdir("/proc/self/fd")) == before and len(list(tmp_path.iterdir())) == 2
+    assert [record["n"] for record in read_records(tmp_path)] == [0, 1]
