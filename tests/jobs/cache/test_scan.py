@@ -313,6 +313,12 @@ def test_texts_belong_to_the_videos_of_their_sample_wherever_they_lie(tmp_path):
     ]
 
 
+def test_hidden_members_of_a_tar_are_no_clips(tmp_path):
+    """macOS packs `._NAME` beside each NAME."""
+    tar = write_members(tmp_path / "s.tar", ("./._a.mp4", b"\0\5\x16\7"), ("./a.mp4", b"A"))
+    assert [clip.name.partition("::")[2] for clip in scan([str(tar)], NOWHERE)] == ["a.mp4"]
+
+
 def test_members_of_one_name_are_two_clips(tmp_path):
     tar = write_members(tmp_path / "s.tar", ("a.mp4", b"first"), ("a.mp4", b"other"))
     found = list(scan([str(tar)], NOWHERE))

@@ -1,1 +1,1 @@
-"""Processes that read videos, so that a codec that crashes or hangs costs one clip and not the whole run."""
+"""Processes that read videos, tables and tars: what crashes or hangs costs one clip, not the whole run."""

@@ -61,13 +61,20 @@ def list_tar_clips(
             texts = _find_texts(tar, endings, beat)
             for member in list_tar(tar):
                 beat()
-                if os.path.splitext(member.name)[1].lower() in SIDECARS | set(captions):
+                if _is_no_video(member.name, captions):
                     continue
                 named[member.name] += 1
                 clip = _make_member_clip(path, member, named[member.name])
                 yield _add_texts(clip, tar, member, texts, captions)
     except TornTar as e:
         yield make_bad_clip(path, BadInput(f"{path}: not a tar that can be read to its end ({e})", _TAR_HINT))
+
+
+def _is_no_video(name: str, captions: tuple[str, ...]) -> bool:
+    """Whether a member is none by its name: one that lies beside videos, or is hidden, as macOS has them."""
+    return os.path.splitext(name)[1].lower() in SIDECARS | set(captions) or os.path.basename(name).startswith(
+        "."
+    )
 
 
 _TAR_HINT = "compressed tars are not read; clips before that place are"
