@@ -22,7 +22,7 @@ from vidlatent.jobs.encode import EncodeOptions, encode
 
 SECONDS = 60
 FRAMES = 150
-PAUSE_S = 0.01  # at every window, so that moments to kill at are many
+PAUSE_S = 0.02  # at every window: many moments to kill at, and none is the last even where all is slow
 
 
 def write_frames(folder: Path, frames: np.ndarray) -> Path:
@@ -60,7 +60,7 @@ def kill_often(work, target: Path, moments: int, kills: int) -> tuple[str, ...]:
     """Kill `work` so often, at any of the first so many lines of its journal; what is said when it ends."""
     dice = random.Random(1)
     for lines in sorted(dice.randrange(1, moments) for _ in range(kills)):
-        run_and_kill(work, lines, target, dice.uniform(0, 3 * PAUSE_S))
+        run_and_kill(work, lines, target, dice.uniform(0, 2 * PAUSE_S))
     return work().notices
 
 
@@ -85,10 +85,10 @@ def main(source: str, folder: str, kind: str, posterior: str, kills: str) -> Non
     )
     slow_down(LatentWriter, "append", PAUSE_S)
     options = EncodeOptions(posterior=posterior, resume=True, force=True)
-    moments = FRAMES // model.spec.plan.encode_time.stride - 3
+    moments = FRAMES // model.spec.plan.encode_time.stride // 2
     said = kill_often(partial(encode, source, killed, model, options), killed, moments, int(kills))
     encode(source, clip, model, EncodeOptions(posterior=posterior))
-    slow_down(ImageSink, "write", PAUSE_S / 10)
+    slow_down(ImageSink, "write", PAUSE_S / 4)
     images, again = Path(folder, "killed"), DecodeOptions(resume=True)
     said += kill_often(partial(decode, clip, f"{images}/", model, again), images, FRAMES // 2, int(kills))
     decode(clip, f"{folder}/undisturbed/", model)
