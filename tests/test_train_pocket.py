@@ -85,6 +85,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(data, tmp_path):
     assert all((first[key] == second[key]).all() for key in first)
 
 
+@pytest.mark.slow
 def test_several_runs_are_exported_as_their_mean(data, tmp_path):
     folders = [tmp_path / "one", tmp_path / "two"]
     for seed, folder in enumerate(folders):
@@ -97,6 +98,7 @@ def test_several_runs_are_exported_as_their_mean(data, tmp_path):
         assert torch.equal(value, ((runs[0][key] + runs[1][key]) / 2).half())
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_an_exported_model_in_a_larger_network(data, tmp_path):
     small, large = tmp_path / "small", tmp_path / "large"
     train("run", small, data, *SMALL, "--config", json.dumps(NARROW))

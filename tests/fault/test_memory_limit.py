@@ -44,7 +44,7 @@ WIDE = {"wf": {"base_channels": 32}, "pocket": {"width": 64}, "od": {}}
 slow = pytest.mark.slow
 CASES = [  # kind, way, frames, tile, part of what the plan as asked needs, words of what is done about it
     pytest.param("wf", "encode", 25, None, 1.0, "", id="state, whole, encode"),
-    pytest.param("wf", "decode", 9, None, 0.4, "after", id="state, tile by tile, decode"),
+    pytest.param("wf", "decode", 9, None, 0.4, "after", id="state, tile by tile, decode", marks=slow),
     pytest.param("od", "encode", 9, None, 0.5, "tiles", id="windows, tiled, encode"),
     pytest.param("wf", "decode", 13, None, 1.0, "", id="state, whole, decode", marks=slow),
     pytest.param("wf", "decode", 13, 128, 1.0, "", id="state of all tiles, decode", marks=slow),

@@ -197,8 +197,15 @@ def test_a_later_member_is_as_bounded_as_the_others():
         replace(HEADER, plan=Plan(TimeRule(32, 1), WarpedRule(15, 1, warp=1 << 20)))
 
 
-def test_members_nested_beyond_reason_are_refused(clip):
-    nest = json.loads("[" * 900 + "]" * 900)
-    rewrite(clip, inside("source", "x", nest))
+@pytest.mark.parametrize(("levels", "kept"), [(60, True), (900, False), (100_000, False)])
+def test_members_nested_beyond_reason_are_refused(clip, levels, kept):
+    text = "[" * levels + "]" * levels
     with open_latent(clip) as reader:
-        assert json.loads(reader.header.extra["source"])["x"] == nest
+        source = reader.header.to_metadata()["source"]
+    rewrite(clip, fact("source", f'{source[:-1]},"x":{text}}}'))
+    if kept:
+        with open_latent(clip) as reader:
+            assert json.loads(reader.header.extra["source"])["x"] == json.loads(text)
+    else:
+        with pytest.raises(BadLatentFile, match="source: nested too deeply"):
+            open_latent(clip)
