@@ -8,7 +8,9 @@ import pytest
 from helpers import cache_clips as clips
 from helpers.cases import compact
 
+from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.cache.manifest import open_manifest
+from vidlatent.jobs.cache.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +84,15 @@ def test_what_the_trainer_cannot_use_is_refused_before_anything_is_made(
     run = ("-o", tmp_path / "cache", "--weights", wan, "--device", "cpu", "--workers", 1)
     vidlatent("cache", videos, *run, *words).failed(2, *complaint)
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(("said", "kept"), [((), "full"), (("--posterior", "mode"), "mode")])
+def test_what_is_said_of_the_posterior_counts_more_than_the_trainer(
+    vidlatent, videos, wan, tmp_path, said, kept
+):
+    run = ("-o", tmp_path / "cache", "--weights", wan, "--device", "cpu", "--workers", 1)
+    made = vidlatent("cache", videos / "a", *run, "--for", "finetrainers:wan", *said)
+    assert made.code == 0, made.err
+    (row,) = open_manifest(tmp_path / "cache").present_rows()
+    with open_latent(Store(tmp_path / "cache").entry_path(row.key)) as entry:
+        assert entry.header.posterior == kept

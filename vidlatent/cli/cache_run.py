@@ -266,10 +266,13 @@ class WriteFlags(o.PosteriorFlags):
         return find_needs(self.trainer)[2] if self.trainer else None
 
     def suit(self, recipe: "Recipe", model: "Model") -> "Recipe":
-        """Make the recipe what the trainer expects, where one was named."""
+        """Make the recipe what the trainer expects, where one was named and nothing else was said."""
         from vidlatent.jobs.exchange.suit import suit
 
-        return suit(recipe, model.spec, self.trainer) if self.trainer else recipe
+        if not self.trainer:
+            return recipe
+        suited = suit(recipe, model.spec, self.trainer)
+        return replace(suited, posterior=self.posterior or suited.posterior)  # mode may have been said, too
 
     def sharding(self) -> "Sharding | None":
         """Say into which shards entries are packed; None leaves every entry a file."""

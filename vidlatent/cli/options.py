@@ -186,8 +186,9 @@ class PosteriorFlags(Flags):
 
     heading = "What is written"
     posterior: Annotated[
-        str, typer.Option("--posterior", help="mode, sample, or full (mean and logvar).")
-    ] = "mode"
+        str | None,
+        typer.Option("--posterior", help="mode, sample, or full (mean and logvar).  [default: mode]"),
+    ] = None
     seed: Annotated[int, typer.Option("--seed", help="Of the noise, with --posterior sample.")] = 0
     store: Annotated[
         str | None, typer.Option("--store", help="fp32, bf16 or fp16 on disk.  [default: as computed]")
@@ -195,4 +196,4 @@ class PosteriorFlags(Flags):
 
     def posterior_options(self) -> dict[str, Any]:
         """Make those options of an encoding job that say what is kept."""
-        return {"posterior": self.posterior, "seed": self.seed, "store": self.store}
+        return {"posterior": self.posterior or "mode", "seed": self.seed, "store": self.store}
