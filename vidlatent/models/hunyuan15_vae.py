@@ -34,7 +34,6 @@ from vidlatent.models.streaming import (
     normalise_and_convolve,
     run,
     shrink,
-    write_and_convolve,
 )
 from vidlatent.windows import Plan, TimeRule, even_tiles
 
@@ -119,7 +118,7 @@ class Down(nn.Module):
 
     def forward(self, x: Tensor, state: TimeState) -> Tensor:
         """[B, C, T, H, W] → [B, C', T', H/2, W/2]; T' is T, or of T frames in all 1 + (T-1) // 2."""
-        h = convolve(self.conv, x, state)
+        h = into(self.conv)(x, state)
         if self.frames == 1:
             return folded(h.add_(means(x, h.shape[1])), 1)
         first = 1 if x.shape[2] and state.begins(self) else 0
@@ -146,7 +145,7 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, state: TimeState) -> Tensor:
         """[B, C, T, H, W] → [B, C', T', 2H, 2W]; T' is T, or of T frames in all 2T-1."""
-        h = convolve(self.conv, x, state)
+        h = into(self.conv)(x, state)
         first = 1 if self.frames == 2 and x.shape[2] and state.begins(self) else 0
         parts = []
         if first:
@@ -216,7 +215,7 @@ class Decoder(nn.Module):
         return map(lambda x: normalise_and_convolve(self.norm_out, self.conv_out, x, state), pieces)
 
     def _begin(self, latents: Tensor, state: TimeState) -> Tensor:
-        return add_copies(convolve(self.conv_in, latents, state), latents)
+        return add_copies(into(self.conv_in)(latents, state), latents)
 
 
 class Hunyuan15Vae(nn.Module):
@@ -239,11 +238,6 @@ class Hunyuan15Vae(nn.Module):
 
 def _middle(width: int) -> nn.ModuleList:
     return nn.ModuleList([Block(width, width), PastAttention(width, RmsNorm), Block(width, width)])
-
-
-def convolve(conv: CausalConv3d, x: Tensor, state: TimeState) -> Tensor:
-    """`conv` of the clip `x` [B, C, T, H, W], which stands in copies of its edge."""
-    return write_and_convolve(lambda place: place.copy_(x), conv, x, state)
 
 
 def means(x: Tensor, channels: int) -> Tensor:

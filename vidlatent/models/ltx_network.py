@@ -203,7 +203,7 @@ class Fold(nn.Module):
         if time > 1 and x.shape[2]:
             x = state.extend(self, x, time, time)
             x = x[:, :, : x.shape[2] // time * time]
-        folded = fold(write_and_convolve(lambda place: place.copy_(x), self.conv, x, state), self.stride)
+        folded = fold(into(self.conv)(x, state), self.stride)
         means = fold(x, self.stride).unflatten(1, (self.outputs, -1)).mean(2)
         return folded.add_(means)
 
@@ -221,7 +221,7 @@ class Unfold(nn.Module):
 
     def forward(self, x: Tensor, state: TimeState) -> Tensor:
         """[B, C, T, H, W] → [B, C', T', H', W'], the frames that are known by now."""
-        h = write_and_convolve(lambda place: place.copy_(x), self.conv, x, state)
+        h = into(self.conv)(x, state)
         return self._unfolded(x, h, state)
 
     def rest(self, state: TimeState) -> Iterator[Tensor]:
@@ -255,7 +255,7 @@ class Encoder(nn.Module):
     def forward(self, video: Tensor, state: TimeState) -> Tensor:
         """[B, 3, T, H, W] → [B, 2C, t, h, w]; one logvar for all channels, repeated."""
         x = patchify(video, self.patch)
-        x = write_and_convolve(lambda place: place.copy_(x), self.conv_in, x, state)
+        x = into(self.conv_in)(x, state)
         x = run(self.down_blocks, x, state)
         moments = normalise_and_convolve(self.norm_out, self.conv_out, x, state)
         logvar = moments[:, -1:].expand(-1, moments.shape[1] - 1, -1, -1, -1)

@@ -30,7 +30,6 @@ from vidlatent.models.streaming import (
     normalise_and_convolve,
     run,
     shrink,
-    write_and_convolve,
 )
 from vidlatent.models.wan_config import (
     BLOCKS,
@@ -74,7 +73,7 @@ class DoubleTime(nn.Module):
         """[B, C, T, H, W] → [B, C, T', H, W]; all calls for T frames together give 2T-1."""
         first = 1 if x.shape[2] and state.begins(self) else 0
         rest = x[:, :, first:]
-        pairs = write_and_convolve(lambda place: place.copy_(rest), self.conv, rest, state)
+        pairs = into(self.conv)(rest, state)
         out = empty_clip(x, first + 2 * rest.shape[2], *x.shape[3:])
         out[:, :, :first] = x[:, :, :first]
         out[:, :, first::2], out[:, :, first + 1 :: 2] = pairs.chunk(2, dim=1)
