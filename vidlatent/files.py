@@ -12,7 +12,8 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -118,16 +119,56 @@ def write_note(path: Path, text: str) -> None:
         raise
 
 
-class Replacement:
+class Filling(ABC):
+    """The right to make what is to have the name `path`: something `partial`, locked, to be ended in one way.
+
+    It is committed, discarded or left; `done` is true from then on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.partial = partial_path(path)
+        self.done = False
+        self._lock: int | None = None
+
+    def discard(self) -> None:
+        """Remove what is partial, unless it was committed; what was at `path` before stays."""
+        if self.done:
+            return
+        self._remove()
+        self._release()
+
+    def leave(self) -> None:
+        """Leave what is partial as it is, for a later run to go on with."""
+        if not self.done:
+            self._release()
+
+    def _end(self, give_name: Callable[[], None]) -> None:
+        """Commit by `give_name`; what cannot be committed is discarded."""
+        try:
+            give_name()
+        except BaseException:
+            self.discard()
+            raise
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+        self.done = True
+
+    @abstractmethod
+    def _remove(self) -> None: ...
+
+
+class Replacement(Filling):
     """The right to write one file: an empty, locked file `partial`, to be committed or discarded.
 
     With `keep` it has what an earlier run has left there.
     """
 
     def __init__(self, path: Path, keep: bool = False) -> None:
-        self.path = path
-        self.partial = partial_path(path)
-        self.done = False  # true once committed or discarded
+        super().__init__(path)
         with naming_disk_errors(path):
             if path.exists() and not path.is_file():
                 raise UsageError(f"{path}: is not a regular file", "name a file that may be replaced")
@@ -135,29 +176,11 @@ class Replacement:
 
     def commit(self, path: Path | None = None) -> None:
         """Flush the partial file, which must be closed, to disk, and give it its name, or the name `path`."""
-        try:
-            commit(self.partial, path or self.path)
-        except BaseException:
-            self.discard()
-            raise
-        self._release()
+        self._end(lambda: commit(self.partial, path or self.path))
 
-    def discard(self) -> None:
-        """Remove the partial file, unless it was committed; a file that was at `path` before stays."""
-        if self.done:
-            return
+    def _remove(self) -> None:
         with suppress(OSError):  # what cannot be removed is taken over by the next run
             self.partial.unlink(missing_ok=True)
-        self._release()
-
-    def leave(self) -> None:
-        """Leave the partial file as it is, for a later run to go on with."""
-        if not self.done:
-            self._release()
-
-    def _release(self) -> None:
-        os.close(self._lock)
-        self.done = True
 
 
 @contextmanager

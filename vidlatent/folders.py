@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from vidlatent.durable import make_folder, sync_contents, sync_folder
-from vidlatent.files import blame_stranger, is_at, naming_disk_errors, partial_path, take_lock
+from vidlatent.files import Filling, blame_stranger, is_at, naming_disk_errors, take_lock
 
 
-class FolderReplacement:
+class FolderReplacement(Filling):
     """The right to fill one folder: an empty, locked folder `partial`, to be committed or discarded.
 
     Folders above it are made. The folder may be there already, as long as it is empty. With `keep` the
@@ -17,9 +17,7 @@ class FolderReplacement:
     """
 
     def __init__(self, path: Path, keep: bool = False) -> None:
-        self.path = path
-        self.partial = partial_path(path)
-        self.done = False  # true once committed or discarded
+        super().__init__(path)
         with naming_disk_errors(path):
             make_folder(path.parent)
             self._lock = _lock_folder(self.partial, path)
@@ -28,32 +26,16 @@ class FolderReplacement:
 
     def commit(self) -> None:
         """Flush the files in the partial folder to disk, and give the folder its name."""
-        try:
-            with naming_disk_errors(self.path):
-                sync_contents(self.partial)
-                os.replace(self.partial, self.path)
-                sync_folder(self.path.parent)
-        except BaseException:
-            self.discard()
-            raise
-        self._release()
+        self._end(self._give_name)
 
-    def discard(self) -> None:
-        """Remove the partial folder with all that is in it, unless it was committed."""
-        if self.done:
-            return
+    def _give_name(self) -> None:
+        with naming_disk_errors(self.path):
+            sync_contents(self.partial)
+            os.replace(self.partial, self.path)
+            sync_folder(self.path.parent)
+
+    def _remove(self) -> None:
         shutil.rmtree(self.partial, ignore_errors=True)
-        self._release()
-
-    def leave(self) -> None:
-        """Leave the partial folder as it is, for a later run to go on with."""
-        if not self.done:
-            self._release()
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-        self.done = True
 
 
 def _lock_folder(partial: Path, path: Path) -> int | None:
