@@ -17,20 +17,6 @@ from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.cache.store import Store
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    """Two clips, and a cache of them; not to be changed."""
-    folder = tmp_path_factory.mktemp("gc")
-    clips.write_clips(folder / "videos", 2)
-    clips.cache(folder / "videos", folder / "cache")
-    return folder
-
-
-@pytest.fixture
-def root(made, tmp_path) -> Path:
-    return shutil.copytree(made / "cache", tmp_path / "cache")
-
-
 def put(path: Path, size: int = 5) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * size)

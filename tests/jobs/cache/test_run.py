@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import cache_clips as clips
+from helpers.hanging import hang
 
 from vidlatent.engine.load import load_model
 from vidlatent.errors import OutOfResources, UsageError
@@ -416,15 +417,10 @@ def test_whatever_is_wrong_in_a_folder_the_good_clips_are_made(tmp_path):
 
 def test_sigterm_is_obeyed_while_a_table_is_read(tmp_path, monkeypatch):
     """Such as a number of seconds that took hours to compute."""
-    (tmp_path / "t.csv").write_text("path\na.avi\n")
-    (tmp_path / "sitecustomize.py").write_text(
-        "import time\nfrom vidlatent.jobs.reading import tables\n"
-        "tables.TABLES['.csv'] = lambda path: time.sleep(60)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    table = hang(monkeypatch, tmp_path / "t.csv")
     threading.Timer(2, os.kill, (os.getpid(), signal.SIGTERM)).start()
     began = time.monotonic()
-    assert clips.cache(tmp_path / "t.csv", tmp_path / "cache").stopped
+    assert clips.cache(table, tmp_path / "cache").stopped
     assert time.monotonic() - began < 30
 
 

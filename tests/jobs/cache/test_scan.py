@@ -1,9 +1,7 @@
 """Folders, globs, tables and tars become clips."""
 
-import io
 import json
 import math
-import tarfile
 import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -11,6 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from helpers.hanging import hang
+from helpers.tars import write_tar
 
 from vidlatent.errors import UsageError
 from vidlatent.jobs.cache.captions import choose_extensions, get_caption
@@ -166,18 +166,9 @@ def test_a_table_or_tar_that_is_a_device_is_a_row(tmp_path):
         assert "no plain file" in clip.error.what
 
 
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
-
 def test_a_tar_gives_its_videos_with_their_texts(tmp_path):
     members = {"x/1.mp4": b"video", "x/1.txt": b"a cat\n", "x/1.json": b"{}", "x/2.mp4": b"other"}
-    write_tar(tmp_path / "s.tar", members)
+    write_tar(tmp_path / "s.tar", *members.items())
     first, second = scan([str(tmp_path)], NOWHERE)
     assert first.name == f"{tmp_path}/s.tar::x/1.mp4"
     assert first.facts == {"txt": "a cat", "json": "{}", "caption": "a cat"}
@@ -222,7 +213,7 @@ def test_a_caption_that_is_not_utf8_costs_its_clip_alone(tmp_path):
     (tmp_path / "a.txt").write_bytes("caf\u00e9".encode("latin-1"))
     first, second = (clip for clip in scan([str(tmp_path)], NOWHERE) if not clip.is_sidecar)
     assert "a.txt: not UTF-8 text (byte 3 is 0xe9)" in first.error.what and second.error is None
-    write_tar(tmp_path / "s.tar", {"x/1.mp4": b"video", "x/1.txt": b"\xff", "x/2.mp4": b"other"})
+    write_tar(tmp_path / "s.tar", *{"x/1.mp4": b"video", "x/1.txt": b"\xff", "x/2.mp4": b"other"}.items())
     first, second = scan([str(tmp_path / "s.tar")], NOWHERE)
     assert "s.tar::x/1.txt: not UTF-8 text" in first.error.what and second.error is None
 
@@ -247,7 +238,7 @@ def test_columns_are_called_what_people_call_them(tmp_path, row, facts):
 
 
 def test_a_caption_in_the_json_of_a_tar_is_one(tmp_path):
-    write_tar(tmp_path / "s.tar", {"1.mp4": b"video", "1.json": b'{"prompt": "a cat"}'})
+    write_tar(tmp_path / "s.tar", *{"1.mp4": b"video", "1.json": b'{"prompt": "a cat"}'}.items())
     (clip,) = scan([str(tmp_path / "s.tar")], NOWHERE)
     assert clip.facts["caption"] == get_caption(clip.facts) == "a cat"
     assert get_caption({"txt": "of an older cache"}) == "of an older cache" and get_caption({}) == ""
@@ -276,15 +267,6 @@ def test_facts_are_plain_json_whatever_the_table_holds(tmp_path):
     assert json.loads(json.dumps(clip.facts, allow_nan=False)) == clip.facts
 
 
-def write_members(path: Path, *members: tuple[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
-
 def test_a_caption_without_end_costs_its_clip(tmp_path):
     touch(tmp_path / "a.mp4")
     (tmp_path / "a.txt").write_bytes(bytes(MOST_CAPTION_BYTES + 1))
@@ -306,7 +288,7 @@ def test_texts_belong_to_the_videos_of_their_sample_wherever_they_lie(tmp_path):
         ("./v1.0/a.mp4", b"A"),
         ("./v1.0/b.txt", b"dog"),
     ]
-    found = list(scan([str(write_members(tmp_path / "s.tar", *members))], NOWHERE))
+    found = list(scan([str(write_tar(tmp_path / "s.tar", *members))], NOWHERE))
     assert [(clip.name.partition("::")[2], clip.facts) for clip in found] == [
         ("v1.0/b.mp4", {"txt": "dog", "caption": "dog"}),
         ("v1.0/a.mp4", {"txt": "cat", "caption": "cat"}),
@@ -315,19 +297,19 @@ def test_texts_belong_to_the_videos_of_their_sample_wherever_they_lie(tmp_path):
 
 def test_hidden_members_of_a_tar_are_no_clips(tmp_path):
     """macOS packs `._NAME` beside each NAME."""
-    tar = write_members(tmp_path / "s.tar", ("./._a.mp4", b"\0\5\x16\7"), ("./a.mp4", b"A"))
+    tar = write_tar(tmp_path / "s.tar", ("./._a.mp4", b"\0\5\x16\7"), ("./a.mp4", b"A"))
     assert [clip.name.partition("::")[2] for clip in scan([str(tar)], NOWHERE)] == ["a.mp4"]
 
 
 def test_members_of_one_name_are_two_clips(tmp_path):
-    tar = write_members(tmp_path / "s.tar", ("a.mp4", b"first"), ("a.mp4", b"other"))
+    tar = write_tar(tmp_path / "s.tar", ("a.mp4", b"first"), ("a.mp4", b"other"))
     found = list(scan([str(tar)], NOWHERE))
     assert [clip.name.partition("::")[2] for clip in found] == ["a.mp4", "a.mp4 (2)"]
     assert found[0].member != found[1].member
 
 
 def test_a_torn_tar_gives_what_comes_before_and_a_row(tmp_path):
-    tar = write_members(tmp_path / "s.tar", ("a.mp4", b"1"), ("b.mp4", bytes(600)))
+    tar = write_tar(tmp_path / "s.tar", ("a.mp4", b"1"), ("b.mp4", bytes(600)))
     tar.write_bytes(tar.read_bytes()[:1700])
     touch(tmp_path / "z.mp4")
     good, torn, behind = scan([str(tmp_path)], NOWHERE)
@@ -336,7 +318,7 @@ def test_a_torn_tar_gives_what_comes_before_and_a_row(tmp_path):
 
 
 def test_a_process_that_lists_and_is_killed_is_started_again(tmp_path, monkeypatch):
-    tar = write_members(tmp_path / "s.tar", *((f"{n:03d}.mp4", b"x") for n in range(200)))
+    tar = write_tar(tmp_path / "s.tar", *((f"{n:03d}.mp4", b"x") for n in range(200)))
     (tmp_path / "sitecustomize.py").write_text(KILLED_ONCE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     found = list(scan([str(tar)], NOWHERE))
@@ -367,25 +349,15 @@ tar.list_tar = counted
 
 
 def test_a_stop_is_obeyed_while_a_list_hangs(tmp_path, monkeypatch):
-    (tmp_path / "t.csv").write_text("path\na.mp4\n")
-    (tmp_path / "sitecustomize.py").write_text(
-        "import time\nfrom vidlatent.jobs.reading import tables\n"
-        "tables.TABLES['.csv'] = lambda path: time.sleep(60)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    table = hang(monkeypatch, tmp_path / "t.csv")
     began = time.monotonic()
-    assert not list(scan([str(tmp_path / "t.csv")], NOWHERE, stopped=lambda: time.monotonic() - began > 1))
+    assert not list(scan([str(table)], NOWHERE, stopped=lambda: time.monotonic() - began > 1))
     assert time.monotonic() - began < 30
 
 
 def test_a_list_that_hangs_is_a_row(tmp_path, monkeypatch):
-    (tmp_path / "t.csv").write_text("path\na.mp4\n")
-    (tmp_path / "sitecustomize.py").write_text(
-        "import time\nfrom vidlatent.jobs.reading import tables\n"
-        "tables.TABLES['.csv'] = lambda path: time.sleep(60)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (clip,) = scan([str(tmp_path / "t.csv")], NOWHERE, stall_timeout=1)
+    table = hang(monkeypatch, tmp_path / "t.csv")
+    (clip,) = scan([str(table)], NOWHERE, stall_timeout=1)
     assert "made no progress for 1 s" in clip.error.what
 
 

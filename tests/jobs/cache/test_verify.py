@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -17,20 +16,6 @@ from vidlatent.jobs.cache.manifest import open_manifest
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.verify import Finding, Replay, replay_sample, verify
 from vidlatent.jobs.models import ModelChoice
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    """Two clips, and a cache of them; not to be changed."""
-    folder = tmp_path_factory.mktemp("verify")
-    clips.write_clips(folder / "videos", 2)
-    clips.cache(folder / "videos", folder / "cache")
-    return folder
-
-
-@pytest.fixture
-def root(made, tmp_path) -> Path:
-    return shutil.copytree(made / "cache", tmp_path / "cache")
 
 
 def entry_of(root: Path, clip: str) -> Path:

@@ -92,20 +92,6 @@ NOT_SEEN = [
 ]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    """Two clips, and a cache of them; not to be changed."""
-    folder = tmp_path_factory.mktemp("wrong")
-    clips.write_clips(folder / "videos", 2)
-    clips.cache(folder / "videos", folder / "cache")
-    return folder
-
-
-@pytest.fixture
-def root(made, tmp_path) -> Path:
-    return shutil.copytree(made / "cache", tmp_path / "cache")
-
-
 def write_journal(folder: Path, lines: list) -> Path:
     """A journal of somebody else: bytes as they are, others as JSON; its name comes first."""
     folder.mkdir(exist_ok=True)

@@ -1,13 +1,12 @@
 """What training reads is what was written: every slice, in every worker, after every resume."""
 
-import io
 import pickle
-import tarfile
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import cache_clips as clips
+from helpers.tars import write_tar
 from torch.utils.data import DataLoader
 
 import vidlatent
@@ -213,21 +212,12 @@ def test_a_folder_without_latents_is_an_error(tmp_path):
         LatentDataset(tmp_path)
 
 
-def pack(path: Path, *members: tuple[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
-
 def test_a_shard_packed_by_hand_gives_as_many_entries_as_it_has(cached, tmp_path):
     """`tar c .` puts ./ in front of every name, and folders may have dots."""
     row = clips.rows(cached)[0]
     latent = Store(cached).entry_path(row.key).read_bytes()
     names = ("./a", "./v1.0/b", "v1.0/c.d")
-    path = pack(tmp_path / "x.tar", *((f"{name}.latent", latent) for name in names), ("./a.json", b"{}"))
+    path = write_tar(tmp_path / "x.tar", *((f"{name}.latent", latent) for name in names), ("./a.json", b"{}"))
     dataset = LatentDataset(path)
     assert [item["key"] for item in dataset] == ["a", "v1.0/b", "v1.0/c.d"]
     assert tuple(dataset[2]["latents"].shape) == row.shape
@@ -235,7 +225,7 @@ def test_a_shard_packed_by_hand_gives_as_many_entries_as_it_has(cached, tmp_path
 
 @pytest.mark.parametrize("text", [b"null", b"[1]", b"no JSON", b"[" * 100_000])
 def test_a_shard_with_a_row_that_is_none_names_the_member(cached, tmp_path, text):
-    path = pack(tmp_path / "x.tar", ("k.latent", b""), ("k.json", text))
+    path = write_tar(tmp_path / "x.tar", ("k.latent", b""), ("k.json", text))
     with pytest.raises(BadInput, match=r"x\.tar: not a shard of latents \(k\.json: "):
         LatentDataset(path)
 
@@ -244,5 +234,5 @@ def test_a_row_whose_facts_are_of_another_kind_costs_them_alone(cached, tmp_path
     row = clips.rows(cached)[0]
     latent = Store(cached).entry_path(row.key).read_bytes()
     told = b'{"shape": [1, "2"], "facts": 3, "source": {}}'
-    (item,) = LatentDataset(pack(tmp_path / "x.tar", ("k.latent", latent), ("k.json", told)))
+    (item,) = LatentDataset(write_tar(tmp_path / "x.tar", ("k.latent", latent), ("k.json", told)))
     assert tuple(item["latents"].shape) == row.shape and (item["source"], item["facts"]) == ("k", {})
