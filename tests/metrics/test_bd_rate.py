@@ -88,3 +88,13 @@ def test_a_single_point_is_compared_with_the_curve_at_that_point():
 def test_a_single_point_beyond_the_curve_is_not_guessed():
     with pytest.raises(BadInput, match="the curves share no quality: 30 to 40 and 41 to 41"):
         bd_rate([(1, 30.0), (10, 40.0)], [(20, 41.0)])
+
+
+def test_a_lone_point_just_beyond_the_curve_is_met_straight_on():
+    """An encoder that aims at a rate may come out a little below: the curve goes on for a tenth of it."""
+    anchor = [(1, 30.0), (10, 40.0)]
+    assert bd_quality(anchor, [(10.9, 40.0)]) == pytest.approx(-10 * math.log10(1.09))
+    assert bd_quality(anchor, [(0.95, 30.0)]) == pytest.approx(-10 * math.log10(0.95))
+    for far in (11.1, 0.9):
+        with pytest.raises(BadInput, match="share no rate"):
+            bd_quality(anchor, [(far, 35.0)])

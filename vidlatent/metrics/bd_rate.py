@@ -3,7 +3,8 @@
 Both integrate the gap between two rate–quality curves over what they share, in log10 of the rate. `pchip`
 (monotone piecewise cubics, as in the JCT-VC and JVET spreadsheets) never overshoots and is the default;
 `cubic` is the single third-order polynomial of the original paper. Where `test` is one point, the result is
-the gap at that point.
+the gap at that point; its rate may lie beyond the curve's by `REACH`, as an encoder that aims at a rate does
+not hit it exactly.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from vidlatent.errors import BadInput
 Curve = Sequence[tuple[float, float]]  # (rate > 0, quality where more is better), in any order
 Method = Literal["pchip", "cubic"]
 Function = Callable[[np.ndarray], np.ndarray]
+REACH = 0.1  # of a rate: so far is a curve continued, straight on, to meet a lone point
 _LEAST = {"pchip": 2, "cubic": 4}
 
 
@@ -57,7 +59,8 @@ def _to_points(curve: Curve, method: Method, single: bool = False) -> np.ndarray
 def _mean_gap(anchor: np.ndarray, test: np.ndarray, method: Method, axis: str) -> float:
     """Mean of `test` minus `anchor` ([n, 2]: abscissa, value) over the abscissas that both cover."""
     low, high = max(anchor[0, 0], test[0, 0]), min(anchor[-1, 0], test[-1, 0])
-    if low > high or (low == high and len(test) > 1):
+    slack = np.log10(1 + REACH) if axis == "rate" and len(test) == 1 else 0.0
+    if low > high + slack or (low == high and len(test) > 1):
         spans = [f"{curve[0, 0]:.4g} to {curve[-1, 0]:.4g}" for curve in (anchor, test)]
         raise BadInput(f"the curves share no {axis}: {spans[0]} and {spans[1]}", "measure rates that overlap")
     if len(test) == 1:
@@ -88,11 +91,13 @@ def _fit_pchip(x: np.ndarray, y: np.ndarray) -> Function:
     tangent = _tangents(step, slope)
 
     def at(where: np.ndarray) -> np.ndarray:
-        i = np.clip(np.searchsorted(x, where, side="right") - 1, 0, len(step) - 1)
-        t, h = (where - x[i]) / step[i], step[i]
+        inside = np.clip(where, x[0], x[-1])
+        i = np.clip(np.searchsorted(x, inside, side="right") - 1, 0, len(step) - 1)
+        t, h = (inside - x[i]) / step[i], step[i]
         rise = y[i + 1] - y[i]
         left, right = h * tangent[i] - rise, rise - h * tangent[i + 1]
-        return y[i] + t * rise + t * (1 - t) * (left * (1 - t) + right * t)
+        beyond = (where - inside) * np.where(where < x[0], tangent[0], tangent[-1])
+        return y[i] + t * rise + t * (1 - t) * (left * (1 - t) + right * t) + beyond
 
     return at
 
