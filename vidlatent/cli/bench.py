@@ -37,8 +37,12 @@ class MeasureFlags(m.MetricFlags):
     codec: Annotated[str, typer.Option("--codec", help="Also x264, x265, svtav1 or ffv1 (lossless).")] = ""
     rates: Annotated[
         str,
-        typer.Option("--rates", help="Bits per pixel codecs aim at; equal: those of the models' latents."),
-    ] = "0.05,0.1,0.2,0.4,equal"
+        typer.Option(
+            "--rates",
+            help="Bits per pixel codecs aim at; equal: those of the models' latents; ladder: five powers of "
+            "two below those.",
+        ),
+    ] = "equal,ladder"
     baseline: Annotated[
         str | None, typer.Option("--baseline", help="Codec that BD-rates refer to.  [default: the first]")
     ] = None

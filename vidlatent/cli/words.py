@@ -113,14 +113,16 @@ def parse_settings(given: list[str] | None, flag: str) -> dict[str, str]:
 
 
 def parse_bits_per_pixel(text: str, flag: str) -> tuple[float | str, ...]:
-    """Read rates from "0.1,0.2,equal"."""
+    """Read rates from "0.1,0.2,equal,ladder"."""
+    from vidlatent.jobs.measure.rates import RATE_WORDS
+
     rates: list[float | str] = []
     for word in parse_names(text):
         try:
-            rates.append(word if word == "equal" else float(word))
+            rates.append(word if word in RATE_WORDS else float(word))
         except ValueError:
             raise UsageError(
-                f"{flag} {word}: not a rate", "give bits per pixel, e.g. 0.1,0.2,equal"
+                f"{flag} {word}: not a rate", "give bits per pixel, equal or ladder, e.g. 0.1,0.2,equal"
             ) from None
     if any(isinstance(rate, float) and not 0 < rate < 1000 for rate in rates):
         raise UsageError(f"{flag} {text}: bits per pixel must be positive", "e.g. 0.1,0.2,equal")

@@ -11,7 +11,7 @@ from vidlatent.jobs.measure.bench import bench
 from vidlatent.jobs.measure.bench_options import BenchOptions, list_clips, load_subjects
 from vidlatent.jobs.measure.document import report_to_json, row_from_json, row_to_json
 from vidlatent.jobs.measure.results import summarise
-from vidlatent.jobs.measure.roundtrip import RoundtripPass, Subject, count_latent_bits, roundtrip
+from vidlatent.jobs.measure.roundtrip import RoundtripPass, Subject, roundtrip
 from vidlatent.metrics.psnr import Psnr
 
 
@@ -38,7 +38,7 @@ def test_a_roundtrip_holds_a_window_of_the_clip_whatever_its_length(toy, moving_
 def test_latent_bits_count_what_is_kept(toy, moving_clip):
     done = RoundtripPass()
     list(roundtrip(replace(toy, store="fp16"), iter(moving_clip(5, 16, 24)), done))
-    assert count_latent_bits(replace(toy, store="fp16"), done) == 2 * 768 * 2 * 3 * 16
+    assert done.bits == 2 * 768 * 2 * 3 * 16
 
 
 def test_truncation_is_half_a_level_darker_than_rounding(toy, moving_clip):
@@ -98,7 +98,25 @@ def test_codecs_aim_at_the_rates_and_have_bd_rates(toy, as_clip, moving_clip):
     (delta,) = [d for d in report.deltas if d.subject == "x265"]
     assert delta.baseline == "x264" and math.isfinite(delta.rate_percent)
     (apart,) = [d for d in report.deltas if d.subject == "toy"]
-    assert apart.rate_percent is None and "finite qualities" in apart.why
+    assert apart.rate_percent is None and apart.why == (
+        "toy loses nothing, and no rate of a lossy codec is equal to that"
+    )
+    assert {row.family for row in report.rows if row.kind == "codec"} == {"x264", "x265"}
+    (missed,) = [row for row in report.rows if row.subject == "x264 as toy"]
+    assert "72 were wanted" in missed.notices[-1] and "crf 1 (its finest quality)" in missed.notices[-1]
+    assert missed.coding.wanted == 72 and missed.coding.crf == 1
+
+
+def test_by_default_every_model_is_compared_with_every_codec(as_clip, moving_clip):
+    """The rates reach from the model's down to where the codec is worse: nothing says "no overlap"."""
+    model = load_model("pocket", device="cpu")
+    noise = np.random.default_rng(0).integers(-20, 20, (5, 48, 48, 3))
+    frames = np.clip(moving_clip(5, 48, 48) + noise, 0, 255).astype(np.uint8)
+    subject = Subject("pocket", model, "fp16", model.spec.plan)
+    report = bench([as_clip("a", frames)], [subject], options(codecs=("x264",)))
+    (delta,) = report.deltas
+    assert delta.rate_percent is not None and delta.quality is not None
+    assert {row.stored for row in report.rows} == {"fp16", None}
 
 
 def test_a_bench_gives_the_same_metrics_twice(as_clip, moving_clip):

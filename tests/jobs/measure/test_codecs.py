@@ -1,8 +1,19 @@
+import shlex
+import subprocess
+
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
 from vidlatent.errors import BadInput
-from vidlatent.jobs.measure.codecs import CODECS, NEAR, Codec, decode_coded, encode_with_codec
+from vidlatent.jobs.measure.codecs import (
+    CODECS,
+    NEAR,
+    Codec,
+    count_stream_bits,
+    decode_coded,
+    encode_with_codec,
+)
 
 
 def generated(frames):
@@ -27,6 +38,19 @@ def test_a_codec_meets_the_rate_it_was_given(moving_clip, name):
         assert clip.bits_per_pixel == pytest.approx(1.0, rel=2 * NEAR)
         assert clip.bits == pytest.approx(8 * clip.path.stat().st_size, rel=0.5)
         assert len(list(decode_coded(clip))) == 8
+        assert clip.miss(1.0) is None and clip.miss(clip.bits_per_pixel / 1.11).endswith("+11 %")
+
+
+def test_the_command_that_is_told_makes_the_same_stream_again(moving_clip, tmp_path):
+    frames = moving_clip(4, 32, 48)
+    with encode_with_codec(CODECS["x264"], 0.5, lambda: generated(frames)) as clip:
+        told, kept = clip.describe(0.5), clip.path.read_bytes()
+    program, *words = shlex.split(told.encode)
+    assert program == "ffmpeg" and words[-1] == "coded.mkv" and f"-crf {told.crf:g}" in told.encode
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *words]
+    subprocess.run(command, input=frames.tobytes(), cwd=tmp_path, check=True)
+    assert count_stream_bits(tmp_path / "coded.mkv") == clip.bits
+    assert abs((tmp_path / "coded.mkv").stat().st_size - len(kept)) < 100
 
 
 def test_odd_sides_come_back_as_they_were(moving_clip):

@@ -56,4 +56,39 @@ def test_rows_that_failed_or_have_no_rate_are_no_points_of_a_curve():
 def test_why_curves_cannot_be_compared_is_said():
     far = [replace(row, scores={"psnr": score(90.0 + n)}) for n, row in enumerate(rows("model", 1))]
     (delta,) = compute_deltas(rows("codec", 1) + far, {"psnr": METRICS["psnr"]}, "codec")
-    assert delta.rate_percent is None and "share no quality" in delta.why
+    assert delta.rate_percent is None and "ask for rates above, such as 32" in delta.why
+    assert "(90 against 39)" in delta.why and "8 bits per pixel" in delta.why
+
+
+def test_quality_and_rate_are_each_compared_where_they_can_be():
+    """A model of much rate has a quality that the codec has too, but no rate that it has."""
+    (point,) = rows("model", 100, points=1)
+    by_lpips = {"lpips": METRICS["lpips"]}
+    (delta,) = compute_deltas(
+        [*rows("codec", 1), replace(point, scores={"lpips": score(0.35)})], by_lpips, "codec"
+    )
+    assert delta.rate_percent == pytest.approx(100 * (100 / 2**1.5 - 1), rel=0.01) and delta.why is None
+    assert delta.quality is None
+    assert "model takes 100 bits per pixel, codec was measured up to 8" in delta.quality_why
+
+
+def test_a_model_worse_than_the_lowest_rate_is_told_to_ask_for_lower_ones():
+    (point,) = rows("model", 1, points=1)
+    worse = replace(point, scores={"lpips": score(0.7)})
+    (delta,) = compute_deltas([*rows("codec", 1), worse], {"lpips": METRICS["lpips"]}, "codec")
+    assert "(0.7 against 0.5)" in delta.why and "ask for rates below, such as 0.25" in delta.why
+
+
+def test_rows_that_cost_more_and_are_no_better_are_left_out_of_a_curve():
+    """An encoder that aims at two rates may meet one stream, or waste bits: the curve goes on without."""
+    same, wasteful = rows("codec", 1)[1], rows("codec", 1)[1]
+    same = replace(same, subject="codec as model")
+    wasteful = replace(wasteful, subject="wasteful", bits_per_pixel=2.5)
+    psnr = {"psnr": METRICS["psnr"]}
+    (found,) = compute_deltas([*rows("codec", 1), same, wasteful, *rows("model", 2)], psnr, "codec")
+    assert found.rate_percent == pytest.approx(100) and found.left_out == ("wasteful",)
+
+
+def test_one_rate_is_no_curve():
+    found = compute_deltas(rows("codec", 1, points=1) + rows("model", 1), METRICS, "codec")
+    assert all("codec has 1 usable rates, a curve needs 2" in delta.why for delta in found)

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from vidlatent.errors import UsageError, VidlatentError, parameter
-from vidlatent.jobs.measure.bench_options import EQUAL, BenchOptions, apply_protocol, describe_settings
+from vidlatent.jobs.measure.bench_options import BenchOptions, apply_protocol, describe_settings
 from vidlatent.jobs.measure.clip import MeasuredClip
 from vidlatent.jobs.measure.codecs import CODECS, Codec, decode_coded, encode_with_codec
 from vidlatent.jobs.measure.deltas import compute_deltas
 from vidlatent.jobs.measure.journal import BenchJournal
 from vidlatent.jobs.measure.machine import Clocked, describe_machine
 from vidlatent.jobs.measure.pictures import KeptPictures
+from vidlatent.jobs.measure.rates import list_rates
 from vidlatent.jobs.measure.results import Report, ReportRow, Speed
-from vidlatent.jobs.measure.roundtrip import See, Subject, count_latent_bits, measure
+from vidlatent.jobs.measure.roundtrip import See, Subject, measure
 from vidlatent.jobs.measure.score import Score, Scoreboard, define_metrics
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.metrics.base import Metric
@@ -122,15 +123,12 @@ class _Run:
     def _list_targets(
         self, name: str, equal: list[tuple[str, float | None]]
     ) -> Iterator[tuple[str, str, float]]:
-        """Name, family and bits per pixel of a codec's targets; only chosen rates are points of its curve."""
+        """Name, family and bits per pixel of a codec's targets; those with a rate are points of its curve."""
         if CODECS[name].lossless:
             yield name, "", 0.0
             return
-        for rate in self._options.rates:
-            if rate == EQUAL:
-                yield from ((f"{name} as {subject}", "", bpp) for subject, bpp in equal if bpp)
-            else:
-                yield f"{name} {rate:g} bpp", name, float(rate)
+        for label, rate in list_rates(self._options.rates, equal):
+            yield f"{name} {label}", name, rate
 
     def _make_row(
         self, blank: ReportRow, work: Callable[..., ReportRow], journal: BenchJournal | None
@@ -168,7 +166,7 @@ class _Run:
             height=clip.size[1],
             fps=clip.fps,
             scores=scores,
-            notices=clip.notices,
+            notices=(*clip.notices, *row.notices),
             pictures=pictures,
         )
 
@@ -177,7 +175,8 @@ class _Run:
         pixels = found.last.frames * clip.size[0] * clip.size[1]
         return replace(
             blank,
-            bits_per_pixel=count_latent_bits(subject, found.last) / pixels,
+            bits_per_pixel=found.last.bits / pixels,
+            stored=subject.store,
             speed=found.speed,
             peak_host_bytes=found.peak_host_bytes,
             peak_device_bytes=found.peak_device_bytes,
@@ -188,5 +187,11 @@ class _Run:
             back = Clocked(decode_coded(stream))
             for reference, distorted in zip(again, back, strict=True):
                 see(reference, distorted)
-        speed = Speed(stream.encode_s, back.seconds, runs=1)
-        return replace(blank, bits_per_pixel=stream.bits_per_pixel, speed=speed)
+        missed = None if codec.lossless else stream.miss(rate)
+        return replace(
+            blank,
+            bits_per_pixel=stream.bits_per_pixel,
+            coding=stream.describe(None if codec.lossless else rate),
+            speed=Speed(stream.encode_s, back.seconds, runs=1),
+            notices=(f"{blank.subject}: {missed}",) if missed else (),
+        )

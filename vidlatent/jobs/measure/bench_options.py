@@ -10,6 +10,7 @@ from vidlatent.errors import UsageError, parameter
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.measure.codecs import CODECS
 from vidlatent.jobs.measure.protocols import Protocol
+from vidlatent.jobs.measure.rates import EQUAL, LADDER
 from vidlatent.jobs.measure.roundtrip import Subject
 from vidlatent.models import registry
 
@@ -17,7 +18,6 @@ VIDEO_SUFFIXES = (
     *(".264", ".265", ".avi", ".gif", ".h264", ".h265", ".m2v", ".m4v"),
     *(".mkv", ".mov", ".mp4", ".mpg", ".mts", ".ts", ".webm", ".y4m"),
 )
-EQUAL = "equal"  # the rate of each model's latents
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,10 @@ class BenchOptions:
     """What to measure.
 
     `frames` is the most of each clip, `size` (width, height) what clips are scaled to first. `rates` are bits
-    per pixel that codecs aim at, or "equal": those of every model's latents. `runs` are timed passes over
-    each clip; metrics are taken in the last one. `baseline` names the codec that BD-rates refer to, by
-    default the first. `pictures` is how many rows, the worst ones, keep frames to be shown.
+    per pixel that codecs aim at, or "equal": those of every model's latents, or "ladder": five powers of two
+    below those. `runs` are timed passes over each clip; metrics are taken in the last one. `baseline` names
+    the codec that BD-rates refer to, by default the first. `pictures` is how many rows, the worst ones, keep
+    frames to be shown.
     """
 
     metrics: tuple[str, ...] = ("psnr", "ssim", "lpips")
@@ -36,7 +37,7 @@ class BenchOptions:
     size: tuple[int, int] | None = None
     protocol: Protocol = field(default_factory=Protocol)
     codecs: tuple[str, ...] = ()
-    rates: tuple[float | str, ...] = (0.05, 0.1, 0.2, 0.4, EQUAL)
+    rates: tuple[float | str, ...] = (EQUAL, LADDER)
     baseline: str | None = None
     runs: int = 3
     seed: int = 0

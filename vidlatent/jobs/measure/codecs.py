@@ -5,6 +5,7 @@ in the field, and on short clips their average-bitrate modes miss the rate by ha
 """
 
 import math
+import shlex
 import subprocess
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -19,6 +20,7 @@ import numpy as np
 
 from vidlatent.errors import BadInput
 from vidlatent.io.containers import open_video_file
+from vidlatent.jobs.measure.results import Coding
 
 FRAME_RATE = 25  # of the coded stream; rates here are per pixel, so it only scales both sides alike
 _FORMATS = {  # of frames, of 4:2:0, of planar RGB
@@ -65,6 +67,7 @@ CODECS: Mapping[str, Codec] = {
 FramesAnew = Callable[[], Generator[np.ndarray]]  # starts the frames [H, W, 3] of a clip again
 TRIES = 7
 NEAR = 0.03  # of the wanted rate: then the search ends
+MISSED = 0.10  # of the wanted rate: a stream that is further from it says so
 CRF_PER_DOUBLING = 6.0  # of the rate, roughly, for a first step
 
 
@@ -78,6 +81,8 @@ class Coded:
 
     path: Path
     codec: Codec
+    crf: float | None
+    command: tuple[str, ...]  # the arguments of ffmpeg that made it
     bits: int
     frames: int
     encode_s: float
@@ -88,6 +93,25 @@ class Coded:
     def bits_per_pixel(self) -> float:
         """Bits of the stream over the pixels of the source."""
         return self.bits / (self.frames * self.shape[0] * self.shape[1])
+
+    def describe(self, wanted: float | None) -> Coding:
+        """The settings that made the stream, and the commands that would make and read it again."""
+        names = {str(self.path): "coded.mkv"}
+        encode, decode = (
+            shlex.join(["ffmpeg", *(names.get(word, word) for word in words)])
+            for words in (self.command, _make_decode_command(self))
+        )
+        return Coding(" ".join(self.codec.options), self.crf, wanted, encode, decode)
+
+    def miss(self, wanted: float) -> str | None:
+        """What to say of a rate that is far from the wanted one; None where it is near."""
+        if abs(self.bits_per_pixel / wanted - 1) <= MISSED:
+            return None
+        finest, coarsest = self.codec.crf
+        ends = {finest: "its finest quality", coarsest: "its coarsest quality"}
+        why = f" ({ends[self.crf]})" if self.crf in ends else ""
+        got = f"{self.bits_per_pixel:.4g} bits per pixel came out at crf {self.crf:g}{why}"
+        return f"{wanted:.4g} were wanted, {got}: {100 * (self.bits_per_pixel / wanted - 1):+.0f} %"
 
 
 @contextmanager
@@ -141,6 +165,7 @@ def _encode(codec: Codec, crf: float | None, frames: Generator[np.ndarray], path
         *(*codec.options, *quality, str(path)),
     ]
     count, seconds = 0, 0.0
+    shape = (height, width)
     with closing(frames), _run_ffmpeg(command, stdin=subprocess.PIPE) as process:
         for frame in chain([first], frames):
             began = time.perf_counter()
@@ -151,20 +176,24 @@ def _encode(codec: Codec, crf: float | None, frames: Generator[np.ndarray], path
         process.stdin.close()
         process.wait()
         seconds += time.perf_counter() - began
-    return Coded(path, codec, count_stream_bits(path), count, seconds, (height, width), first.dtype)
+    bits = count_stream_bits(path)
+    return Coded(path, codec, crf, tuple(command), bits, count, seconds, shape, first.dtype)
 
 
 def decode_coded(clip: Coded) -> Iterator[np.ndarray]:
     """The frames [H, W, 3] of a coded clip, in the source's size and depth."""
     height, width = (side + side % 2 for side in clip.shape)
-    colours = clip.codec.colours(clip.dtype, encode=False)
-    command = ["-i", str(clip.path), *colours, "-f", "rawvideo", "pipe:1"]
     size = height * width * 3 * clip.dtype.itemsize
-    with _run_ffmpeg(command, stdout=subprocess.PIPE) as process:
+    with _run_ffmpeg(_make_decode_command(clip), stdout=subprocess.PIPE) as process:
         while len(raw := process.stdout.read(size)) == size:
             frame = np.frombuffer(raw, clip.dtype).reshape(height, width, 3)
             yield frame[: clip.shape[0], : clip.shape[1]]
         process.wait()
+
+
+def _make_decode_command(clip: Coded) -> list[str]:
+    colours = clip.codec.colours(clip.dtype, encode=False)
+    return ["-i", str(clip.path), *colours, "-f", "rawvideo", "pipe:1"]
 
 
 def count_stream_bits(path: Path) -> int:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 
-from vidlatent.jobs.measure.results import Report, ReportRow, Speed, summarise
+from vidlatent.jobs.measure.results import Coding, Report, ReportRow, Speed, summarise
 from vidlatent.jobs.measure.score import Score
 from vidlatent.json_values import to_json_values
 
@@ -34,10 +34,13 @@ def report_to_json(report: Report) -> dict[str, object]:
 def row_to_json(row: ReportRow) -> dict[str, object]:
     """A row as JSON values, with the rates that follow from its numbers."""
     facts = {
-        f.name: getattr(row, f.name) for f in fields(row) if f.name not in ("pictures", "scores", "speed")
+        f.name: getattr(row, f.name)
+        for f in fields(row)
+        if f.name not in ("pictures", "scores", "speed", "coding")
     }
     facts["scores"] = {name: asdict(score) for name, score in row.scores.items()}
     facts["speed"] = asdict(row.speed) if row.speed else None
+    facts["coding"] = asdict(row.coding) if row.coding else None
     derived = {"ratio": row.ratio, "encode_fps": row.encode_fps, "decode_fps": row.decode_fps}
     return to_json_values(facts | derived, spell_infinity)
 
@@ -54,6 +57,7 @@ def row_from_json(facts: Mapping) -> ReportRow:
         for name, score in facts["scores"].items()
     }
     known["speed"] = Speed(**facts["speed"]) if facts["speed"] else None
+    known["coding"] = Coding(**facts["coding"]) if facts.get("coding") else None
     known["notices"] = tuple(facts["notices"])
     return ReportRow(**known)
 

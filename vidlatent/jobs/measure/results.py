@@ -18,6 +18,21 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class Coding:
+    """How a codec was run: what makes the same stream again of the same pixels.
+
+    `wanted` is the rate it aimed at, in bits per pixel; None where it is lossless. The commands read and
+    write raw frames, and call the file between them coded.mkv.
+    """
+
+    settings: str
+    crf: float | None
+    wanted: float | None
+    encode: str
+    decode: str
+
+
+@dataclass(frozen=True)
 class ReportRow:
     """One clip through one subject: a model, a codec at a rate, or another video.
 
@@ -35,6 +50,8 @@ class ReportRow:
     fps: float = 0.0
     scores: Mapping[str, Score] = field(default_factory=dict)
     bits_per_pixel: float | None = None
+    stored: str | None = None  # the form that a model's latents are kept in, which the rate counts
+    coding: Coding | None = None
     speed: Speed | None = None
     peak_host_bytes: int | None = None
     peak_device_bytes: int | None = None
@@ -62,7 +79,8 @@ class ReportRow:
 class Delta:
     """BD-rate and BD-quality of one family of rows against the baseline's curve, on one clip by one metric.
 
-    `rate_percent` is None, and `why` says so in words, where the curves cannot be compared.
+    Each of the two is None where the curves share no quality, or no rate; `why` and `quality_why` then say
+    so, and what to ask for. `left_out` are rows that are no points of their curve: no gain over smaller ones.
     """
 
     clip: str
@@ -72,6 +90,8 @@ class Delta:
     rate_percent: float | None = None
     quality: float | None = None
     why: str | None = None
+    quality_why: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,13 @@ from itertools import islice
 from statistics import median
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vidlatent.engine import pixels
 from vidlatent.engine.model import Model
-from vidlatent.engine.runtime import named_dtype
 from vidlatent.jobs.measure.machine import Clocked, PeakMemory
 from vidlatent.jobs.measure.results import Speed
+from vidlatent.jobs.measure.stored import find_form
 from vidlatent.models.base import Posterior
 from vidlatent.windows import Plan
 
@@ -26,11 +25,11 @@ See = Callable[[np.ndarray, np.ndarray], None]
 
 @dataclass(frozen=True)
 class Subject:
-    """A model as it is measured: the dtype of its latents, how clips are cut, how pixels are rounded."""
+    """A model as it is measured: how its latents are kept, how clips are cut, how pixels are rounded."""
 
     name: str
     model: Model
-    store: str
+    store: str  # the name of a StoredForm
     plan: Plan
     seed: int | None = None  # sample the posterior with it; None: its mode
     truncate: bool = False  # decoded floats to integers as the papers' scripts do it, not rounded
@@ -44,7 +43,7 @@ class RoundtripPass:
     decode_s: float = 0.0
     frames: int = 0
     latents: int = 0
-    shape: tuple[int, ...] = ()  # of the last window's latents [1, C, t, h, w]
+    bits: int = 0  # that the latents take in the form they are kept in
     held: deque[np.ndarray] = field(default_factory=deque, repr=False)  # sources waiting for their pair
 
 
@@ -70,14 +69,16 @@ def _hold(frames: Iterator[np.ndarray], done: RoundtripPass) -> Iterator[np.ndar
 
 
 def _store_latents(windows: Iterator[Tensor], subject: Subject, done: RoundtripPass) -> Iterator[Tensor]:
-    """The latents [1, C, h, w] of one latent frame after the other, in the dtype they are kept in."""
+    """The latents [1, C, h, w] of one latent frame after the other, as they are read back from their form."""
+    form = find_form(subject.store)
     for moments in windows:
         posterior = Posterior.of(moments)
         sampled = subject.seed is not None
         latents = posterior.sample(subject.seed, start=done.latents) if sampled else posterior.mode()
-        done.shape = tuple(latents.shape)
+        kept, bits = form.keep(latents)
+        done.bits += bits
         done.latents += latents.shape[2]
-        yield from latents.to(named_dtype(subject.store)).unbind(2)
+        yield from kept.unbind(2)
 
 
 def _round_windows(windows: Iterator[Tensor], subject: Subject, done: RoundtripPass) -> Iterator[np.ndarray]:
@@ -90,12 +91,6 @@ def _round_windows(windows: Iterator[Tensor], subject: Subject, done: RoundtripP
         # Half a level lower, rounding half up is truncation.
         shifted = video - 1 / pixels.FULL_SCALE[dtype] if subject.truncate else video
         yield pixels.to_frames(shifted, height, width, dtype)
-
-
-def count_latent_bits(subject: Subject, done: RoundtripPass) -> int:
-    """The bits of the clip's latents in the dtype they are kept in."""
-    _, c, _, h, w = done.shape
-    return done.latents * c * h * w * torch.finfo(named_dtype(subject.store)).bits
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidlatent.jobs.measure.results import Delta, Report, ReportRow, Summary, summarise
@@ -11,24 +11,25 @@ from vidlatent.jobs.measure.results import Delta, Report, ReportRow, Summary, su
 
 @dataclass(frozen=True)
 class Table:
-    """Headers and rows of words; columns from `numbers_from` on hold numbers."""
+    """Headers and rows of words; columns from `numbers_from` on hold numbers. `notes` stand below."""
 
     title: str
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers_from: int = 1
+    notes: tuple[str, ...] = ()
 
     def turned(self) -> "Table":
         """The same table on its side, for few rows of many columns."""
         lines = list(zip(self.headers, *self.rows, strict=True))
-        return Table(self.title, lines[0], tuple(lines[1:]))
+        return Table(self.title, lines[0], tuple(lines[1:]), notes=self.notes)
 
 
 def make_tables(report: Report) -> list[Table]:
     """All tables of a report, the most important first; empty ones are left out."""
     found = [
         make_summary_table(report),
-        make_delta_table(report),
+        *make_delta_tables(report),
         make_row_table(report),
         make_failure_table(report),
     ]
@@ -64,29 +65,53 @@ def make_summary_table(report: Report) -> Table:
     return _join_columns("Summary", columns)
 
 
-def make_delta_table(report: Report) -> Table:
-    """BD-rates: a line for each clip and subject, a column for each metric."""
-    found = {(d.clip, d.subject, d.metric): d for d in report.deltas}
-    lines, name_of = (
-        list(dict.fromkeys((d.subject, d.baseline, d.clip) for d in report.deltas)),
-        name_clips(report),
-    )
+def make_delta_tables(report: Report) -> list[Table]:
+    """BD-rates and BD-qualities: a line for each clip and subject, a column for each metric."""
+    rates = {_place(d): (d.rate_percent, d.why) for d in report.deltas}
+    qualities = {_place(d): (d.quality, d.quality_why) for d in report.deltas}
+    name_of = name_clips(report)
+    left_out = [
+        f"{name_of(d.clip)}, {d.metric}: {', '.join(d.left_out)} left out of the curves: no gain over less"
+        for d in report.deltas
+        if d.left_out
+    ]
+    tables = [
+        _make_delta_table(report, "Rate for the same quality (BD-rate)", rates, "{:+.1f} %"),
+        _make_delta_table(
+            report, "Quality for the same rate (BD-quality, + is better)", qualities, "{:+.4g}"
+        ),
+    ]
+    return [replace(tables[0], notes=tuple(dict.fromkeys((*tables[0].notes, *left_out)))), tables[1]]
+
+
+def _place(delta: Delta) -> tuple[str, str, str, str]:
+    return delta.subject, delta.baseline, delta.clip, delta.metric
+
+
+def _make_delta_table(
+    report: Report,
+    title: str,
+    found: Mapping[tuple[str, str, str, str], tuple[float | None, str | None]],
+    form: str,
+) -> Table:
+    """One number of every delta; where there is none, the notes say why."""
+    lines, name_of = list(dict.fromkeys(place[:3] for place in found)), name_clips(report)
     columns = {
         "subject": [subject for subject, _, _ in lines],
         "against": [baseline for _, baseline, _ in lines],
         "clip": [name_of(clip) for _, _, clip in lines],
         **{
-            name: [_format_delta(found.get((clip, subject, name))) for subject, _, clip in lines]
+            name: [_format_delta(found.get((*line, name), (None, None))[0], form) for line in lines]
             for name in report.metrics
         },
     }
-    return _join_columns("Rate for the same quality (BD-rate)", columns, numbers_from=3)
+    missing = ((place, why) for place, (value, why) in found.items() if value is None)
+    notes = tuple(f"{name_of(clip)}, {metric}: {why}" for (*_, clip, metric), why in missing)
+    return replace(_join_columns(title, columns, numbers_from=3), notes=notes)
 
 
-def _format_delta(delta: Delta | None) -> str:
-    if delta is None:
-        return "-"
-    return "no overlap" if delta.rate_percent is None else f"{delta.rate_percent:+.1f} %"
+def _format_delta(value: float | None, form: str) -> str:
+    return "no overlap" if value is None else form.format(value)
 
 
 def make_row_table(report: Report) -> Table:
