@@ -6,14 +6,13 @@ diffusers itself is imported when such a VAE is asked for.
 import inspect
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from vidlatent.engine.model import Model, check_latents, check_video
-from vidlatent.engine.runtime import Runtime
+from vidlatent.engine.checks import check_latents, check_video
+from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.models.base import ModelSpec
 from vidlatent.windows import Plan
@@ -53,12 +52,12 @@ class DiffusersVae(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """What the network computes in."""
-        return next((p.dtype for p in self.parameters()), self._model.runtime.dtype)
+        return self._model.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the network computes."""
-        return next((p.device for p in self.parameters()), self._model.runtime.device)
+        return self._model.device
 
     @cached_property
     def config(self) -> Mapping[str, object]:
@@ -159,11 +158,11 @@ class DiffusersVae(nn.Module):
             raise BadInput(f"{latents.shape[2]} latents gave {done} frames, expected {clip.shape[1]}")
 
     def _ready(self) -> Model:
-        """The model where its weights are now; where pipelines offload them, they are fetched first."""
+        """The model; where pipelines have moved its weights away, they are fetched first."""
         hook = getattr(self, "_hf_hook", None)  # of accelerate, as diffusers' own classes heed it
         if hook is not None:
             hook.pre_forward(self)
-        return replace(self._model, runtime=Runtime(self.device, self.dtype))
+        return self._model
 
     def enable_tiling(self, *args: object, **kwargs: object) -> None:
         """Accepted for the sake of pipelines, and said: clips stream in flat memory as it is."""

@@ -1,6 +1,7 @@
 """From a name, a folder or a file to a model that runs."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,8 +32,17 @@ def load_model(
     found = registry.resolve_weights(model, weights, Path(config) if config else None)
     spec = found.spec.chosen(settings or {})
     family = registry.family(spec.family)
+    again = partial(load_model, absolute(model), weights=absolute(weights), config=absolute(config))
     if found.weights is None:
-        return Model(family.build(spec), runtime)
+        return Model(family.build(spec), runtime, load=again)
     where = (runtime.device, runtime.dtype)
     network, sha256 = load_network(family, spec, found.weights, *where, found.sha256)
-    return Model(network, runtime, sha256)
+    return Model(network, runtime, sha256, again)
+
+
+def absolute(place: str | Path | None) -> str | Path | None:
+    """A path as any process finds it, from the root on; the name of a model stays a name."""
+    if place is None or place in registry.names():
+        return place
+    path = Path(place).expanduser()
+    return path.absolute() if path.exists() else place

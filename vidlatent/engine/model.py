@@ -1,10 +1,10 @@
 """A model that is ready to run: a network, its facts, and where it computes."""
 
-from collections.abc import Iterable, Iterator
-from copy import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from math import prod
 from typing import TypeVar
 
@@ -14,13 +14,17 @@ from torch import Tensor
 
 from vidlatent.allocator import suit_pictures
 from vidlatent.engine import pixels
+from vidlatent.engine.checks import Size, check_latents, check_video, cut_back
+from vidlatent.engine.placing import Where, find_place, move_weights
 from vidlatent.engine.plan import PlanWishes, plan_for, shortened
 from vidlatent.engine.runtime import Runtime
 from vidlatent.engine.stream import stream
 from vidlatent.engine.tiles import Apply
 from vidlatent.engine.tilewise import Again, Cuts, TileByTile, Tilewise
-from vidlatent.errors import BadInput
+from vidlatent.errors import BadWeights, UsageError
 from vidlatent.models.base import ModelSpec, Posterior, VideoVAE
+from vidlatent.models.causal import TimeState
+from vidlatent.normalising import denormalise, normalise
 from vidlatent.windows import Plan, cut
 
 T = TypeVar("T")
@@ -28,16 +32,70 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Model:
-    """Encodes and decodes clips of any length, streaming; made by `load_model`."""
+    """Encodes and decodes clips of any length, streaming; made by `load_model`.
+
+    `chosen` is where a network without weights computes; others compute where their weights are. `load` loads
+    the same model again, on a device, in a dtype, with settings; None: it was made by hand.
+    """
 
     network: VideoVAE
-    runtime: Runtime
+    chosen: Runtime
     weights_sha256: str = ""
+    load: Callable[..., "Model"] | None = None
 
     @property
     def spec(self) -> ModelSpec:
         """The facts of the model."""
         return self.network.spec
+
+    @property
+    def config(self) -> Mapping[str, object]:
+        """The config of the network, as its config.json says it."""
+        return self.spec.config
+
+    @property
+    def runtime(self) -> Runtime:
+        """Device and dtype in which the network computes: those of its weights."""
+        weight = next(self.network.parameters(), None)
+        return self.chosen if weight is None else Runtime(weight.device, weight.dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self.runtime.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return self.runtime.dtype
+
+    def to(self, *where: Where, device: Where | None = None, dtype: Where | None = None) -> "Model":
+        """Move the weights to a device, into a dtype, or both, and return the model: `model.to("cuda")`.
+
+        As with modules of torch they are moved in place, so models that share them go along (see `choose`).
+        """
+        place = find_place(self.runtime, where, device, dtype)
+        move_weights(self.network, place)
+        return replace(self, chosen=place)
+
+    def __repr__(self) -> str:
+        grid, run = self.spec.grid, self.runtime
+        sha256 = f", weights {self.weights_sha256[:12]}" if self.weights_sha256 else ""
+        return (
+            f"Model({self.spec.name}: {grid.time}x{grid.space}x{grid.space}, {self.spec.channels} channels, "
+            f"{run.dtype_name} on {run.device}{sha256})"
+        )
+
+    def __reduce__(self) -> tuple:
+        """For pickles: how to load the model again. They hold no weights."""
+        if self.load is None:
+            raise UsageError(
+                f"{self!r}: made by hand, so another process cannot load it", "use vidlatent.load_model"
+            )
+        return load_again, (self.load, self.runtime, dict(self.spec.settings), self.weights_sha256)
+
+    def __deepcopy__(self, memo: dict) -> "Model":
+        return replace(self, network=deepcopy(self.network, memo))
 
     def choose(self, **settings: object) -> "Model":
         """The same model, its weights shared, with other settings of its options; see `models show`."""
@@ -65,17 +123,34 @@ class Model:
         Models that run in batches take any number of frames, since it is known here (see `TimeRule`).
         """
         check_video(video)
-        frames, total = video.unbind(2), video.shape[2]
+        frames, total, size = video.unbind(2), video.shape[2], tuple(video.shape[2:])
         if not ((plan or self.spec.plan).encode_time.batches and self.spec.grid.pairs):
             frames, total = self.fitted(frames, plan), None
         parts = [m.to(video.device) for m in self.encode_stream(frames, plan, total)]
-        return Posterior.of(torch.cat(parts, dim=2))
+        return replace(Posterior.of(torch.cat(parts, dim=2)), size=size)
 
-    def decode(self, latents: Tensor, plan: Plan | None = None) -> Tensor:
-        """Latents [B, C, t, h, w], raw posterior units → video [B, 3, T, H, W], not clamped."""
+    def decode(
+        self, latents: Tensor, plan: Plan | None = None, like: Posterior | Tensor | Size | None = None
+    ) -> Tensor:
+        """Latents [B, C, t, h, w], raw posterior units → video [B, 3, T, H, W], not clamped.
+
+        What encoding had added to a clip off the grid is cut off again with `like`: the posterior of the
+        clip, the clip itself, or its (T, H, W).
+        """
         check_latents(latents, self.spec.channels)
         parts = [p.to(latents.device) for p in self.decode_stream(latents.unbind(2), plan, latents.shape[2])]
-        return torch.cat(parts, dim=2)
+        video = torch.cat(parts, dim=2)
+        return video if like is None else cut_back(video, like, self.spec.grid)
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """Raw latents [B, C, t, h, w] → as a diffusion model is fed them: (z - shift) · scale."""
+        check_latents(latents, self.spec.channels)
+        return normalise(latents, self.spec.scale, self.spec.shift, axis=-4).to(latents.dtype)
+
+    def denormalise(self, latents: Tensor) -> Tensor:
+        """Latents [B, C, t, h, w] of a diffusion model → raw ones, which `decode` takes."""
+        check_latents(latents, self.spec.channels)
+        return denormalise(latents, self.spec.scale, self.spec.shift, axis=-4).to(latents.dtype)
 
     def fitted(self, frames: Iterable, plan: Plan | None = None) -> Iterator:
         """The frames of a clip, the last one repeated until their number fits the grid and the batches."""
@@ -189,26 +264,43 @@ def through(apply: Apply, passes: Iterator[Cuts], how: tuple, tilewise: Tilewise
 
     `how` is what joins the items of a window, the rule in time and that in space.
     """
+    apply = partial(in_own_dtype, apply)
     if tilewise is None:
         return stream(apply, next(passes), *how)
     return TileByTile(apply, *how, tilewise).through(passes)
 
 
-def check_video(video: Tensor) -> None:
-    """Raise BadInput unless this is a clip [B, 3, T, H, W] of finite floats."""
-    if video.dim() != 5 or video.shape[1] != 3 or 0 in video.shape or not video.is_floating_point():
-        raise BadInput(
-            f"video is {video.dtype} {list(video.shape)}, expected floats [B, 3, T, H, W]",
-            "scale pixels to [-1, 1]; one image is T = 1",
-        )
+def in_own_dtype(apply: Apply, x: Tensor, state: TimeState) -> Iterator[Tensor]:
+    """What `apply` gives, computed in the dtype of the network, inside of `torch.autocast` too.
+
+    The dtype was chosen when the model was loaded. Autocast would give other numbers, and some of what
+    networks do in place it cannot do at all.
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        return without_autocast(apply, x, state)
+    return apply(x, state)
 
 
-def check_latents(latents: Tensor, channels: int) -> None:
-    """Raise BadInput unless these are latents [B, C, t, h, w] of finite floats."""
-    good = latents.dim() == 5 and latents.is_floating_point() and 0 not in latents.shape
-    if not good or latents.shape[1] != channels:
-        raise BadInput(
-            f"latents are {latents.dtype} {list(latents.shape)}, expected floats [B, {channels}, t, h, w]"
+def without_autocast(apply: Apply, x: Tensor, state: TimeState) -> Iterator[Tensor]:
+    """The same pieces; autocast is off while one is computed, and on again while its taker has it."""
+    kind, pieces = x.device.type, None
+    while True:
+        with torch.autocast(kind, enabled=False):
+            pieces = iter(apply(x, state)) if pieces is None else pieces
+            held = list(islice(pieces, 1))
+        if not held:
+            return
+        yield held.pop()  # so that it does not stand here while the next one is computed
+
+
+def load_again(
+    load: Callable[..., Model], where: Runtime, settings: Mapping[str, object], weights_sha256: str
+) -> Model:
+    """The model of a pickle, loaded in this process; raises BadWeights where the weights are others now."""
+    model = load(device=where.device, dtype=where.dtype, settings=settings)
+    if model.weights_sha256 != weights_sha256:
+        raise BadWeights(
+            f"{model.spec.name}: expected weights {weights_sha256[:12]}…, got {model.weights_sha256[:12]}…",
+            "load the model in this process, or bring the weights that the other process has",
         )
-    if not torch.isfinite(latents).all():
-        raise BadInput("latents hold NaN or infinity", "they were broken before they came here")
+    return model

@@ -24,14 +24,13 @@ class Runtime:
     ) -> "Runtime":
         """The named device, else the best there is; unless told otherwise bf16 on CUDA, fp32 elsewhere."""
         chosen = pick_device(device)
-        if isinstance(dtype, str):
-            dtype = named_dtype(dtype)
-        return cls(chosen, dtype or (torch.bfloat16 if chosen.type == "cuda" else torch.float32))
+        usual = torch.bfloat16 if chosen.type == "cuda" else torch.float32
+        return cls(chosen, usual if dtype is None else named_dtype(dtype))
 
     @property
     def dtype_name(self) -> str:
         """`fp32`, `fp16` or `bf16`."""
-        return next(name for name in DTYPES if named_dtype(name) == self.dtype)
+        return next((name for name in DTYPES if named_dtype(name) == self.dtype), str(self.dtype))
 
     def synchronise(self) -> None:
         """Wait until the device has done what it was given."""
@@ -58,11 +57,14 @@ def pick_device(name: str | torch.device | None) -> torch.device:
     return device
 
 
-def named_dtype(name: str) -> torch.dtype:
-    """`fp32`, `fp16` or `bf16` as torch knows it."""
-    if name not in DTYPES:
-        raise UsageError(f"{parameter('dtype')} {name}: unknown", f"one of {', '.join(DTYPES)}")
-    return getattr(torch, DTYPES[name].torch)
+def named_dtype(name: str | torch.dtype) -> torch.dtype:
+    """`fp32`, `fp16` or `bf16` as torch knows it; one of torch's own stays as it is."""
+    known = {ours: getattr(torch, dtype.torch) for ours, dtype in DTYPES.items()}
+    if name in known.values():
+        return name
+    if name not in known:
+        raise UsageError(f"{parameter('dtype')} {name}: unknown", f"one of {', '.join(known)}")
+    return known[name]
 
 
 def peak_host_bytes() -> int:

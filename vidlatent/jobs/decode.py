@@ -31,6 +31,7 @@ from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.jobs.resume import OTHERS, describe_making, endless
 from vidlatent.jobs.segments import Workers, choose_workers, share_memory
 from vidlatent.models import registry
+from vidlatent.quantities import Number, to_bytes, to_seconds
 from vidlatent.windows import Plan
 
 
@@ -39,21 +40,25 @@ class DecodeOptions:
     """What to decode, and how.
 
     `start` and `end` are seconds on the source's clock: frames with start <= pts < end are written. `plan`
-    says how to cut where it is not to be as the file says. `max_memory` is in bytes; None lets a model that
-    is not exact use what the machine has free. `workers` share a clip that can be entered in the middle;
+    says how to cut where it is not to be as the file says. `max_memory` is "4G" or bytes; None lets a model
+    that is not exact use what the machine has free. `workers` share a clip that can be entered in the middle;
     what they make is the same. `resume` goes on with a folder of images that an earlier run by the same
     options has left where it was killed, and leaves what there is where this one is.
     """
 
-    start: Fraction | None = None
-    end: Fraction | None = None
+    start: Number | None = None
+    end: Number | None = None
     plan: PlanWishes = field(default_factory=PlanWishes)
-    max_memory: int | None = None
+    max_memory: int | str | None = None
     sink: SinkOptions = field(default_factory=SinkOptions)
     audio: bool = True
     force: bool = False
     resume: bool = False
     workers: Workers | None = None
+
+    def __post_init__(self) -> None:
+        for name, convert in (("start", to_seconds), ("end", to_seconds), ("max_memory", to_bytes)):
+            object.__setattr__(self, name, convert(getattr(self, name), name))
 
 
 @dataclass(frozen=True)

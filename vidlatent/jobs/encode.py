@@ -49,6 +49,7 @@ from vidlatent.jobs.segments import (
 )
 from vidlatent.models.base import Posterior
 from vidlatent.prefetch import prefetch
+from vidlatent.quantities import to_bytes
 from vidlatent.windows import Plan
 
 __all__ = [
@@ -62,7 +63,7 @@ class EncodeOptions:
     """What to read, how to cut it, what of the posterior to keep, and how.
 
     `posterior` is "mode", "sample" (drawn with `seed`) or "full" (mean and logvar). `store` is the
-    dtype of the latents on disk, by default the one they were computed in. `max_memory` is in bytes;
+    dtype of the latents on disk, by default the one they were computed in. `max_memory` is "4G" or bytes;
     None lets a model that is not exact use what the machine has free. `resume` goes on with what an earlier
     run by the same options has left where it was killed, and leaves what there is where this one is.
     `workers` share a clip that can be entered in the middle; what they make is the same.
@@ -74,12 +75,13 @@ class EncodeOptions:
     seed: int = 0
     store: str | None = None
     audio: bool = True
-    max_memory: int | None = None
+    max_memory: int | str | None = None
     force: bool = False
     resume: bool = False
     workers: Workers | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "max_memory", to_bytes(self.max_memory))
         for name, value, known in (
             (parameter("posterior"), self.posterior, POSTERIORS),
             (parameter("store"), self.store, DTYPES),

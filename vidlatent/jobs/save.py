@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vidlatent.clock import FrameClock
@@ -26,6 +25,8 @@ from vidlatent.io.picture.timeline import bound_rate
 from vidlatent.io.picture.tonemap import SDR
 from vidlatent.models import registry
 from vidlatent.models.base import ModelSpec
+from vidlatent.normalising import denormalise
+from vidlatent.quantities import Number, to_rate
 
 RAW, NORMALISED = "raw", "normalised"
 SPACES = (RAW, NORMALISED)
@@ -53,7 +54,7 @@ def save_latents(
     path: Path | str,
     latents: Tensor,
     model: str | Path | Model | ModelSpec,
-    fps: float | str | Fraction,
+    fps: Number,
     space: str = RAW,
     axes: str | None = None,
 ) -> Path:
@@ -75,10 +76,7 @@ def load_latents(path: Path | str, space: str = RAW) -> Tensor:
     """The latents of a `.latent`, [1, C, t, h, w]: what `Model.decode` takes, or `normalised` in float32."""
     check_space(space)
     with open_latent(path) as reader:
-        found = reader.read(0, reader.frames)
-        if space == NORMALISED:
-            scale, shift = (_spread(values) for values in (reader.header.scale, reader.header.shift))
-            found = (found.float() - shift[:, 0]) * scale[:, 0]
+        found = reader.read(normalised=space == NORMALISED)
     return found.transpose(0, 1)[None].contiguous()
 
 
@@ -93,15 +91,9 @@ def find_spec(model: str | Path | Model | ModelSpec) -> ModelSpec:
     return registry.resolve(model).spec
 
 
-def parse_rate(fps: float | str | Fraction) -> Fraction:
+def parse_rate(fps: Number) -> Fraction:
     """Frames per second as a fraction that containers can state."""
-    try:
-        rate = Fraction(str(fps))
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if rate <= 0:
-        raise UsageError(f"{parameter('fps')} {fps}: not a frame rate", "give a number above 0, such as 24")
-    return bound_rate(rate)
+    return bound_rate(to_rate(fps))
 
 
 def check_space(space: str) -> None:
@@ -162,8 +154,7 @@ def make_raw(latents: Tensor, space: str, spec: ModelSpec) -> Tensor:
     if space == RAW:
         return latents
     refuse_unknown_units(spec)
-    scale, shift = _spread(spec.scale), _spread(spec.shift)
-    return (latents.float() / scale + shift).to(latents.dtype)
+    return denormalise(latents, spec.scale, spec.shift, axis=-4).to(latents.dtype)
 
 
 def refuse_unknown_units(spec: ModelSpec) -> None:
@@ -173,11 +164,6 @@ def refuse_unknown_units(spec: ModelSpec) -> None:
             f"{spec.name}: what normalises its latents is in its weights",
             f"give them by {parameter('weights')}, or a loaded model",
         )
-
-
-def _spread(values: tuple[float, ...]) -> Tensor:
-    """One value per channel, or one for all, for latents [C, t, h, w]."""
-    return torch.tensor(values).view(-1, 1, 1, 1)
 
 
 def write_latents(

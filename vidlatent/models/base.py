@@ -142,10 +142,14 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Diagonal Gaussian over latents: `mean` and raw (unclamped) `logvar`, both [B, C, t, h, w]."""
+    """Diagonal Gaussian over latents: `mean` and raw (unclamped) `logvar`, both [B, C, t, h, w].
+
+    `size` is that of the clip they were made of, (T, H, W), where it is known.
+    """
 
     mean: Tensor
     logvar: Tensor
+    size: tuple[int, int, int] | None = None
 
     @classmethod
     def of(cls, moments: Tensor) -> "Posterior":

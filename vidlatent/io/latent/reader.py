@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vidlatent.clock import FrameClock
-from vidlatent.errors import BadLatentFile, parameter
+from vidlatent.errors import BadLatentFile, UsageError, parameter
 from vidlatent.files import naming_read_errors
 from vidlatent.io.file_parts import FilePart, MappedPart
 from vidlatent.io.latent import strict_json as js
@@ -26,6 +26,7 @@ from vidlatent.io.latent.header import LatentHeader
 from vidlatent.io.latent.layout import FileLayout, read_layout
 from vidlatent.io.latent.nested import RequiresMore
 from vidlatent.io.latent.tensors import TORCH_DTYPES, bytes_of, first_not_finite
+from vidlatent.normalising import normalise
 
 _COPY_BYTES = 1 << 20
 _LACKS = {  # what not every file has, and how to make one that has
@@ -99,12 +100,39 @@ class LatentReader:
         """Whether the source's audio is in the file."""
         return "audio" in self._layout.tensors
 
-    def read(self, start: int, stop: int) -> Tensor:
-        """Latents [stop - start, C, h, w] of latent frames [start, stop), in raw posterior units.
+    def __len__(self) -> int:
+        return self.frames
 
-        Only their own bytes are read, so their checksums cannot be looked at; `read_checked` does that.
+    def __getitem__(self, which: int | slice) -> Tensor:
+        """Latents [C, h, w] of one latent frame, or [t, C, h, w] of a slice of them: `latents[0:8]`."""
+        if not isinstance(which, slice):
+            number = range(self.frames)[which]  # which raises IndexError, as lists do
+            return self.read(number, number + 1)[0]
+        wanted = range(self.frames)[which]
+        if not wanted:
+            return self.read(0, 0)
+        low, high = min(wanted), max(wanted)
+        found = self.read(low, high + 1)
+        return found if wanted.step == 1 else found[[number - low for number in wanted]]
+
+    def __repr__(self) -> str:
+        t, channels, h, w = self.shape
+        state = ", closed" if self._file.closed else ""
+        return (
+            f"LatentReader({self.path}: {t} latents of {channels}x{h}x{w}, {self.dtype}, "
+            f"by {self.header.model}{state})"
+        )
+
+    def read(self, start: int = 0, stop: int | None = None, normalised: bool = False) -> Tensor:
+        """Latents [stop - start, C, h, w] of latent frames [start, stop), or of all, in raw posterior units.
+
+        With `normalised` they are as a diffusion model is fed them: (z - shift) · scale, in float32. Only
+        their own bytes are read, so their checksums cannot be looked at; `read_checked` does that.
         """
-        return self._read_slice("latents", start, stop, self._read_into)
+        found = self._read_slice("latents", start, self.frames if stop is None else stop, self._read_into)
+        if not normalised:
+            return found
+        return normalise(found, self.header.scale, self.header.shift, axis=-3)
 
     def read_checked(self, start: int, stop: int, name: str = "latents") -> Tensor:
         """As `read`, from blocks that match their checksums; for reading a clip from front to back.
@@ -192,6 +220,10 @@ class LatentReader:
         return ticks.astype(np.int64, copy=False)
 
     def _read_into(self, target: memoryview, offset: int) -> None:
+        if self._file.closed:
+            raise UsageError(
+                f"{self.path}: this reader was closed", "read inside of its `with`, or open the file again"
+            )
         if self._map is not None:
             begin = self._layout.data_start + offset
             target[:] = self._map.view[begin : begin + len(target)]

@@ -10,6 +10,7 @@ from vidlatent.io.picture import facts
 from vidlatent.io.picture.colour import Colour
 from vidlatent.io.picture.mastering import Mastering
 from vidlatent.json_values import to_json_values
+from vidlatent.quantities import Number, to_rate, to_seconds
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,8 @@ class ReadOptions:
     """What part of a video to read, and how.
 
     `start` and `end` are seconds on the source's own clock: frames with start <= pts < end are delivered,
-    `frames` of them at most. `fps` resamples by timestamp, before those count: see `resample.Rate`. `crop`
+    `frames` of them at most. `fps` resamples by timestamp, before those count: see `resample.Rate`. All three
+    may be given as a number or its text, and become fractions: 29.97 is 2997/100. `crop`
     (left, top, width, height) cuts displayed pixels, then `size` (width, height) scales them; where the
     aspect differs, `fit` is "stretch", "crop" (fill `size` and cut the rest) or "pad" (whole picture, black
     bars). `stream` is the number of the video stream, from 0. `assume_matrix` is used instead of the colour
@@ -188,10 +190,10 @@ class ReadOptions:
     or of stdin that has no header.
     """
 
-    start: Fraction | None = None
-    end: Fraction | None = None
+    start: Number | None = None
+    end: Number | None = None
     frames: int | None = None
-    fps: Fraction | None = None
+    fps: Number | None = None
     size: tuple[int, int] | None = None
     crop: tuple[int, int, int, int] | None = None
     fit: str = "stretch"
@@ -203,6 +205,10 @@ class ReadOptions:
     allow_truncated: bool = False
     threads: int = 0
     raw: RawFrames | None = None
+
+    def __post_init__(self) -> None:
+        for name, convert in (("start", to_seconds), ("end", to_seconds), ("fps", to_rate)):
+            object.__setattr__(self, name, convert(getattr(self, name), name))
 
 
 @dataclass(frozen=True)

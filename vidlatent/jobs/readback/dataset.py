@@ -7,7 +7,7 @@ drawn from (seed, epoch, index) alone, so workers, ranks and resumed runs draw t
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import Self
+from typing import Any, NotRequired, Self, TypedDict
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, default_collate
 from vidlatent.errors import BadInput, parameter
 from vidlatent.io.latent.reader import LatentReader
 from vidlatent.jobs.readback.catalog import CatalogEntry, Places, catalog
+from vidlatent.normalising import normalise
 
 OPEN_FILES = 64  # per process
 
@@ -52,7 +53,19 @@ class SharedNumber:
         self._held.fill_(value)
 
 
-class LatentDataset(Dataset):
+class Sample(TypedDict):
+    """What a dataset gives: see `LatentDataset`."""
+
+    latents: Tensor  # [t, C, h, w]
+    logvar: NotRequired[Tensor]
+    first_frame: NotRequired[Tensor]
+    start: int
+    source: str
+    key: str
+    facts: dict[str, Any]
+
+
+class LatentDataset(Dataset[Sample]):
     """Latents of a cache, of `.latent` files or of shards, by number.
 
     A sample is a dict: `latents` [t, C, h, w] (`logvar` beside them where it is stored; `first_frame` too, of
@@ -100,13 +113,13 @@ class LatentDataset(Dataset):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, number: int) -> dict[str, object]:
+    def __getitem__(self, number: int) -> Sample:
         index = self._find_index(number)
         entry = self.entries[index]
         start = self._start(entry, number.epoch if isinstance(number, Draw) else self.epoch, index)
         return read_sample(entry, self._open.reader(entry), start, self.crop, self.normalise)
 
-    def __iter__(self) -> Iterator[dict[str, object]]:
+    def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
 
     def shape(self, index: int) -> tuple[int, int, int, int]:
@@ -121,7 +134,7 @@ class LatentDataset(Dataset):
         return int(number) % len(self)
 
     @staticmethod
-    def collate(samples: list[dict[str, object]]) -> dict[str, object]:
+    def collate(samples: list[Sample]) -> dict[str, Any]:
         """For `DataLoader(collate_fn=…)`: tensors of equal shape become [B, …], all else becomes lists."""
         tensors = {name for name, value in samples[0].items() if isinstance(value, (Tensor, int))}
         columns = {name: [item[name] for item in samples] for name in samples[0]}
@@ -135,24 +148,22 @@ class LatentDataset(Dataset):
 
 def read_sample(
     entry: CatalogEntry, latents: LatentReader, start: int, crop: int | None, normalise: bool
-) -> dict[str, object]:
+) -> Sample:
     """The sample of `crop` latent frames from `start` on, or of all; only their bytes are read."""
     stop = entry.shape[0] if crop is None else start + crop
     found = latents.read(start, stop)
-    held: dict[str, object] = {"latents": normalise_latents(found, latents) if normalise else found}
+    held: dict[str, Any] = {"latents": normalise_latents(found, latents) if normalise else found}
     if latents.has_logvar:
         held["logvar"] = latents.read_logvar(start, stop)
     if crop is None and latents.has_first_frame:  # of the whole clip: a crop begins with another frame
         first = latents.read_first_frame(start, stop)
         held["first_frame"] = normalise_latents(first, latents) if normalise else first
-    return held | {"start": start, "source": entry.source, "key": entry.key, "facts": dict(entry.facts)}
+    return Sample(**held, start=start, source=entry.source, key=entry.key, facts=dict(entry.facts))
 
 
 def normalise_latents(latents: Tensor, reader: LatentReader) -> Tensor:
     """[t, C, h, w] → (z - shift) · scale in float32, as the file's header says them."""
-    header = reader.header
-    scale, shift = (torch.tensor(values).view(-1, 1, 1) for values in (header.scale, header.shift))
-    return (latents.float() - shift) * scale
+    return normalise(latents, reader.header.scale, reader.header.shift, axis=-3)
 
 
 class OpenFiles:

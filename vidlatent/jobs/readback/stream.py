@@ -8,12 +8,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from vidlatent.errors import BadInput
 from vidlatent.jobs.readback.catalog import SHARDS, CatalogEntry, Places, catalog, find_shards
-from vidlatent.jobs.readback.dataset import SharedNumber, read_sample
+from vidlatent.jobs.readback.dataset import Sample, SharedNumber, read_sample
 
 Placed = tuple[CatalogEntry, tuple[int, int]]  # a clip, and the numbers of its shard and of the clip in it
 
 
-class LatentStream(IterableDataset):
+class LatentStream(IterableDataset[Sample]):
     """Latents of shards, shard by shard from start to end: for disks and stores that seek slowly.
 
     Shards are shuffled by (seed, epoch) and shared out over workers; samples are those of LatentDataset. With
@@ -60,7 +60,7 @@ class LatentStream(IterableDataset):
         """Go on where `state_dict` was called."""
         self._epoch.value, self._skip, self._done = state["epoch"], state["samples"], state["samples"]
 
-    def __iter__(self) -> Iterator[dict[str, object]]:
+    def __iter__(self) -> Iterator[Sample]:
         epoch, skip = self.epoch, self._skip
         self._skip, self._done = 0, skip
         for number, (entry, place) in enumerate(self._list_mine(epoch)):
