@@ -49,6 +49,8 @@ def test_every_folder_of_the_package_has_its_place_on_the_page():
         ("TimeRule", "vidlatent/windows.py"),
         ("Metric", "vidlatent/metrics/base.py"),
         ("Tool", "vidlatent/jobs/exchange/tool.py"),
+        ("Form", "vidlatent/io/coded/form.py"),
+        ("FORMS", "vidlatent/io/coded/table.py"),
     ],
 )
 def test_what_one_adds_to_is_where_the_page_says(table, file):

@@ -7,7 +7,7 @@ from safetensors.torch import load, save
 from vidlatent.dtypes import DTYPES, STORED_DTYPES
 from vidlatent.engine.runtime import Runtime
 from vidlatent.io.latent.layout import ITEM_BYTES
-from vidlatent.io.latent.tensors import TORCH_DTYPES
+from vidlatent.io.tensors import TORCH_DTYPES
 
 
 @pytest.mark.parametrize("name", DTYPES)

@@ -19,8 +19,9 @@ ALLOWED = {  # what each floor may import from
 }
 SHELVES = {  # of floors that have shelves: what each shelf may import from, beside its own files
     "io": set(),  # the files that lie on no shelf
+    "io/coded": {"io"},
     "io/picture": set(),
-    "io/latent": {"io", "io/picture"},
+    "io/latent": {"io", "io/coded", "io/picture"},
     "io/read": {"io", "io/picture"},
     "io/sound": {"io", "io/picture", "io/read"},
     "io/write": {"io", "io/picture", "io/read", "io/sound"},

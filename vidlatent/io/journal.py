@@ -21,10 +21,18 @@ _DIGITS = 64  # of a SHA-256 in hexadecimal
 
 @dataclass(frozen=True)
 class Piece:
-    """One piece of what is written: how many items there are with it, and the SHA-256 of its parts."""
+    """One piece of what is written: how many items there are with it, and the SHA-256 of its parts.
+
+    `beside` is what must be known of it that lies in none of its parts, as text.
+    """
 
     count: int
     digests: tuple[str, ...]
+    beside: str = ""
+
+    def spell(self) -> list[object]:
+        """The line of the journal about it."""
+        return [self.count, *self.digests, *([{"beside": self.beside}] if self.beside else [])]
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ class Journal:
             self._file = self._path.open("x", encoding="utf-8")
             self._write({"journal": FORMAT, **self._making.facts})
             for piece in pieces:
-                self._write([piece.count, *piece.digests])
+                self._write(piece.spell())
             self._file.flush()
 
     def add(self, piece: Piece) -> None:
@@ -98,7 +106,7 @@ class Journal:
         if not self.is_kept:
             return
         with naming_disk_errors(self._path):
-            self._write([piece.count, *piece.digests])
+            self._write(piece.spell())
             self._file.flush()
 
     def close(self) -> None:
@@ -141,6 +149,7 @@ def _parse(line: str) -> object:
 def _parse_piece(found: object) -> Piece | None:
     if not isinstance(found, list) or len(found) < 2:
         return None
+    beside = found.pop() if isinstance(found[-1], dict) else {}
     count, *digests = found
     good = type(count) is int and all(isinstance(text, str) and len(text) == _DIGITS for text in digests)
-    return Piece(count, tuple(digests)) if good else None
+    return Piece(count, tuple(digests), str(beside.get("beside", ""))) if good and digests else None

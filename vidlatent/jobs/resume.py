@@ -79,6 +79,6 @@ def find_entry(writer: LatentWriter, access: Access, model: Model) -> tuple[Entr
     if not access.is_anywhere:
         writer.restart()
         return BEGINNING, (endless(model),)
-    sure = max(0, writer.frames - access.step)
+    sure = writer.align(max(0, writer.frames - access.step))
     latents = f"{writer.frames} latents of an earlier run are kept"
     return Entry(access.begin(sure, writer.frames), sure), (latents,)

@@ -17,12 +17,12 @@ from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.files import refuse_foreign
 from vidlatent.io.latent.header import LATENTS, LatentHeader, Pad, Source
 from vidlatent.io.latent.reader import open_latent
-from vidlatent.io.latent.tensors import TORCH_DTYPES
 from vidlatent.io.latent.writer import LATENT, LatentWriter
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.picture.resample import Rate
 from vidlatent.io.picture.timeline import bound_rate
 from vidlatent.io.picture.tonemap import SDR
+from vidlatent.io.tensors import TORCH_DTYPES
 from vidlatent.models import registry
 from vidlatent.models.base import ModelSpec
 from vidlatent.normalising import denormalise

@@ -9,32 +9,37 @@ import numpy as np
 
 from vidlatent.clock import FrameClock
 from vidlatent.dtypes import STORED_DTYPES
+from vidlatent.io.coded.floats import Floats
+from vidlatent.io.coded.form import CODES, Form, Shape
+from vidlatent.io.coded.table import FORMS, find_form
 from vidlatent.io.latent import strict_json as js
 from vidlatent.io.latent.digests import DIGEST_BYTES
 from vidlatent.io.latent.header import MAX_SIDE_PX, LatentHeader
 from vidlatent.io.latent.layout import TensorEntry
+from vidlatent.io.latent.nested import RequiresMore
 
 FORMAT = "vidlatent"
 FORMAT_MAJOR = 1
 CONTAINER_KEYS = ("format", "format_version", "time_base", "block_bytes", "checksum")
 MAX_PIXELS = 1 << 28  # of one padded frame: 16384 × 16384
 MAX_TIME_BASE = (1 << 31) - 1  # numerator and denominator: what video containers can say
+PARTS = ("latents", "logvar", "first_frame")  # tensors of the shape of the latents, stored in one form
 MAX_PTS = (1 << 62) - 1  # the difference of two of them fits int64
 
 
-def check_tensors(header: LatentHeader, tensors: Mapping[str, TensorEntry], block_bytes: int) -> None:
-    """Raise where the tensors of a file are not the ones that its header promises."""
+def check_tensors(header: LatentHeader, tensors: Mapping[str, TensorEntry], block_bytes: int) -> Form:
+    """The form of a file's latents; raises where its tensors are not the ones that its header promises."""
     js.demand(tensors, "tensors", ("latents", "pts", "checksums"))
-    latents = tensors["latents"]
-    if latents.dtype not in STORED_DTYPES or len(latents.shape) != 4 or not all(latents.shape):
-        wanted = f"[t, C, h, w] of {' or '.join(STORED_DTYPES)}"
-        raise ValueError(f"latents: expected {wanted}, got {latents.dtype} {list(latents.shape)}")
-    check_sizes(header, *latents.shape)
+    form, shape = _find_form(header, tensors["latents"]), find_shape(header, tensors)
+    check_sizes(header, *shape)
     frames, block_count = header.source.frames, -(-tensors["checksums"].start // block_bytes)
     _expect(tensors, "pts", "I64", (frames,))
     _expect(tensors, "durations", "I64", (frames,))
-    _expect(tensors, "logvar", latents.dtype, latents.shape)
-    _expect(tensors, "first_frame", latents.dtype, latents.shape)
+    for part in (part for part in PARTS if part in tensors):
+        kinds = {name_tensor(part, n): kind for n, kind in form.kinds(shape, tensors[part].nbytes).items()}
+        js.demand(tensors, "tensors", kinds)
+        for name, kind in kinds.items():
+            _expect(tensors, name, *kind)
     _expect(tensors, "checksums", "U8", (block_count, DIGEST_BYTES))
     if "audio" in tensors:
         _expect(tensors, "audio", "U8", (tensors["audio"].nbytes,))
@@ -43,6 +48,29 @@ def check_tensors(header: LatentHeader, tensors: Mapping[str, TensorEntry], bloc
     if ("logvar" in tensors) != (header.posterior == "full"):
         has = "a" if "logvar" in tensors else "no"
         raise ValueError(f"posterior {header.posterior}, but there is {has} tensor `logvar`")
+    return form
+
+
+def name_tensor(part: str, name: str) -> str:
+    """The name in the file of the codes of a part, or of one of their side tensors."""
+    return part if name == CODES else f"{part}.{name}"
+
+
+def find_shape(header: LatentHeader, tensors: Mapping[str, TensorEntry]) -> Shape:
+    """[t, C, h, w] of the latents: as the header says it, else that of the tensor."""
+    return tuple(header.stored["shape"] if header.stored else tensors["latents"].shape)  # type: ignore
+
+
+def _find_form(header: LatentHeader, latents: TensorEntry) -> Form:
+    """The form that the latents of a file are in; raises where there is no such form, or it is not known."""
+    if header.stored:
+        if header.stored["form"] not in FORMS:
+            raise RequiresMore(f"stored as {js.brief(header.stored['form'])}: not known to this vidlatent")
+        return find_form(header.stored)
+    if latents.dtype not in STORED_DTYPES or len(latents.shape) != 4 or not all(latents.shape):
+        wanted = f"[t, C, h, w] of {' or '.join(STORED_DTYPES)}"
+        raise ValueError(f"latents: expected {wanted}, got {latents.dtype} {list(latents.shape)}")
+    return Floats(latents.dtype)
 
 
 def check_sizes(header: LatentHeader, t: int, channels: int, h: int, w: int) -> None:

@@ -94,7 +94,9 @@ class LatentHeader:
     `weights_sha256` may be empty where no file held the weights. `config` is a JSON object, opaque here.
     `picture` says how the source's frames are to be shown, as `Picture.to_json` spells it, and may have more
     members; empty, it says nothing, and the latents cannot be decoded into a film. `settings` are
-    those of the model's own options that are not at their defaults, and hold for decoding. `extra` is what
+    those of the model's own options that are not at their defaults, and hold for decoding. `stored` is empty
+    where latents are floats; else it names their `form` (see io/coded), their `shape` [t, C, h, w], and what
+    else is to be known of them; the writer of a file says it. `extra` is what
     later versions added, written back as it was: unknown metadata keys, and for the keys `grid`, `plan`,
     `source` and `pad` a JSON object of their unknown members.
     """
@@ -115,6 +117,7 @@ class LatentHeader:
     exactness: str = "reference-windows"
     picture: Mapping[str, object] = field(default_factory=dict)
     settings: Mapping[str, bool | int | float] = field(default_factory=dict)
+    stored: Mapping[str, object] = field(default_factory=dict)
     version: str = field(default_factory=our_version)
     extra: Mapping[str, str] = field(default_factory=dict)
 
@@ -132,6 +135,7 @@ class LatentHeader:
             raise ValueError("scale: 0 cannot be undone")
         js.numbers(self.shift, "shift")
         _check_settings(self.settings)
+        _check_stored(self.stored, self.posterior)
         _check_picture(self.picture, self.source)
 
     def to_metadata(self) -> dict[str, str]:
@@ -149,6 +153,8 @@ class LatentHeader:
     @property
     def format_minor(self) -> int:
         """The oldest minor version of the format that can say all this: 1 where 1.0 knows too few members."""
+        if self.stored:
+            return 2
         more = self.source.origin != VIDEO or any(name in self.extra for name in _OBJECTS)
         return int(bool(self.requires) or more)
 
@@ -231,7 +237,7 @@ def _parse_numbers(kind: type, value: object, what: str) -> dict[str, int | bool
 _RULES = ("encode_time", "decode_time")
 _TILINGS = ("encode_tiles", "decode_tiles", "encode_columns", "decode_columns")
 _OBJECTS = ("grid", "plan", "source", "pad")
-_LATER = ("settings",)  # unknown to version 1.0: written, and required, where there is anything to say
+_LATER = ("settings", "stored")  # unknown to version 1.0: written, and required, where they say anything
 _PARSERS: dict[str, Callable[[str], object]] = {
     "model": str,
     "weights_sha256": str,
@@ -249,6 +255,7 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "exactness": str,
     "picture": _json_parser("picture", lambda value: js.table(value, "picture")),
     "settings": _json_parser("settings", lambda value: js.table(value, "settings")),
+    "stored": _json_parser("stored", lambda value: js.table(value, "stored")),
     "version": str,
 }
 
@@ -272,6 +279,20 @@ def _check_picture(picture: Mapping[str, object], source: Source) -> None:
     told = Picture.from_json(picture)
     if (told.width, told.height) != (source.width, source.height):
         raise ValueError(f"picture of {told.width}x{told.height}, latents of {source.width}x{source.height}")
+
+
+def _check_stored(stored: Mapping[str, object], posterior: str) -> None:
+    if not stored:
+        return
+    js.demand(stored, "stored", ("form", "shape"))
+    js.string(stored["form"], "stored.form")
+    shape = stored["shape"]
+    if not isinstance(shape, list | tuple) or len(shape) != 4:
+        raise ValueError(f"stored.shape: expected [t, C, h, w], got {js.brief(shape)}")
+    for side in shape:
+        js.integer(side, "stored.shape", 1, MAX_FRAMES)
+    if posterior == "full":
+        raise ValueError(f"posterior full is stored as floats, not as {js.brief(stored['form'])}")
 
 
 def _check_settings(settings: Mapping[str, object]) -> None:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from vidlatent.files import naming_disk_errors, open_own
 from vidlatent.io.journal import Differs, Journal, Piece
 from vidlatent.io.latent.digests import BlockDigests
+from vidlatent.io.latent.sizes import Chunks, Rows
 
 _COPY_BYTES = 1 << 20
 
@@ -18,15 +19,15 @@ _COPY_BYTES = 1 << 20
 class LatentParts:
     """The files that latents are appended to: the unfinished `.latent`, and one for logvar if that is stored.
 
-    In the first, latents begin after `start` bytes of zeros, the room for the header. `frames` latents of
-    `row_bytes` each are there. With `keep` those of an earlier run stay, as far as its journal knows them and
-    they are as they were written.
+    In the first, latents begin after `start` bytes of zeros, the room for the header. `frames` latents are
+    there; `sizes` knows how many bytes they take. With `keep` those of an earlier run stay, as far as its
+    journal knows them and they are as they were written.
     """
 
     def __init__(
-        self, paths: Sequence[Path], start: int, row_bytes: int, journal: Journal, keep: bool
+        self, paths: Sequence[Path], start: int, sizes: Rows | Chunks, journal: Journal, keep: bool
     ) -> None:
-        self._start, self._row_bytes, self._journal = start, row_bytes, journal
+        self._start, self._sizes, self._journal = start, sizes, journal
         self._logvar_path = paths[1] if len(paths) > 1 else None
         self._files: list[BinaryIO] = []
         self.frames = 0
@@ -48,19 +49,20 @@ class LatentParts:
         """The logvar of all latents, where it is stored."""
         return self._files[1] if len(self._files) > 1 else None
 
-    def put(self, begin: int, raw: Sequence[memoryview]) -> None:
-        """Write latents from number `begin` on, the bytes of each part.
+    def put(self, begin: int, count: int, raw: Sequence[memoryview], sides: bytes = b"") -> None:
+        """Write `count` latents from number `begin` on: the bytes of each part, and their part of the sides.
 
         Those that are there already are compared and dropped. Raises Differs where they are others.
         """
-        count = len(raw[0]) // self._row_bytes
         known = min(self.frames - begin, count)
         if known < 0:
             raise ValueError(f"latents from {begin} on, where {self.frames} are there")
+        cut = self._sizes.bytes(begin + known) - self._sizes.bytes(begin)
         if known:
-            self._compare(begin, [part[: known * self._row_bytes] for part in raw])
+            self._sizes.compare(begin, known == count and cut == len(raw[0]), sides)
+            self._compare(begin, [part[:cut] for part in raw])
         if known < count:
-            self._add(count - known, [part[known * self._row_bytes :] for part in raw])
+            self._add(count - known, [part[cut:] for part in raw], sides)
 
     def restart(self) -> None:
         """Drop all latents."""
@@ -93,35 +95,42 @@ class LatentParts:
     def _take_over(self, pieces: Iterable[Piece]) -> None:
         """Keep the first of `pieces` that are here as they were written, and nothing that follows them."""
         self.frames = 0
+        self._sizes.keep(0)
         good = list(takewhile(self._is_here, pieces))
         self.frames = good[-1].count if good else 0
+        self._sizes.keep(self.frames)
         self.file.seek(0)
         self.file.write(bytes(self._start))
         self.digests = BlockDigests()
-        self._read_on(self.file, self.frames, self.digests)
+        size = self._sizes.bytes(self.frames)
+        self._read_on(self.file, size, self.digests)
         for file, start in self._places():
-            file.truncate(start + self.frames * self._row_bytes)
+            file.truncate(start + size)
             file.seek(0, 2)
         self._journal.begin(good)
 
     def _is_here(self, piece: Piece) -> bool:
         """Whether the next piece is here as it was written; then it counts."""
+        if not self._sizes.restore(piece):
+            return False
         digests = []
+        begin, end = self._sizes.bytes(self.frames), self._sizes.bytes(piece.count)
         for file, start in self._places():
             digest = hashlib.sha256()
-            file.seek(start + self.frames * self._row_bytes)
-            self._read_on(file, piece.count - self.frames, digest)
+            file.seek(start + begin)
+            self._read_on(file, end - begin, digest)
             digests.append(digest.hexdigest())
+        if tuple(digests) != piece.digests:
+            return False
         self.frames = piece.count
-        return tuple(digests) == piece.digests
+        return True
 
     def _places(self) -> list[tuple[BinaryIO, int]]:
         """The files, and where latents begin in each."""
         return list(zip(self._files, (self._start, 0), strict=False))
 
-    def _read_on(self, file: BinaryIO, latents: int, digest: "hashlib._Hash | BlockDigests") -> None:
-        """Let `digest` have the next latents of a file, as far as they are there."""
-        left = latents * self._row_bytes
+    def _read_on(self, file: BinaryIO, left: int, digest: "hashlib._Hash | BlockDigests") -> None:
+        """Let `digest` have so many bytes of a file, as far as they are there."""
         while left and (block := file.read(min(left, _COPY_BYTES))):
             digest.update(block)
             left -= len(block)
@@ -129,20 +138,21 @@ class LatentParts:
     def _compare(self, begin: int, raw: Sequence[memoryview]) -> None:
         """Raise Differs unless the latents from `begin` on are these."""
         for (file, start), part in zip(self._places(), raw, strict=True):
-            file.seek(start + begin * self._row_bytes)
+            file.seek(start + self._sizes.bytes(begin))
             same = file.read(len(part)) == part
             file.seek(0, 2)
             if not same:
                 raise Differs
 
-    def _add(self, latents: int, raw: Sequence[memoryview]) -> None:
+    def _add(self, latents: int, raw: Sequence[memoryview], sides: bytes) -> None:
         """Write so many latents more, the bytes of each part, and note them in the journal."""
         for file, part in zip(self._files, raw, strict=True):
             file.write(part)
         self.digests.update(raw[0])
         self.frames += latents
+        beside = self._sizes.add(len(raw[0]), sides)
         if self._journal.is_kept:
             for file in self._files:
                 file.flush()
             digests = (hashlib.sha256(part).hexdigest() for part in raw)
-            self._journal.add(Piece(self.frames, tuple(digests)))
+            self._journal.add(Piece(self.frames, tuple(digests), beside))

@@ -17,15 +17,25 @@ from torch import Tensor
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile, UsageError, parameter
 from vidlatent.files import naming_read_errors
+from vidlatent.io.coded.form import CODES, Opened
 from vidlatent.io.file_parts import FilePart, MappedPart
 from vidlatent.io.latent import strict_json as js
 from vidlatent.io.latent.blocks import CheckedBlocks, ReadInto
-from vidlatent.io.latent.checks import CONTAINER_KEYS, FORMAT, FORMAT_MAJOR, check_clock, check_tensors
+from vidlatent.io.latent.checks import (
+    CONTAINER_KEYS,
+    FORMAT,
+    FORMAT_MAJOR,
+    PARTS,
+    check_clock,
+    check_tensors,
+    find_shape,
+    name_tensor,
+)
 from vidlatent.io.latent.digests import BLOCK_RANGE
 from vidlatent.io.latent.header import LatentHeader
 from vidlatent.io.latent.layout import FileLayout, read_layout
 from vidlatent.io.latent.nested import RequiresMore
-from vidlatent.io.latent.tensors import TORCH_DTYPES, bytes_of, first_not_finite
+from vidlatent.io.tensors import NUMPY_DTYPES, first_not_finite
 from vidlatent.normalising import normalise
 
 _COPY_BYTES = 1 << 20
@@ -69,16 +79,18 @@ class LatentReader:
         self._block_bytes = js.integer(
             js.load(metadata["block_bytes"], "block_bytes"), "block_bytes", *BLOCK_RANGE
         )
-        check_tensors(self.header, self._layout.tensors, self._block_bytes)
+        self._form = check_tensors(self.header, self._layout.tensors, self._block_bytes)
+        self._shape = find_shape(self.header, self._layout.tensors)
+        self._opened = {name: self._open_part(name) for name in PARTS if name in self._layout.tensors}
         timed = "durations" in self._layout.tensors
-        durations = self._read_ticks("durations") if timed else np.zeros(0, np.int64)
-        self.clock = FrameClock(_parse_time_base(metadata["time_base"]), self._read_ticks("pts"), durations)
+        durations = self._read_small("durations") if timed else np.zeros(0, np.int64)
+        self.clock = FrameClock(_parse_time_base(metadata["time_base"]), self._read_small("pts"), durations)
         check_clock(self.clock)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """[t, C, h, w] of all latents."""
-        return self._layout.tensors["latents"].shape  # type: ignore[return-value]
+        return self._shape
 
     @property
     def frames(self) -> int:
@@ -87,8 +99,13 @@ class LatentReader:
 
     @property
     def dtype(self) -> str:
-        """How latents are stored: F32, F16 or BF16."""
-        return self._layout.tensors["latents"].dtype
+        """The dtype of the latents that are read: F32, F16 or BF16."""
+        return self._form.dtype
+
+    @property
+    def form(self) -> str:
+        """The form in which they are stored, where that is not as such floats: its name, else empty."""
+        return self._form.name
 
     @property
     def has_logvar(self) -> bool:
@@ -179,10 +196,10 @@ class LatentReader:
         """Read everything, block by block, and raise BadLatentFile that names the first damaged block."""
         with _naming_file(self.path):
             CheckedBlocks(self._layout, self._block_bytes, self._read_into).check_all()
-        step = max(1, _COPY_BYTES // self._layout.tensors["latents"].row_bytes)
-        for name in (each for each in ("latents", *_LACKS) if each in self._layout.tensors):
-            for start in range(0, self.frames, step):
-                self._read_slice(name, start, min(start + step, self.frames), self._read_into)
+        chunk = self._form.chunk or max(1, _COPY_BYTES // self._layout.tensors["latents"].row_bytes)
+        for name in self._opened:
+            for start in range(0, self.frames, chunk):
+                self._read_slice(name, start, min(start + chunk, self.frames), self._read_into)
 
     def close(self) -> None:
         """Close the file."""
@@ -195,29 +212,54 @@ class LatentReader:
         self.close()
 
     def _open_blocks(self) -> CheckedBlocks:
-        """The data as checked blocks, those of the clock read again."""
+        """The data as checked blocks; those of the clock and of side tensors are read again."""
         if self._blocks is None:
             blocks = CheckedBlocks(self._layout, self._block_bytes, self._read_into)
             blocks.check_tensor("pts")
             blocks.check_tensor("durations")
+            for name in (name for part in self._opened for name in self._name_sides(part)):
+                blocks.check_tensor(name)
             self._blocks = blocks
         return self._blocks
 
+    def _name_sides(self, part: str) -> dict[str, str]:
+        """The side tensors of a part: their names in the file, and those that its form gives them."""
+        kinds = self._form.kinds(self._shape, self._layout.tensors[part].nbytes)
+        return {name_tensor(part, name): name for name in kinds if name != CODES}
+
+    def _open_part(self, part: str) -> Opened:
+        sides = {name: self._read_small(full) for full, name in self._name_sides(part).items()}
+        try:
+            return self._form.open(self._shape, self._layout.tensors[part].nbytes, sides)
+        except ValueError as e:
+            raise ValueError(f"{part}: {e}") from e
+
     def _read_slice(self, name: str, start: int, stop: int, read_into: ReadInto) -> Tensor:
-        entry = self._layout.tensors[name]
-        if not 0 <= start <= stop <= entry.shape[0]:
-            raise ValueError(f"latent frames {start} to {stop} of {entry.shape[0]}")
-        latents = torch.empty((stop - start, *entry.shape[1:]), dtype=TORCH_DTYPES[entry.dtype])
+        if not 0 <= start <= stop <= self.frames:
+            raise ValueError(f"latent frames {start} to {stop} of {self.frames}")
         with _naming_file(self.path):
-            read_into(bytes_of(latents), entry.start + start * entry.row_bytes)
-            if (bad := first_not_finite(latents)) is not None:
+            codes = self._read_codes(name, start, stop, read_into)
+            try:
+                latents = self._opened[name].decode(codes, start, stop)
+            except ValueError as e:
+                raise ValueError(f"{name} of latent frames {start} to {stop}: {e}") from e
+            if not self._form.finite and (bad := first_not_finite(latents)) is not None:
                 raise ValueError(f"{name} of latent frame {start + bad} hold NaN or infinity")
         return latents
 
-    def _read_ticks(self, name: str) -> np.ndarray:
-        ticks = np.empty(self._layout.tensors[name].shape, "<i8")
-        self._read_into(memoryview(ticks).cast("B"), self._layout.tensors[name].start)
-        return ticks.astype(np.int64, copy=False)
+    def _read_codes(self, name: str, start: int, stop: int, read_into: ReadInto) -> Tensor:
+        """The bytes that latent frames [start, stop) of a part need."""
+        begin, end = self._opened[name].place(start, stop)
+        codes = torch.empty(end - begin, dtype=torch.uint8)
+        read_into(codes.numpy().data, self._layout.tensors[name].start + begin)
+        return codes
+
+    def _read_small(self, name: str) -> np.ndarray:
+        """All of a tensor that is small beside the latents."""
+        entry = self._layout.tensors[name]
+        found = np.empty(entry.shape, NUMPY_DTYPES[entry.dtype])
+        self._read_into(memoryview(found).cast("B"), entry.start)
+        return found.astype(found.dtype.newbyteorder("="), copy=False)
 
     def _read_into(self, target: memoryview, offset: int) -> None:
         if self._file.closed:

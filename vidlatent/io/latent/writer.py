@@ -1,23 +1,36 @@
 """Writes a `.latent`: latents are appended to disk as they come, and the file is renamed when complete."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 from math import prod
 from pathlib import Path
 from typing import BinaryIO, Self
 
+import numpy as np
 from torch import Tensor
 
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadInput
 from vidlatent.files import Kind, Replacement, naming_disk_errors, partial_path
+from vidlatent.io.coded.floats import Floats
+from vidlatent.io.coded.form import CODES, Form
 from vidlatent.io.journal import Journal, Making, is_final
-from vidlatent.io.latent.checks import FORMAT, FORMAT_MAJOR, check_clock, check_sizes, check_tensors
+from vidlatent.io.latent.checks import (
+    FORMAT,
+    FORMAT_MAJOR,
+    check_clock,
+    check_sizes,
+    check_tensors,
+    name_tensor,
+)
 from vidlatent.io.latent.digests import BLOCK_BYTES, DIGEST_BYTES, root_checksum
+from vidlatent.io.latent.gather import Gatherer
 from vidlatent.io.latent.header import LatentHeader
 from vidlatent.io.latent.layout import ITEM_BYTES, LENGTH, TensorEntry, pack_header, write_header
 from vidlatent.io.latent.parts import LatentParts
-from vidlatent.io.latent.tensors import TORCH_DTYPES, bytes_of, first_not_finite
+from vidlatent.io.latent.sizes import Chunks, Rows
+from vidlatent.io.tensors import STORED_NAMES, TORCH_DTYPES, first_not_finite
 
 LATENT = Kind("a .latent", (f'"format":"{FORMAT}"'.encode(),), within=1 << 16)
 _PAGE_BYTES = 4096
@@ -29,6 +42,9 @@ class LatentWriter:
     """Writes one `.latent` in constant memory; nothing appears at `path` until `close` has succeeded.
 
     It is a context manager: leaving it without `close`, by an error or Ctrl-C, removes the partial file.
+
+    `form` is how latents are stored: a dtype, as safetensors calls it, or a form of `io/coded`. What is coded
+    in chunks is held until a chunk is full; there is no logvar beside it.
 
     `making` says how the latents are made. It is noted in a journal, so that a later run can go on where
     this one is killed. Where an earlier run is to be gone on with, `frames` latents of it are there already;
@@ -42,14 +58,18 @@ class LatentWriter:
         channels: int,
         height: int,
         width: int,
-        dtype: str,
+        form: str | Form,
         with_logvar: bool = False,
         making: Making | None = None,
     ) -> None:
         if with_logvar != (header.posterior == "full"):
             raise ValueError(f"logvar is stored with posterior full, and only then; got {header.posterior}")
-        self._path, self._header, self._dtype = path, header, dtype
+        self._form = Floats(form) if isinstance(form, str) else form
+        if with_logvar and self._form.name:
+            raise ValueError(f"posterior full is stored as floats, not as {self._form.name}")
+        self._path, self._header = path, header
         self._shape = (channels, height, width)
+        self._gatherer = Gatherer(self._form.chunk)
         self._tensors: dict[str, TensorEntry] = {}
         self._first_frame: Iterable[Tensor] | None = None
         self._room = _choose_room(header)
@@ -59,14 +79,15 @@ class LatentWriter:
         logvar = partial_path(path.with_name(f"{path.name}.logvar"))
         self._target = Replacement(path, keep=self._resumes)
         places = [self._target.partial, logvar] if with_logvar else [self._target.partial]
-        row_bytes = prod(self._shape) * ITEM_BYTES[dtype]
+        row_bytes = prod(self._shape) * ITEM_BYTES[self._form.dtype]
+        self._sizes = Chunks() if self._form.chunk else Rows(row_bytes)
         try:
             with naming_disk_errors(path):
                 if not with_logvar:
                     with naming_disk_errors(logvar):
                         logvar.unlink(missing_ok=True)  # of a run that was killed
                 start = LENGTH.size + self._room
-                self._parts = LatentParts(places, start, row_bytes, self._journal, self._resumes)
+                self._parts = LatentParts(places, start, self._sizes, self._journal, self._resumes)
         except BaseException:
             self.discard()
             raise
@@ -74,8 +95,12 @@ class LatentWriter:
 
     @property
     def frames(self) -> int:
-        """How many latents are there."""
+        """How many latents are on disk; less than a chunk may be held beside them."""
         return self._parts.frames
+
+    def align(self, frames: int) -> int:
+        """How many of so many latents are whole chunks: from there on they can be compared."""
+        return frames - frames % (self._form.chunk or 1)
 
     @property
     def why_not(self) -> str | None:
@@ -90,15 +115,21 @@ class LatentWriter:
         """
         if (logvar is None) != (self._parts.logvar is None):
             raise ValueError("logvar must come with every latent, or with none")
-        at = self.frames if at is None else at
-        raw = [self._to_bytes(latents, at, "latent frame")]
-        if logvar is not None:
-            raw.append(self._to_bytes(logvar, at, "logvar of latent frame"))
+        at = max(self.frames, self._gatherer.stop) if at is None else at
+        beside = None if logvar is None else self._convert(logvar, at, "logvar of latent frame")
+        for begin, chunk in self._gatherer.add(at, self._convert(latents, at, "latent frame")):
+            self._put(begin, chunk, beside)
+
+    def _put(self, begin: int, chunk: Tensor, beside: Tensor | None = None) -> None:
+        """Write a chunk, whose first latent has number `begin`, and its logvar where that is stored."""
+        codes, sides = self._form.code(chunk)
+        raw = [codes] if beside is None else [codes, self._form.code(beside)[0]]
         with naming_disk_errors(self._path):
-            self._parts.put(at, raw)
+            self._parts.put(begin, len(chunk), raw, sides)
 
     def restart(self) -> None:
         """Drop all latents."""
+        self._gatherer.restart()
         with naming_disk_errors(self._path):
             self._parts.restart()
 
@@ -120,6 +151,8 @@ class LatentWriter:
         self._header = header or self._header
         try:
             self._check_clock(clock)
+            for begin, chunk in self._gatherer.rest():
+                self._put(begin, chunk)
             check_sizes(self._header, self.frames, *self._shape)
             with naming_disk_errors(self._path):
                 self._finish(clock, audio)
@@ -157,17 +190,15 @@ class LatentWriter:
             raise BadInput(f"{self._path}: {e}", "repair the source's timestamps, and encode it again") from e
 
     def _finish(self, clock: FrameClock, audio: Path | None) -> None:
-        shape = (self.frames, *self._shape)
-        self._add_entry("latents", self._dtype, shape)
+        self._add_part("latents", self.frames, self._sizes)
         if self._parts.logvar is not None:
             self._copy(self._parts.logvar)
-            self._add_entry("logvar", self._dtype, shape)
+            self._add_part("logvar", self.frames, self._sizes)
         if self._first_frame is not None:
             self._write_first_frame(self._first_frame)
         for name, ticks in (("pts", clock.pts), ("durations", clock.durations)):
             if name == "pts" or len(ticks):
-                self._write(ticks.astype("<i8", casting="safe").tobytes())
-                self._add_entry(name, "I64", (len(ticks),))
+                self._write_tensor(name, ticks.astype("<i8", casting="safe"))
         if audio is not None:
             with audio.open("rb") as file:
                 self._add_entry("audio", "U8", (self._copy(file),))
@@ -179,17 +210,42 @@ class LatentWriter:
         self._parts.close()
 
     def _write_first_frame(self, pieces: Iterable[Tensor]) -> None:
-        count = 0
+        gatherer, count = Gatherer(self._form.chunk), 0
+        sizes = Chunks() if self._form.chunk else self._sizes
         for piece in pieces:
-            self._write(self._to_bytes(piece, count, "latent frame of the first frame"))
+            ready = self._convert(piece, count, "latent frame of the first frame")
             count += len(piece)
-        self._add_entry("first_frame", self._dtype, (count, *self._shape))
+            for _, chunk in gatherer.add(gatherer.stop, ready):
+                self._write_chunk(chunk, sizes)
+        for _, chunk in gatherer.rest():
+            self._write_chunk(chunk, sizes)
+        self._add_part("first_frame", count, sizes)
+
+    def _write_chunk(self, chunk: Tensor, sizes: Chunks | Rows) -> None:
+        codes, sides = self._form.code(chunk)
+        self._write(codes)
+        sizes.add(len(codes), sides)
+
+    def _add_part(self, part: str, frames: int, sizes: Chunks | Rows) -> None:
+        """Add the entry of latents, or of what has their shape, and write what stands beside their codes."""
+        shape = (frames, *self._shape)
+        self._add_entry(part, *self._form.kinds(shape, sizes.bytes(frames))[CODES])
+        if isinstance(sizes, Chunks):
+            sides = self._form.sides(np.array(sizes.ends, "<i8"), b"".join(sizes.sides))
+            for name, values in sides.items():
+                self._write_tensor(name_tensor(part, name), values)
+
+    def _write_tensor(self, name: str, values: np.ndarray) -> None:
+        """Write a tensor that is small beside the latents."""
+        self._write(np.ascontiguousarray(values).tobytes())
+        self._add_entry(name, STORED_NAMES[values.dtype], values.shape)
 
     def _add_entry(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         start = max((entry.stop for entry in self._tensors.values()), default=0)
         self._tensors[name] = TensorEntry(dtype, shape, start)
 
     def _seal(self, time_base: Fraction, digests: bytes) -> None:
+        self._header = replace(self._header, stored=self._describe_form())
         metadata = self._header.to_metadata() | {
             "format": FORMAT,
             "format_version": f"{FORMAT_MAJOR}.{self._header.format_minor}",
@@ -201,6 +257,12 @@ class LatentWriter:
         packed = pack_header(metadata, self._tensors)
         self._make_room(len(packed))
         write_header(self._file, packed, self._room)
+
+    def _describe_form(self) -> dict[str, object]:
+        """What the header says of a form, in which latents are no floats."""
+        if not self._form.name:
+            return {}
+        return {"form": self._form.name, "shape": [self.frames, *self._shape], **self._form.facts()}
 
     def _make_room(self, needed: int) -> None:
         """Move the data towards the end, last bytes first, where the header needs more room than reserved."""
@@ -227,16 +289,18 @@ class LatentWriter:
             copied += len(block)
         return copied
 
-    def _to_bytes(self, latents: Tensor, at: int, what: str) -> memoryview:
+    def _convert(self, latents: Tensor, at: int, what: str) -> Tensor:
+        """Latents as the form takes them; raises BadInput where they are no finite numbers."""
         if tuple(latents.shape[1:]) != self._shape:
             raise ValueError(f"expected {what}s of {list(self._shape)}, got {list(latents.shape[1:])}")
-        stored = latents.detach().to("cpu", TORCH_DTYPES[self._dtype]).contiguous()
-        if (bad := first_not_finite(stored)) is not None:
+        dtype = self._form.working
+        ready = latents.detach().to("cpu", TORCH_DTYPES[dtype]).contiguous()
+        if (bad := first_not_finite(ready)) is not None:
             raise BadInput(
-                f"{self._path}: {what} {at + bad} holds NaN or infinity as {self._dtype}",
+                f"{self._path}: {what} {at + bad} holds NaN or infinity as {dtype}",
                 "the weights, or a compute or storage dtype too narrow for them, give no numbers here",
             )
-        return bytes_of(stored)
+        return ready
 
 
 def _choose_room(header: LatentHeader) -> int:

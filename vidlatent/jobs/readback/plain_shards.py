@@ -14,7 +14,7 @@ from torch import Tensor
 from vidlatent.errors import BadInput
 from vidlatent.io.file_parts import MappedPart
 from vidlatent.io.latent import strict_json as js
-from vidlatent.io.latent.tensors import TORCH_DTYPES, bytes_of
+from vidlatent.io.tensors import TORCH_DTYPES, bytes_of
 
 INDEX = "index.json"
 PREFIX = "latents/"

@@ -1,11 +1,20 @@
 """Tensors of latents as the bytes that files hold."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vidlatent.dtypes import DTYPES
 
 TORCH_DTYPES = {dtype.stored: getattr(torch, dtype.torch) for dtype in DTYPES.values()}
+NUMPY_DTYPES = {  # of tensors beside latents; files are little-endian
+    name: np.dtype(code)
+    for name, code in (
+        *(("U8", "u1"), ("I8", "i1"), ("U16", "<u2"), ("I16", "<i2"), ("U32", "<u4"), ("I32", "<i4")),
+        *(("I64", "<i8"), ("F32", "<f4")),
+    )
+}
+STORED_NAMES = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
 
 
 def bytes_of(latents: Tensor) -> memoryview:

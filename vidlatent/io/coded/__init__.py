@@ -1,0 +1,1 @@
+"""Forms in which latents are stored smaller than as floats, a file for each."""
