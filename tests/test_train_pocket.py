@@ -1,9 +1,11 @@
 """bin/train-pocket on a folder of its own: the loss falls, a run repeats itself, a model comes out."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from safetensors.torch import load_file
 
 import vidlatent
 
+SCRIPT = ROOT / "bin" / "train-pocket"
 SMALL = [
     *("--steps", "60", "--cooldown", "30", "--log-every", "20"),
     *("--crop", "32", "--frames", "5", "--ema", "0.9"),
@@ -33,25 +36,35 @@ def data(tmp_path_factory):
     return folder
 
 
-def train(verb: str, folder: Path, data: Path, *more: str) -> list[dict]:
-    """The rows that the script prints."""
-    paths = [
-        "--data",
-        data,
-        "--out",
-        folder / "run",
-        "--cache",
-        data.parent / "frames",
-        "--to",
-        folder / "model",
-    ]
-    command = [sys.executable, ROOT / "bin" / "train-pocket", verb, *paths, *more]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+def words_of(verb: str, folder: Path, data: Path, *more: str) -> list[str]:
+    """A command line of the script."""
+    places = {"--data": data, "--out": folder / "run", "--cache": data.parent / "frames"}
+    words = [verb, *chain.from_iterable(places.items()), "--to", folder / "model", *more]
+    return list(map(str, words))
 
 
-def test_the_loss_falls_and_what_comes_out_is_a_model(data, tmp_path):
+def rows_of(text: str) -> list[dict]:
+    """The rows among what the script prints."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def train(capsys, monkeypatch):
+    """Runs the script in this process, which has imported torch; returns the rows that it prints."""
+
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+
+    def run(*words) -> list[dict]:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words_of(*words)])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+        return rows_of(capsys.readouterr().out)
+
+    threads = torch.get_num_threads()  # which the script sets
+    yield run
+    torch.set_num_threads(threads)
+
+
+def test_the_loss_falls_and_what_comes_out_is_a_model(train, data, tmp_path):
     long = [
         "--steps",
         "240",
@@ -61,7 +74,8 @@ def test_the_loss_falls_and_what_comes_out_is_a_model(data, tmp_path):
     rows = train("run", tmp_path, data, *SMALL, *long, "--config", json.dumps(NARROW))
     assert [row["step"] for row in rows] == [80, 160, 240]
     assert rows[-1]["loss"] < rows[0]["loss"]
-    train("export", tmp_path, data)
+    export = [sys.executable, SCRIPT, *words_of("export", tmp_path, data)]
+    subprocess.run(export, check=True)
     config = vidlatent.load_model(str(tmp_path / "model")).spec.config
     assert config["width"] == NARROW["width"]
     assert min(config["limits"]) > 0
@@ -73,7 +87,7 @@ def test_the_loss_falls_and_what_comes_out_is_a_model(data, tmp_path):
     assert mean["still_psnr"] > 20
 
 
-def test_a_run_that_was_stopped_ends_like_one_that_was_not(data, tmp_path):
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(train, data, tmp_path):
     options = [*SMALL, "--config", json.dumps(NARROW), "--cooldown", "1"]
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     train("run", whole, data, *options, "--steps", "20")
@@ -86,7 +100,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_several_runs_are_exported_as_their_mean(data, tmp_path):
+def test_several_runs_are_exported_as_their_mean(train, data, tmp_path):
     folders = [tmp_path / "one", tmp_path / "two"]
     for seed, folder in enumerate(folders):
         options = [*SMALL, "--steps", "1", "--log-every", "1", "--seed", seed]
@@ -99,7 +113,7 @@ def test_several_runs_are_exported_as_their_mean(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_training_goes_on_from_an_exported_model_in_a_larger_network(data, tmp_path):
+def test_training_goes_on_from_an_exported_model_in_a_larger_network(train, data, tmp_path):
     small, large = tmp_path / "small", tmp_path / "large"
     train("run", small, data, *SMALL, "--config", json.dumps(NARROW))
     train("export", small, data)

@@ -1,4 +1,4 @@
-"""LTX-Video VAEs of full depth and small width, and files of them."""
+"""LTX-Video VAEs of small width, of full depth or shallow, and files of them."""
 
 import json
 from pathlib import Path
@@ -23,6 +23,14 @@ def narrowed(name: str) -> dict:
     return config
 
 
+def shallow(name: str) -> dict:
+    """The same with one residual block in the place of several."""
+    config = narrowed(name)
+    for key in ("layers_per_block", "decoder_layers_per_block"):
+        config[key] = [1] * len(config.get(key, range(5)))  # the first that was published says none
+    return config
+
+
 def network(config: dict, dtype: torch.dtype = torch.float64) -> torch.nn.Module:
     """A network of that config with random weights."""
     torch.manual_seed(0)
@@ -34,8 +42,8 @@ def network(config: dict, dtype: torch.dtype = torch.float64) -> torch.nn.Module
 
 
 def folder(path: Path, name: str) -> Path:
-    """A folder as models are published in, with the narrowed model of that name."""
-    config = narrowed(name)
+    """A folder as models are published in, with a narrow and shallow model of that name."""
+    config = shallow(name)
     state = network(config, torch.float32).state_dict()
     state["latents_mean"], state["latents_std"] = torch.randn(4), torch.rand(4) + 0.5
     path.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 from helpers import cases, ltx_files
-from helpers.ltx_files import narrowed, network
+from helpers.ltx_files import narrowed, network, shallow
+from helpers.sampled import SEED, some
 from helpers.streams import chunked, streamed
 from safetensors.torch import save_file
 
@@ -41,6 +42,7 @@ RELEASES = {
     "ltx-2": (23, 173),
     "ltx-2.3": (15, 108),
 }
+ONE_RELEASE = random.Random(SEED).choice(list(RELEASES))
 
 
 @pytest.fixture(scope="module", params=GOLDENS)
@@ -68,6 +70,20 @@ def release(request):
 def narrow(release):
     """A release at full depth with random weights, in float64."""
     return network(narrowed(release))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        *((shallow, name) for name in ("ltx-video-0.9.5", "ltx-2.3")),
+        *(pytest.param((narrowed, name), marks=pytest.mark.slow) for name in ("ltx-video-0.9.5", "ltx-2.3")),
+    ],
+    ids=lambda param: f"{param[0].__name__} {param[1]}",
+)
+def any_depth(request):
+    """A release with random weights, in float64: what holds for it does not depend on how deep it is."""
+    config_of, name = request.param
+    return network(config_of(name))
 
 
 def latents_of(net: torch.nn.Module, frames: int, height: int = 2, width: int = 2) -> torch.Tensor:
@@ -108,10 +124,20 @@ def test_scale_and_shift_are_those_of_the_weights(case):
 # --- streamed is whole ---
 
 
-def test_encoding_in_chunks_is_the_whole_clip(narrow):
+SOME_FRAMES, SOME_LATENTS = some(range(3, 43), 1, 1, 2, 9), some(range(3, 14), 1, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        pytest.param(SOME_FRAMES, id=str(SOME_FRAMES)),
+        pytest.param(range(1, 43), id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_encoding_in_chunks_is_the_whole_clip(narrow, lengths):
     dice = random.Random(1)
     video = torch.rand(1, 3, 42, 32, 32, dtype=torch.float64) * 2 - 1
-    for frames in (1, 2, 8, 9, 16, 25, 42):
+    for frames in lengths:
         clip = video[:, :, :frames]
         undivided = whole(narrow.encode(clip, TimeState()))
         for most in (3, 17):
@@ -119,15 +145,20 @@ def test_encoding_in_chunks_is_the_whole_clip(narrow):
             assert_same(streamed(narrow.encode, clip, chunks), undivided)
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 12])
-def test_decoding_in_chunks_is_the_whole_clip(narrow, length):
-    check_decoding(narrow, length)
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        pytest.param(SOME_LATENTS, id=str(SOME_LATENTS)),
+        pytest.param([*range(1, 14), 20, 36], id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_decoding_in_chunks_is_the_whole_clip(narrow, lengths):
+    for length in lengths:
+        check_decoding(narrow, length)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("length", [4, 6, 7, 9, 10, 11, 13, 20, 36])
-def test_decoding_in_chunks_is_the_whole_clip_at_every_other_length(narrow, length):
-    check_decoding(narrow, length)
+def test_decoding_in_chunks_is_the_whole_clip_when_frames_come_before_its_end(any_depth):
+    check_decoding(any_depth, any_depth.spec.latency + 2)
 
 
 def check_decoding(net: torch.nn.Module, length: int) -> None:
@@ -135,7 +166,7 @@ def check_decoding(net: torch.nn.Module, length: int) -> None:
     latents = latents_of(net, length)
     undelayed = decode_at_once(net, latents)
     assert undelayed.shape[2] == 8 * length - 7
-    for most in (1, 4, length):
+    for most in {1, 4, length}:
         chunks = chunked(length, most, lambda most=most: dice.randrange(1, most + 1))
         assert_same(streamed(net.decode, latents, chunks), undelayed)
 
@@ -185,10 +216,18 @@ def added(block: torch.nn.Module, x: torch.Tensor, embedding: torch.Tensor | Non
     return h + (x if block.norm3 is None else block.conv_shortcut(block.norm3(x)))
 
 
+def test_a_release_says_how_many_latents_it_takes_before_it_gives_a_frame(release, narrow):
+    assert registry.find(release).latency == narrow.spec.latency == RELEASES[release][0]
+
+
+@pytest.mark.parametrize(
+    "release",
+    [pytest.param(name, marks=() if name == ONE_RELEASE else pytest.mark.slow) for name in RELEASES],
+    indirect=True,
+)
 def test_what_is_delayed_comes_in_small_pieces(release, narrow):
     """Nothing comes out before so many latents; then 8 frames for each; at the end, what is inside."""
     first, inside = RELEASES[release]
-    assert registry.find(release).latency == narrow.spec.latency == first
     latents, state, counts = latents_of(narrow, first + 3, 2, 2), TimeState(more=True), []
     for n in range(first + 3):
         counts.append(sum(piece.shape[2] for piece in narrow.decode(latents[:, :, n : n + 1], state)))
@@ -199,16 +238,15 @@ def test_what_is_delayed_comes_in_small_pieces(release, narrow):
     assert sum(counts) + inside == 8 * (first + 3) - 7
 
 
-@pytest.mark.parametrize("release", ["ltx-2.3"], indirect=True)
-def test_memory_is_flat_and_the_flush_does_not_raise_it(narrow):
-    """In 33 latents, which are 257 frames, no more than in the 17 that just fill the decoder."""
-    peaks = []
-    for length in (17, 33):
+def test_memory_is_flat_and_the_flush_does_not_raise_it(any_depth):
+    """In twice as many latents as just fill the decoder, no more than in those."""
+    peaks, full = [], any_depth.spec.latency + 2
+    for length in (full, 2 * full):
         state, latest = TimeState(more=True), []
         for n in range(length):
-            state.more, latents = n + 1 < length, latents_of(narrow, 1)
+            state.more, latents = n + 1 < length, latents_of(any_depth, 1)
             with LiveBytes() if n + 3 > length else nullcontext() as meter:
-                for piece in narrow.decode(latents, state):
+                for piece in any_depth.decode(latents, state):
                     del piece
             latest.append(meter and meter.peak)
         assert latest[-1] <= latest[-2]
@@ -216,53 +254,49 @@ def test_memory_is_flat_and_the_flush_does_not_raise_it(narrow):
     assert peaks[1] == peaks[0]
 
 
-@pytest.mark.parametrize("release", ["ltx-2.3"], indirect=True)
-def test_the_memory_that_is_foretold_is_that_of_a_full_decoder(narrow):
-    model = Model(narrow, Runtime(torch.device("cpu"), torch.float64))
+def test_the_memory_that_is_foretold_is_that_of_a_full_decoder(any_depth):
+    model = Model(any_depth, Runtime(torch.device("cpu"), torch.float64))
     plan = model.plan(latent_window=2)
     foretold = needed_bytes(model, plan, Workload(64, 64, encode=False))
-    state = TimeState(more=True)
-    for n in range(9):
-        latents = latents_of(narrow, 2)
-        with LiveBytes() if n == 8 else nullcontext() as meter:
-            whole(narrow.decode(latents, state))
+    state, calls = TimeState(more=True), any_depth.spec.latency // 2 + 2
+    for n in range(calls):
+        latents = latents_of(any_depth, 2)
+        with LiveBytes() if n + 1 == calls else nullcontext() as meter:
+            whole(any_depth.decode(latents, state))
     assert state.nbytes < meter.peak + state.nbytes <= foretold < 2 * (meter.peak + state.nbytes)
 
 
-@pytest.mark.parametrize("release", ["ltx-video-0.9.5", "ltx-2.3"], indirect=True)
-def test_the_state_does_not_grow_with_the_clip(narrow):
-    latents, state, sizes = latents_of(narrow, 1), TimeState(more=True), []
-    for _ in range(30):
-        list(narrow.decode(latents, state))
+def test_the_state_does_not_grow_with_the_clip(any_depth):
+    latents, state, sizes = latents_of(any_depth, 1), TimeState(more=True), []
+    for _ in range(any_depth.spec.latency + 7):
+        list(any_depth.decode(latents, state))
         sizes.append(state.nbytes)
-    assert sizes[25] == sizes[29] > 0
+    assert sizes[-5] == sizes[-1] > 0
     state, sizes = TimeState(more=True), []
     for frames in (1, 8, 8, 8):
-        whole(narrow.encode(torch.rand(1, 3, frames, 32, 32, dtype=torch.float64), state))
+        whole(any_depth.encode(torch.rand(1, 3, frames, 32, 32, dtype=torch.float64), state))
         sizes.append(state.nbytes)
     assert sizes[1] == sizes[3] > 0
 
 
-@pytest.mark.parametrize("release", ["ltx-2.3"], indirect=True)
-def test_two_clips_may_interleave_and_an_error_leaves_nothing(narrow):
-    clips = [latents_of(narrow, 4) for _ in range(2)]
+def test_two_clips_may_interleave_and_an_error_leaves_nothing(any_depth):
+    clips = [latents_of(any_depth, 4) for _ in range(2)]
     states, parts = [TimeState(more=True) for _ in clips], [[], []]
     for start, stop in ((0, 1), (1, 3), (3, 4)):
         broken = TimeState(more=True)
         with pytest.raises(RuntimeError):
-            list(narrow.decode(clips[0][:, :-1], broken))
+            list(any_depth.decode(clips[0][:, :-1], broken))
         for clip, state, done in zip(clips, states, parts, strict=True):
             state.more = stop < 4
-            done += narrow.decode(clip[:, :, start:stop], state)
+            done += any_depth.decode(clip[:, :, start:stop], state)
     for clip, done in zip(clips, parts, strict=True):
-        assert_same(torch.cat(done, dim=2), decode_at_once(narrow, clip))
+        assert_same(torch.cat(done, dim=2), decode_at_once(any_depth, clip))
 
 
-@pytest.mark.parametrize("release", ["ltx-2.3"], indirect=True)
-def test_tiles_are_streamed_side_by_side(narrow):
+def test_tiles_are_streamed_side_by_side(any_depth):
     """A tile gives its pieces when the others give theirs: the clip's end does not let a whole tile burst."""
-    model = Model(narrow, Runtime(torch.device("cpu"), torch.float64))
-    latents = latents_of(narrow, 3, 4, 6)
+    model = Model(any_depth, Runtime(torch.device("cpu"), torch.float64))
+    latents = latents_of(any_depth, 3, 4, 6)
     tiled = list(model.decode_stream(latents.unbind(2), model.plan(tile=96, latent_window=2)))
     assert max(piece.shape[2] for piece in tiled) <= 8
     assert torch.cat(tiled, dim=2).shape == (1, 3, 17, 128, 192)

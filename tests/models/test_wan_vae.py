@@ -106,7 +106,7 @@ def test_tiles_are_those_of_diffusers():
     )
 
 
-SOME = some(range(1, 61), 5, 1, 2, 5)
+SOME = some(range(6, 25), 1, 1, 2, 5)  # what a state holds no longer changes after a few latents
 LENGTHS = pytest.mark.parametrize(
     "lengths",
     [pytest.param(SOME, id=str(SOME)), pytest.param(range(1, 61), id="all", marks=pytest.mark.slow)],
