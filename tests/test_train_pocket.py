@@ -20,7 +20,7 @@ import vidlatent
 SCRIPT = ROOT / "bin" / "train-pocket"
 SMALL = [
     *("--steps", "60", "--cooldown", "30", "--log-every", "20"),
-    *("--crop", "32", "--frames", "5", "--ema", "0.9"),
+    *("--crop", "32", "--frames", "5", "--ema", "0.9", "--component-batches", "4"),
 ]
 NARROW = {"stem": 48, "width": 64, "encoder_blocks": 1, "decoder_blocks": 1}
 
@@ -65,14 +65,9 @@ def train(capsys, monkeypatch):
 
 
 def test_the_loss_falls_and_what_comes_out_is_a_model(train, data, tmp_path):
-    long = [
-        "--steps",
-        "240",
-        "--log-every",
-        "80",
-    ]  # clips differ in difficulty: a mean of few would tell little
+    long = ["--steps", "120", "--log-every", "40"]  # clips differ in difficulty: few would tell little
     rows = train("run", tmp_path, data, *SMALL, *long, "--config", json.dumps(NARROW))
-    assert [row["step"] for row in rows] == [80, 160, 240]
+    assert [row["step"] for row in rows] == [40, 80, 120]
     assert rows[-1]["loss"] < rows[0]["loss"]
     export = [sys.executable, SCRIPT, *words_of("export", tmp_path, data)]
     subprocess.run(export, check=True)
@@ -90,9 +85,9 @@ def test_the_loss_falls_and_what_comes_out_is_a_model(train, data, tmp_path):
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(train, data, tmp_path):
     options = [*SMALL, "--config", json.dumps(NARROW), "--cooldown", "1"]
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    train("run", whole, data, *options, "--steps", "20")
-    train("run", halves, data, *options, "--steps", "20", "--stop-after", "10")
-    train("run", halves, data, *options, "--steps", "20", "--workers", "1")
+    train("run", whole, data, *options, "--steps", "8")
+    train("run", halves, data, *options, "--steps", "8", "--stop-after", "4")
+    train("run", halves, data, *options, "--steps", "8", "--workers", "1")
     for folder in (whole, halves):
         train("export", folder, data)
     first, second = (load_file(folder / "model" / "model.safetensors") for folder in (whole, halves))

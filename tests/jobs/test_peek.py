@@ -173,21 +173,21 @@ def fed(latents: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_tiny_model_shows_every_frame_of_its_larger_ones_latents(tiny_files, tmp_path):
-    latents = torch.randn(3, 16, 3, 4)
+    latents = torch.randn(3, 16, 2, 3)
     path = latent_file(tmp_path / "a.latent", "wan-2.1", 8, latents, **WAN)
     pictures, told = shown(path, tmp_path / "film", weights=tiny_files)
     tiny = load_model("taew2_1", weights=tiny_files, device="cpu")
-    assert np.array_equal(pictures, to_frames(tiny.decode(fed(latents))[:, :, :8], 22, 30))
+    assert np.array_equal(pictures, to_frames(tiny.decode(fed(latents))[:, :, :8], 14, 22))
     assert [pts for pts, _ in told] == list(clock(8).pts)
 
 
 def test_a_tiny_model_shows_one_frame_per_latent_as_well(tiny_files, tmp_path):
-    latents = torch.randn(12, 16, 3, 4)
+    latents = torch.randn(12, 16, 2, 3)
     path = latent_file(tmp_path / "a.latent", "wan-2.1", 45, latents, **WAN)
     tiny = load_model("taew2_1", weights=tiny_files, device="cpu")
     last = Glimpse(tiny.network, Growth(all_frames=False))
     with torch.inference_mode():
-        wanted = to_frames(whole(last.decode(fed(latents), TimeState())), 22, 30)
+        wanted = to_frames(whole(last.decode(fed(latents), TimeState())), 14, 22)
     pictures, _ = shown(path, tmp_path / "near", PeekOptions(every=2), weights=tiny_files)
     assert np.array_equal(pictures, wanted[::2])
     pictures, _ = shown(path, tmp_path / "far", PeekOptions(every=10), weights=tiny_files)
@@ -197,13 +197,13 @@ def test_a_tiny_model_shows_one_frame_per_latent_as_well(tiny_files, tmp_path):
 
 def test_all_frames_come_of_a_clip_whose_first_latent_stands_for_four(tiny_files, tmp_path):
     """CogVideoX's latents come in pairs: two are eight frames. Its tiny model reads them raw."""
-    latents = torch.randn(2, 16, 3, 4)
+    latents = torch.randn(2, 16, 2, 3)
     path = latent_file(tmp_path / "a.latent", "cogvideox-5b", 8, latents)
     pictures, told = shown(path, tmp_path / "film", weights=tiny_files)
     tiny = load_model("taecvx", weights=tiny_files, device="cpu")
     with torch.inference_mode():
         every = whole(Glimpse(tiny.network, Growth()).decode(latents.transpose(0, 1)[None], TimeState()))
-    assert len(told) == 8 and np.array_equal(pictures, to_frames(every, 22, 30))
+    assert len(told) == 8 and np.array_equal(pictures, to_frames(every, 14, 22))
     _, told = shown(path, tmp_path / "few", PeekOptions(every=1), weights=tiny_files)
     assert [pts for pts, _ in told] == [clock(8).pts[3], clock(8).pts[7]]
 
@@ -216,7 +216,7 @@ def test_a_tiny_model_with_large_weights_makes_sheets_too(tiny_files, tmp_path):
 
 
 def test_the_file_of_a_tiny_model_may_lie_where_the_variable_says(tiny_files, tmp_path, monkeypatch):
-    path = latent_file(tmp_path / "a.latent", "qwen-image", 1, torch.randn(1, 16, 3, 4))
+    path = latent_file(tmp_path / "a.latent", "qwen-image", 1, torch.randn(1, 16, 2, 3))
     monkeypatch.setenv("VIDLATENT_WEIGHTS", str(tiny_files))
     assert peek(path, tmp_path / "a.png").shown_by == "taew2_1"
 
@@ -255,13 +255,13 @@ def test_a_model_without_colours_is_none_to_look_with(tmp_path, pocket):
 
 def test_colours_are_for_the_weights_that_they_were_fitted_to(tmp_path):
     facts = {"weights_sha256": "0" * 64}
-    path = latent_file(tmp_path / "a.latent", "pocket", 1, torch.randn(1, 16, 3, 4), **facts)
+    path = latent_file(tmp_path / "a.latent", "pocket", 1, torch.randn(1, 16, 2, 3), **facts)
     with pytest.raises(UsageError, match=r"made by pocket with other weights \(000000000000…\)"):
         peek(path, tmp_path / "a.png")
 
 
 def test_other_shapes_under_a_models_name_are_refused(tiny_files, tmp_path):
-    path = latent_file(tmp_path / "a.latent", "wan-2.1", 1, torch.randn(1, 16, 3, 4), grid=Grid(4, 16))
+    path = latent_file(tmp_path / "a.latent", "wan-2.1", 1, torch.randn(1, 16, 2, 3), grid=Grid(4, 16))
     with pytest.raises(
         UsageError, match="16 channels for 4 frames and 16 pixels, but taew2_1 reads 16 for 4 and 8"
     ):

@@ -72,7 +72,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(anything, st.sampled_from([*JSON, None]))
 def test_whatever_a_header_holds_is_a_picture_or_a_value_error(value, name):
     with suppress(ValueError):
