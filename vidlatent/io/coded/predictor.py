@@ -1,0 +1,127 @@
+"""What the next latents of a clip may be: a guess at each, and at how far off it is, from those before it.
+
+Latents are whole numbers here. They come frame by frame, and in a frame channel by channel, so that a plane
+[h, w] is guessed at once. The guess is a weighted sum of the channels before it at the same place, of
+channels of the frame before, and of the neighbours of its own channel there. What those guesses were off by,
+weighted in the same way, says how far off this one will be. The first frame of a chunk knows no frame before.
+
+All sums are of whole numbers and stay below 2^24, which float32 holds exactly in whatever order they are
+added: 40 weights of at most 128 times numbers of at most 2^11 + 127. So every machine makes the same guesses.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+MOST = 2047  # of a number that is coded, of a guess, and of what it is off by in eighths
+BEFORE, AROUND = 15, 16  # as many channels are looked at: of the same frame, of the frame before
+NEIGHBOURS = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
+GUESS_POINTS, SPREAD_POINTS = (5, 6), (2, 4)  # bits behind the point of weights, of first frames and others
+LARGEST_WEIGHT = 127
+CONSTANT = 32  # what the first weight of a spread is of
+VALUES_PER_WEIGHT = 64
+_EIGHTHS = 3  # a guess is in eighths
+
+Resolve = Callable[[int, int, np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Taps:
+    """How many channels are looked at.
+
+    `before` are of the same frame, those before this one; `around` of the frame before, this one among them.
+    """
+
+    before: int
+    around: int
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Weights of guess and spread in the first frame of a chunk, and in the others, as they lie."""
+        back = self.before + self.around
+        return self.before, 1 + self.before, back + len(NEIGHBOURS), 1 + back + 1
+
+    def first_around(self, c: int, channels: int) -> int:
+        """The first of the channels of the frame before that channel `c` looks at."""
+        return min(max(0, c - self.around // 2), channels - self.around)
+
+
+def choose_taps(shape: tuple[int, ...]) -> Taps:
+    """So many taps that the weights of latents [t, C, h, w] stay small beside them."""
+    channels, values = shape[1], prod(shape)
+    before, around = min(BEFORE, channels - 1), min(AROUND, channels)
+    while around > 1 and channels * sum(Taps(before, around).counts) > values // VALUES_PER_WEIGHT:
+        before, around = before // 2, around // 2
+    return Taps(before, around)
+
+
+class Predictor:
+    """Guesses by `weights`, int8 [C, sum of the taps' counts]."""
+
+    def __init__(self, taps: Taps, weights: np.ndarray) -> None:
+        self._taps = taps
+        parts = np.split(weights.astype(np.float32), np.cumsum(taps.counts)[:-1], axis=1)
+        self._weights = (parts[:2], parts[2:])
+
+    def walk(self, numbers: np.ndarray, resolve: Resolve) -> None:
+        """Fill `numbers`, int16 [t, C, h, w], plane by plane, with what `resolve` makes of each guess.
+
+        It is called with the numbers of frame and channel, the guesses in eighths and half a step more, and
+        the spread in sixty-fourths, both int32 [h·w]; it gives the plane, int32 [h·w].
+        """
+        _, channels, h, w = numbers.shape
+        now, off = np.zeros((2, channels, h * w), np.float32)
+        for frame, planes in enumerate(numbers):
+            kind = min(frame, 1)
+            guess_by, spread_by = self._weights[kind]
+            guess_point, spread_point = GUESS_POINTS[kind] - _EIGHTHS, SPREAD_POINTS[kind]
+            guess, spread = (
+                self._look_back(now, off, h, w) if frame else np.zeros((2, *now.shape), np.float32)
+            )
+            guess += 4.5 * (1 << guess_point)
+            spread += CONSTANT * spread_by[:, :1]
+            for c in range(channels):
+                first = max(0, c - self._taps.before)
+                guess[c] += guess_by[c, : c - first] @ now[first:c]
+                spread[c] += spread_by[c, 1 : 1 + c - first] @ off[first:c]
+                eighths = guess[c].astype(np.int32) >> guess_point
+                np.clip(eighths, -8 * MOST, 8 * MOST, out=eighths)
+                plane = resolve(frame, c, eighths, spread[c].astype(np.int32) >> spread_point)
+                now[c] = plane
+                planes[c] = plane.reshape(h, w)
+                eighths -= 8 * plane + 4
+                np.minimum(np.abs(eighths, out=eighths), MOST, out=off[c], casting="unsafe")
+
+    def _look_back(self, now: np.ndarray, off: np.ndarray, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
+        """What the frame before adds to guesses and spreads [C, h·w] of this one."""
+        guess_by, spread_by = self._weights[1]
+        at, count = self._taps.before, self._taps.around
+        guess, spread = np.empty_like(now), np.empty_like(off)
+        for c in range(len(now)):
+            first = self._taps.first_around(c, len(now))
+            guess[c] = guess_by[c, at : at + count] @ now[first : first + count]
+            spread[c] = spread_by[c, 1 + at : 1 + at + count] @ off[first : first + count]
+        padded = pad(now.reshape(-1, h, w))
+        sides, part = guess.reshape(-1, h, w), np.empty((len(now), h, w), np.float32)
+        for k, (i, j) in enumerate(NEIGHBOURS, at + count):
+            sides += np.multiply(padded[:, i : i + h, j : j + w], guess_by[:, k, None, None], out=part)
+        spread += spread_by[:, -1:] * sum_around(off, h, w)
+        return guess, spread
+
+
+def pad(planes: np.ndarray) -> np.ndarray:
+    """Planes [C, h, w] with their borders repeated by one."""
+    padded = np.empty((len(planes), planes.shape[1] + 2, planes.shape[2] + 2), planes.dtype)
+    padded[:, 1:-1, 1:-1] = planes
+    padded[:, 0, 1:-1], padded[:, -1, 1:-1] = planes[:, 0], planes[:, -1]
+    padded[:, :, 0], padded[:, :, -1] = padded[:, :, 1], padded[:, :, -2]
+    return padded
+
+
+def sum_around(off: np.ndarray, h: int, w: int) -> np.ndarray:
+    """Sums of 3×3 places of [C, h·w]."""
+    rows = pad(off.reshape(-1, h, w))
+    rows = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
+    return (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]).reshape(len(off), -1)

@@ -1,0 +1,126 @@
+"""An entropy coder: interleaved rANS over whole numbers that lie about a prediction as a Laplace does.
+
+It is our own because it must be read without a library, by the forty lines of numpy in docs/latent-format.md,
+and because it is integers throughout: the coders that are kept well make their tables of floats.
+
+What is coded is how far a number is from the one next to its prediction, at most REACH. A table says how
+likely each distance is, given the scale of the Laplace and by how many eighths the prediction is off. What is
+too far or too unlikely to have a place in its table escapes: it is stored as it is, in the same words, from
+their end.
+
+Lanes are coders of their own, which take turns at the numbers of a plane and share the words: so numpy runs
+all of them at once.
+"""
+
+from functools import cache
+
+import numpy as np
+
+SCALES, EIGHTHS = 32, 8
+REACH = 127
+ESCAPE = 2 * REACH + 1  # the last symbol; the others are distances from -REACH on
+MAX_LANES = 1 << 16
+BITS = 12  # of a probability
+LOW = 1 << 16  # a state is at least this, and below 2^32
+_SYMBOL, _BITS, _WORD, _MASK = np.uint32([24, BITS, 16, (1 << BITS) - 1])
+_POINT = 30  # bits behind the point of a probability while tables are made
+_DECAYS = (1072565482, 1072259937, 1071875099)  # exp(-1 / 16 b) for b = 57.02, 45.25 and 35.92
+
+
+@cache
+def make_starts() -> np.ndarray:
+    """At which of the 2^BITS slots each symbol begins: [SCALES · EIGHTHS, ESCAPE + 2], the last one the end.
+
+    A symbol without slots is too unlikely to be coded; ESCAPE always has one at least.
+    """
+    decays = list(_DECAYS)  # of the largest scales; each third one is the square: half the scale
+    while len(decays) < SCALES:
+        decays.append(decays[-3] ** 2 >> _POINT)
+    edges = 16 * np.arange(-REACH, REACH + 2)[None] - 8 + 2 * (EIGHTHS // 2 - np.arange(EIGHTHS)[:, None])
+    starts = np.empty((SCALES, EIGHTHS, ESCAPE + 2), np.int64)
+    for scale, decay in enumerate(reversed(decays)):
+        tail = [1 << _POINT >> 1]  # how much lies beyond so many sixteenths, on one side
+        while len(tail) <= 16 * (REACH + 2):
+            tail.append(tail[-1] * decay >> _POINT)
+        beyond = np.array(tail)[np.abs(edges)]
+        below = np.where(edges < 0, beyond, (1 << _POINT) - beyond)
+        starts[scale, :, :-1] = (below - below[:, :1]) * ((1 << BITS) - 1) >> _POINT
+    starts[..., -1] = 1 << BITS
+    return starts.reshape(SCALES * EIGHTHS, -1)
+
+
+@cache
+def _make_meanings() -> np.ndarray:
+    """What each slot of each table means: uint32 of symbol (8 bits), its slots, and which of them this is."""
+    starts = make_starts()
+    symbols = np.repeat(np.tile(np.arange(ESCAPE + 1), len(starts)), np.diff(starts).ravel())
+    where = np.arange(len(symbols)) >> BITS, symbols
+    first, slots = starts[where], np.diff(starts)[where]
+    rank = np.arange(len(symbols)) % (1 << BITS) - first
+    return (symbols << 24 | slots << BITS | rank).astype(np.uint32)
+
+
+def encode(symbols: np.ndarray, tables: np.ndarray, escaped: list[np.ndarray], lanes: int) -> np.ndarray:
+    """Words of symbols by their tables, both [planes, n]; `escaped` are the escapes of each plane, int16."""
+    starts = make_starts()
+    first = starts[tables, symbols].astype(np.uint64)
+    slots = (starts[tables, symbols + 1]).astype(np.uint64) - first
+    state, words = np.full(lanes, LOW, np.uint64), []
+    for plane in reversed(range(len(symbols))):
+        for begin in reversed(range(0, symbols.shape[1], lanes)):
+            f, count = first[plane, begin : begin + lanes], slots[plane, begin : begin + lanes]
+            x = state[: len(f)]
+            full = x >= count << np.uint64(32 - BITS)
+            words.append((x[full] & np.uint64(0xFFFF)).astype("<u2"))
+            x[full] >>= np.uint64(16)
+            turns, rest = np.divmod(x, count)
+            x[:] = (turns << np.uint64(BITS)) + rest + f
+    states = state.astype("<u4").view("<u2")
+    ends = [plane.astype("<i2").view("<u2") for plane in reversed(escaped)]
+    return np.concatenate([states, *reversed(words), *ends])
+
+
+class Decoder:
+    """Gives the symbols of one plane after the other; raises ValueError where there are no more words."""
+
+    def __init__(self, words: np.ndarray, lanes: int) -> None:
+        if 2 * lanes > len(words):
+            raise ValueError(f"{len(words)} words for {lanes} lanes, which begin with two each")
+        self._state = words[: 2 * lanes].view("<u4").astype(np.uint32)
+        self._words, self._at, self._end = words, 2 * lanes, len(words)
+        self._meanings = _make_meanings()
+
+    def take(self, tables: np.ndarray) -> np.ndarray:
+        """The next symbols, int32 [n], by their tables [n]."""
+        found, lanes = np.empty(len(tables), np.int32), len(self._state)
+        rows = tables << BITS
+        for begin in range(0, len(rows), lanes):
+            part = rows[begin : begin + lanes]
+            x = self._state[: len(part)]
+            meaning = self._meanings.take(part + (x & _MASK), mode="clip")
+            found[begin : begin + lanes] = meaning >> _SYMBOL
+            x >>= _BITS
+            x *= (meaning >> _BITS) & _MASK
+            x += meaning & _MASK
+            self._refill(x)
+        return found
+
+    def _refill(self, x: np.ndarray) -> None:
+        low = (x < LOW).nonzero()[0]
+        stop = self._at + len(low)
+        if stop > self._end:
+            raise ValueError("the words end before the latents do")
+        x[low] = x[low] << _WORD | self._words[self._at : stop]
+        self._at = stop
+
+    def take_escaped(self, count: int) -> np.ndarray:
+        """The next numbers that were stored as they are, int16."""
+        if count > self._end - self._at:
+            raise ValueError("the words end before the latents do")
+        self._end -= count
+        return self._words[self._end : self._end + count].view("<i2")
+
+    def finish(self) -> None:
+        """Raise ValueError unless all words were needed, and all lanes are back where they were begun."""
+        if self._at != self._end or np.any(self._state != LOW):
+            raise ValueError("the words do not end with the latents")
