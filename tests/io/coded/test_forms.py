@@ -1,16 +1,15 @@
 """Every form of stored latents: what comes back, in which spans, and which lies about it are found."""
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.latent_edits import entry, inside, rewrite
+from helpers.stored import FRAMES, all_of, clock_of, header_of, pack, some_latents, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidlatent.clock import FrameClock
 from vidlatent.errors import BadInput, BadLatentFile
 from vidlatent.grid import Grid
 from vidlatent.io.coded.form import CHUNK, CODES, Form
@@ -22,42 +21,14 @@ from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.latent.writer import LatentWriter
 from vidlatent.windows import Plan, TimeRule
 
-FORMS = {"int8": Int8(), "planes of bf16": Planes("BF16"), "planes of fp32": Planes("F32")}
-FRAMES = 2 * CHUNK + 5
+FORMS = {
+    "int8": Int8(),
+    "packed": pack(some_latents(), 0.1),
+    "planes of bf16": Planes("BF16"),
+    "planes of fp32": Planes("F32"),
+}
 HALF_A_STEP = 0.5 / 127  # of the largest magnitude: how far int8 may be off, before its result is bf16
 BF16 = 2**-8  # how far rounding to bf16 may move a number, relative to it
-
-
-def header_of(frames: int, h: int, w: int) -> LatentHeader:
-    return LatentHeader(
-        *("toy", "", {}, Grid(4, 8), Plan(TimeRule(32, 1), TimeRule(15, 1))),
-        source=Source("clip.mp4", 1 + 4 * (frames - 1), w * 8, h * 8),
-    )
-
-
-def clock_of(frames: int) -> FrameClock:
-    return FrameClock(Fraction(1, 30), np.arange(1 + 4 * (frames - 1)))
-
-
-def write(path: Path, latents: torch.Tensor, form: Form, pieces: int = 7) -> Path:
-    t, channels, h, w = latents.shape
-    with LatentWriter(path, header_of(t, h, w), channels, h, w, form) as writer:
-        for piece in latents.split(pieces):
-            writer.append(piece)
-        writer.close(clock_of(t))
-    return path
-
-
-def some_latents(t: int = FRAMES, seed: int = 0) -> torch.Tensor:
-    """Latents [t, 3, 2, 5], one channel of zeros, and one that is constant."""
-    latents = torch.randn(t, 3, 2, 5, generator=torch.Generator().manual_seed(seed))
-    latents[:, 1], latents[:, 2] = 0, -3.5
-    return latents
-
-
-def all_of(path: Path) -> torch.Tensor:
-    with open_latent(path) as reader:
-        return reader.read(0, reader.frames)
 
 
 @pytest.fixture(params=FORMS)

@@ -14,20 +14,19 @@ _TABLES = rans.EIGHTHS * np.array(  # of spreads: a third of an octave is one sc
 
 def pack(numbers: np.ndarray, predictor: Predictor) -> np.ndarray:
     """Words, uint16, of numbers, int16 [t, C, h, w], at most MOST in magnitude."""
-    _, channels, h, w = numbers.shape
-    planes = numbers.reshape(-1, h * w).astype(np.int32)
-    symbols, tables = np.empty((2, *planes.shape), np.int32)
+    channels, planes = numbers.shape[1], numbers.reshape(-1, numbers.shape[2] * numbers.shape[3])
+    symbols, tables = np.empty((2, *planes.shape), np.uint8)
     slots, escaped = np.diff(rans.make_starts()), []
 
     def note(frame: int, c: int, eighths: np.ndarray, spread: np.ndarray) -> np.ndarray:
         k = frame * channels + c
-        tables[k] = choose_tables(eighths, spread)
-        symbol = planes[k] - (eighths >> 3) + rans.REACH
+        plane, tables[k] = planes[k].astype(np.int32), choose_tables(eighths, spread)
+        symbol = plane - (eighths >> 3) + rans.REACH
         symbol[(symbol < 0) | (symbol >= rans.ESCAPE)] = rans.ESCAPE
         symbol[slots[tables[k], symbol] == 0] = rans.ESCAPE
         symbols[k] = symbol
-        escaped.append(planes[k][symbol == rans.ESCAPE])
-        return planes[k]
+        escaped.append(plane[symbol == rans.ESCAPE])
+        return plane
 
     predictor.walk(np.empty_like(numbers), note)
     lanes = choose_lanes(numbers.shape)

@@ -61,20 +61,20 @@ def _make_meanings() -> np.ndarray:
 
 
 def encode(symbols: np.ndarray, tables: np.ndarray, escaped: list[np.ndarray], lanes: int) -> np.ndarray:
-    """Words of symbols by their tables, both [planes, n]; `escaped` are the escapes of each plane, int16."""
-    starts = make_starts()
-    first = starts[tables, symbols].astype(np.uint64)
-    slots = (starts[tables, symbols + 1]).astype(np.uint64) - first
+    """Words of symbols by their tables, uint8 [planes, n]; `escaped` are the escapes of each plane."""
+    starts = make_starts().astype(np.uint64)
     state, words = np.full(lanes, LOW, np.uint64), []
     for plane in reversed(range(len(symbols))):
-        for begin in reversed(range(0, symbols.shape[1], lanes)):
-            f, count = first[plane, begin : begin + lanes], slots[plane, begin : begin + lanes]
-            x = state[: len(f)]
+        first = starts[tables[plane], symbols[plane]]
+        slots = starts[tables[plane], symbols[plane].astype(np.int32) + 1] - first
+        for begin in reversed(range(0, len(first), lanes)):
+            count = slots[begin : begin + lanes]
+            x = state[: len(count)]
             full = x >= count << np.uint64(32 - BITS)
             words.append((x[full] & np.uint64(0xFFFF)).astype("<u2"))
             x[full] >>= np.uint64(16)
             turns, rest = np.divmod(x, count)
-            x[:] = (turns << np.uint64(BITS)) + rest + f
+            x[:] = (turns << np.uint64(BITS)) + rest + first[begin : begin + lanes]
     states = state.astype("<u4").view("<u2")
     ends = [plane.astype("<i2").view("<u2") for plane in reversed(escaped)]
     return np.concatenate([states, *reversed(words), *ends])

@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 from vidlatent.dtypes import STORED_DTYPES
 from vidlatent.io.coded.form import Form
 from vidlatent.io.coded.int8 import Int8
+from vidlatent.io.coded.packed import Packed
 from vidlatent.io.coded.planes import Planes
 
 FORMS: Mapping[str, Callable[[Mapping[str, object]], Form]] = {
     "int8": lambda facts: Int8(),
+    "packed": Packed.of,
     "planes": lambda facts: Planes(_read_dtype(facts)),
 }
 
