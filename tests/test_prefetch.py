@@ -132,3 +132,22 @@ def test_a_thread_that_starts_after_the_interruption_leaves_the_source_alone(mon
 
 def interrupt() -> None:
     raise KeyboardInterrupt
+
+
+def test_a_thread_that_a_signal_left_half_started_has_ended_before_the_consumer_goes_on(monkeypatch):
+    """A process that ended beside it was aborted."""
+    ended = []
+
+    class Late(threading.Thread):
+        def start(self) -> None:
+            threading.Timer(0.05, super().start).start()
+            raise KeyboardInterrupt
+
+        def run(self) -> None:
+            super().run()
+            ended.append(self.name)
+
+    monkeypatch.setattr("vidlatent.prefetch.threading.Thread", Late)
+    with pytest.raises(KeyboardInterrupt):
+        next(prefetch(range(3)))
+    assert ended == ["vidlatent-prefetch"]

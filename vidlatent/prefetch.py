@@ -7,6 +7,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 _POLL_S = 0.1
+_START_S = 1.0  # in which a thread surely begins, if it was started
 
 
 def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
@@ -16,8 +17,10 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
     the thread and closes the source.
     """
     queue: Queue[tuple[T | None, BaseException | None]] = Queue(maxsize=max(1, depth))
-    stop = threading.Event()
-    thread = threading.Thread(target=_fill, args=(items, queue, stop), name="vidlatent-prefetch", daemon=True)
+    stop, begun = threading.Event(), threading.Event()
+    thread = threading.Thread(
+        target=_fill, args=(items, queue, stop, begun), name="vidlatent-prefetch", daemon=True
+    )
     try:
         thread.start()  # waits until the thread runs, so a signal may be raised here
         while True:
@@ -29,11 +32,12 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
             yield item  # type: ignore[misc]
     finally:
         stop.set()
-        if thread.is_alive():
+        if begun.wait(_START_S):  # a process must not end beside a thread that a signal left half started
             thread.join()
 
 
-def _fill(items: Iterable[T], queue: Queue, stop: threading.Event) -> None:
+def _fill(items: Iterable[T], queue: Queue, stop: threading.Event, begun: threading.Event) -> None:
+    begun.set()
     if stop.is_set():  # the consumer was interrupted while it started this thread, and may close the source
         return
     end: BaseException = StopIteration()
