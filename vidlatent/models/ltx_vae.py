@@ -34,7 +34,7 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
         family="ltx_vae",
         grid=Grid(time=time, space=space),
         channels=c.latent_channels,
-        plan=Plan(TimeRule(2 * time), TimeRule(2)),
+        plan=Plan(TimeRule(2 * time), TimeRule(4)),
         tiles=partial(even_tiles, space=space),
         summary="a video VAE of LTX, streaming-exact",
         config=dict(config),
