@@ -180,7 +180,12 @@ def main() -> None:
         print(json.dumps(the_pass(args)))
         return
     results = {direction: measure(args, direction) for direction in args.directions}
-    machine = {"cpu": _cpu(), "threads": args.threads, "torch": torch.__version__, "load": os.getloadavg()[0]}
+    machine = {
+        "cpu": cpu_name(),
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "load": os.getloadavg()[0],
+    }
     clip = {"model": args.model, "frames": args.frames, "size": args.size, "dtype": "float32"}
     print(json.dumps({**clip, **machine, **results}))
 
@@ -196,7 +201,8 @@ def _timed(work) -> float:
         return time.perf_counter() - start
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
+    """What the processor calls itself."""
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:
             for line in file:

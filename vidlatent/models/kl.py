@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from vidlatent.models.clips import as_clip, as_frames, empty_clip
 from vidlatent.models.convolution import FrameConv2d, convolve_clip
 from vidlatent.models.norms import GroupNorm
+from vidlatent.models.subpixel import enlarge_causally, enlarge_frames
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Border:
     high: int = 0
     zeros: bool = False
 
-    def room(self, x: Tensor, zoom: int = 1) -> tuple[Tensor, Tensor]:
-        """An unfilled clip for `x`, its sides times `zoom`, with the border; and the view within it."""
-        t, h, w = x.shape[2], x.shape[3] * zoom, x.shape[4] * zoom
+    def room(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """An unfilled clip for `x` with the border; and the view within it."""
+        t, h, w = x.shape[2:]
         edges = self.low + self.high
         whole = empty_clip(x, self.before + t + self.after, h + edges, w + edges)
         low = self.low
@@ -163,25 +164,21 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Nearest neighbours ×2 in space, then a convolution; twice as many channels out become twice the frames.
 
-    The first half of those channels is the earlier frame of each pair. The very first frame of the
-    result is dropped, since the first latent stands for one frame.
+    Both are done as smaller convolutions of `x`, which stands in its border before it is enlarged: copies and
+    zeros are the same there. The first half of those channels is the earlier frame of each pair. The very
+    first frame of the result is dropped, since the first latent stands for one frame.
     """
 
-    def __init__(self, conv: nn.Module) -> None:
+    def __init__(self, conv: "VideoConv | FrameConv") -> None:
         super().__init__()
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T, H, W] → [B, C, T or 2T-1, 2H, 2W]."""
-        y = self.conv(self._enlarged(x))
+        conv = self.conv
+        enlarge = enlarge_frames if isinstance(conv, FrameConv) else enlarge_causally
+        y = enlarge(conv.border.around(x), conv.weight, conv.bias, conv.padding[-1])
         return y if y.shape[1] == x.shape[1] else interleave(y)
-
-    def _enlarged(self, x: Tensor) -> Tensor:
-        """Each pixel four times, in the border of the convolution."""
-        whole, inner = self.conv.border.room(x, zoom=2)
-        pairs = inner.unflatten(4, (-1, 2)).unflatten(3, (-1, 2))  # [B, C, T, H, 2, W, 2]
-        pairs.copy_(x[:, :, :, :, None, :, None])
-        return self.conv.border.fill(whole)
 
 
 class Level(nn.Module):

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from vidlatent.models.clips import as_clip, as_frames, empty_clip, repeat_first
 from vidlatent.models.convolution import CausalConv3d, FrameConv2d
 from vidlatent.models.norms import GroupNorm
+from vidlatent.models.subpixel import enlarge_frames
 
 _SCORES = 1 << 24  # of an attention that are held at once
 
@@ -116,17 +117,33 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Double the frame, or the frame and the frame rate, by interpolation; then convolve."""
+    """Double the frame, or the frame and the frame rate, by linear interpolation; then convolve."""
 
-    def __init__(self, conv: CausalConv3d | FrameConv2d, mode: str, time: bool = False) -> None:
+    def __init__(self, conv: CausalConv3d, time: bool = False) -> None:
         super().__init__()
-        self.conv, self.mode, self.time = conv, mode, time
+        self.conv, self.time = conv, time
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T, H, W] → [B, C, T or 2T-1, 2H, 2W]."""
         front = self.conv.front  # interpolated with the rest, which spares a copy of the large clip
         x = double_time(x, front) if self.time else repeat_first(x, front)
-        return self.conv.ready(as_clip(F.interpolate(as_frames(x), scale_factor=2.0, mode=self.mode), len(x)))
+        return self.conv.ready(
+            as_clip(F.interpolate(as_frames(x), scale_factor=2.0, mode="bilinear"), len(x))
+        )
+
+
+class NearestUp(nn.Module):
+    """Double each frame by nearest neighbours, then convolve it by itself: a kernel of 3×3 among zeros."""
+
+    def __init__(self, conv: CausalConv3d | FrameConv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] → [B, C, T, 2H, 2W]."""
+        if isinstance(self.conv, FrameConv2d):
+            return enlarge_frames(x, self.conv.weight, self.conv.bias)
+        return enlarge_frames(x, self.conv.conv.weight.squeeze(2), self.conv.conv.bias)
 
 
 def double_time(x: Tensor, front: int = 0) -> Tensor:

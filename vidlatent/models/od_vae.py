@@ -18,7 +18,7 @@ from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState
 from vidlatent.models.clips import repeat_first
 from vidlatent.models.convolution import CausalConv3d, FrameConv2d
-from vidlatent.models.layers import Attention, Down, ResBlock, Up, double_time
+from vidlatent.models.layers import Attention, Down, NearestUp, ResBlock, Up, double_time
 from vidlatent.models.norms import GroupNorm
 from vidlatent.models.od_config import MERGED_DOWN, MERGED_UP, V10_CONFIG, V11_CONFIG, V12_CONFIG, OdConfig
 from vidlatent.models.published import hub_of
@@ -103,10 +103,10 @@ SPACE_DOWN = {
 }
 TIME_DOWN = {"TimeDownsample2x": lambda _: TimeDown(), "TimeDownsampleRes2x": TimeDownMix}
 SPACE_UP = {
-    "Upsample": lambda c: Up(FrameConv2d(c, c, 3, 1, 1), "nearest"),
-    "SpatialUpsample2x": lambda c: Up(CausalConv3d(c, c, (1, 3, 3)), "nearest"),
-    "Spatial2x3DUpsample": lambda c: Up(CausalConv3d(c, c), "bilinear"),
-    MERGED_UP: lambda c: Up(CausalConv3d(c, c), "bilinear", time=True),
+    "Upsample": lambda c: NearestUp(FrameConv2d(c, c, 3, 1, 1)),
+    "SpatialUpsample2x": lambda c: NearestUp(CausalConv3d(c, c, (1, 3, 3))),
+    "Spatial2x3DUpsample": lambda c: Up(CausalConv3d(c, c)),
+    MERGED_UP: lambda c: Up(CausalConv3d(c, c), time=True),
 }
 TIME_UP = {"TimeUpsample2x": lambda _: TimeUp(), "TimeUpsampleRes2x": TimeUpMix}
 

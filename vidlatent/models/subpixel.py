@@ -8,6 +8,7 @@ second.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -31,22 +32,22 @@ def enlarge_frames(
     `weight` is [C', C, 3, 3]. With `pad` 1 zeros surround each enlarged frame; with 0 the frames come as
     H + 2 by W + 2, with what surrounds them. Gives [B, C', T, 2H, 2W], in `out` if there is one.
     """
-    frames = as_frames(x)
 
-    def convolve(kernel: Tensor) -> Tensor:
-        kernel = kernel.to(x.dtype, memory_format=torch.channels_last)
-        return as_clip(F.conv2d(frames, kernel, bias, padding=pad), len(x))
+    def convolve(part: Tensor, kernel: Tensor) -> Tensor:
+        return as_clip(F.conv2d(as_frames(part), kernel, bias), len(x))
 
-    return _interleave(_room(x, x.shape[2], weight, pad, out), weight, convolve)
+    x = _surrounded(x, pad)
+    return _interleave(x, weight, convolve, _room(x, x.shape[2], weight) if out is None else out)
 
 
 def enlarge_causally(x: Tensor, weight: Tensor, bias: Tensor | None, pad: int = 1) -> Tensor:
-    """Frames doubled in space by nearest neighbours, then convolved causally in time.
+    """Frames doubled in space by nearest neighbours, then convolved in time with the two before each.
 
     `x` [B, C, 2 + T, H, W] begins with the two frames before them, `weight` is [C', C, 3, 3, 3], `pad` as in
     `enlarge_frames`. Gives [B, C', T, 2H, 2W].
     """
-    return _interleave(_room(x, x.shape[2] - 2, weight, pad), weight, _clip_convolution(x, bias, pad))
+    x = _surrounded(x, pad)
+    return _interleave(x, weight, partial(convolve_clip, bias=bias), _room(x, x.shape[2] - 2, weight))
 
 
 def enlarge_pairs(
@@ -57,36 +58,36 @@ def enlarge_pairs(
     `x` [B, C, 1 + T, H, W] begins with the frame before them, `weight` is [C', C, 3, 3, 3], `pad` and `out`
     as in `enlarge_frames`. Gives [B, C', 2T, 2H, 2W].
     """
-    convolve = _clip_convolution(x, bias, pad)
-    out = _room(x, 2 * (x.shape[2] - 1), weight, pad, out)
+    x, convolve = _surrounded(x, pad), partial(convolve_clip, bias=bias)
+    out = _room(x, 2 * (x.shape[2] - 1), weight) if out is None else out
     late, early = halves(weight, 2)
-    _interleave(out[:, :, 0::2], early, convolve)
-    _interleave(out[:, :, 1::2], late, convolve)
+    _interleave(x, early, convolve, out[:, :, 0::2])
+    _interleave(x, late, convolve, out[:, :, 1::2])
     return out
 
 
-def _room(x: Tensor, frames: int, weight: Tensor, pad: int, out: Tensor | None = None) -> Tensor:
-    """`out`, or memory for so many frames of twice the sides of `x`, which come with their borders."""
-    if out is None:
-        height, width = (side - 2 + 2 * pad for side in x.shape[3:])
-        out = empty_clip(x, frames, 2 * height, 2 * width, len(weight))
-    return out
+def _surrounded(x: Tensor, pad: int) -> Tensor:
+    """`x` with so many zeros around each frame: small still, they are the same as around the enlarged one."""
+    return F.pad(x, (pad, pad, pad, pad)) if pad else x
 
 
-def _clip_convolution(x: Tensor, bias: Tensor | None, pad: int) -> Callable[[Tensor], Tensor]:
-    """What convolves the clip `x` with a kernel that it is given."""
-
-    def convolve(kernel: Tensor) -> Tensor:
-        kernel = kernel.to(x.dtype, memory_format=torch.channels_last_3d)
-        return convolve_clip(x, kernel, bias, padding=(0, pad, pad))
-
-    return convolve
+def _room(x: Tensor, frames: int, weight: Tensor) -> Tensor:
+    """Memory for so many frames of twice the sides of `x`, which come with their borders."""
+    height, width = (side - 2 for side in x.shape[3:])
+    return empty_clip(x, frames, 2 * height, 2 * width, len(weight))
 
 
-def _interleave(out: Tensor, weight: Tensor, convolve: Callable[[Tensor], Tensor]) -> Tensor:
-    """Fill `out` [B, C', T, 2H, 2W] with the four convolutions that `weight` [..., 3, 3] becomes."""
-    height, width = (side // 2 for side in out.shape[3:])
-    for i, rows in enumerate(halves(weight, -2)):
-        for j, kernel in enumerate(halves(rows, -1)):
-            out[..., i::2, j::2] = convolve(kernel)[..., i : i + height, j : j + width]
+def _interleave(
+    x: Tensor, weight: Tensor, convolve: Callable[[Tensor, Tensor], Tensor], out: Tensor
+) -> Tensor:
+    """Fill `out` [B, C', T, 2H, 2W] with the four convolutions of `x` that `weight` [..., 3, 3] becomes.
+
+    Each sees all but one of the rows and columns of `x`, which has a border of one pixel.
+    """
+    weight = weight.movedim(1, -1)  # so that the sums of its taps lie in memory as a convolution wants them
+    height, width = (side - 1 for side in x.shape[3:])
+    for i, rows in enumerate(halves(weight, -3)):
+        for j, kernel in enumerate(halves(rows, -2)):
+            part = x[..., i : i + height, j : j + width].contiguous(memory_format=torch.channels_last_3d)
+            out[..., i::2, j::2] = convolve(part, kernel.movedim(-1, 1).to(x.dtype))
     return out
