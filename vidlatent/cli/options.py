@@ -191,9 +191,21 @@ class PosteriorFlags(Flags):
     ] = None
     seed: Annotated[int, typer.Option("--seed", help="Of the noise, with --posterior sample.")] = 0
     store: Annotated[
-        str | None, typer.Option("--store", help="fp32, bf16 or fp16 on disk.  [default: as computed]")
+        str | None,
+        typer.Option(
+            "--store",
+            help="fp32, bf16, fp16, or int8: half of bf16, for training.  [default: as computed]",
+        ),
     ] = None
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Store floats in about two thirds, and lose nothing.")
+    ] = False
 
     def posterior_options(self) -> dict[str, Any]:
         """Make those options of an encoding job that say what is kept."""
-        return {"posterior": self.posterior or "mode", "seed": self.seed, "store": self.store}
+        return {
+            "posterior": self.posterior or "mode",
+            "seed": self.seed,
+            "store": self.store,
+            "pack": self.pack,
+        }

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from vidlatent.clock import FrameClock
-from vidlatent.dtypes import DTYPES
 from vidlatent.engine.access import Access
 from vidlatent.engine.demand import Workload
 from vidlatent.engine.load import load_model
@@ -47,6 +46,7 @@ from vidlatent.jobs.segments import (
     read_items,
     share_memory,
 )
+from vidlatent.jobs.storing import check_store, choose_form
 from vidlatent.models.base import Posterior
 from vidlatent.prefetch import prefetch
 from vidlatent.quantities import to_bytes
@@ -63,7 +63,8 @@ class EncodeOptions:
     """What to read, how to cut it, what of the posterior to keep, and how.
 
     `posterior` is "mode", "sample" (drawn with `seed`) or "full" (mean and logvar). `store` is the
-    dtype of the latents on disk, by default the one they were computed in. `max_memory` is "4G" or bytes;
+    dtype of the latents on disk, by default the one they were computed in, or "int8"; with `pack` floats take
+    less, and lose nothing. `max_memory` is "4G" or bytes;
     None lets a model that is not exact use what the machine has free. `resume` goes on with what an earlier
     run by the same options has left where it was killed, and leaves what there is where this one is.
     `workers` share a clip that can be entered in the middle; what they make is the same.
@@ -79,15 +80,15 @@ class EncodeOptions:
     force: bool = False
     resume: bool = False
     workers: Workers | None = None
+    pack: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "max_memory", to_bytes(self.max_memory))
-        for name, value, known in (
-            (parameter("posterior"), self.posterior, POSTERIORS),
-            (parameter("store"), self.store, DTYPES),
-        ):
-            if value is not None and value not in known:
-                raise UsageError(f"{name} {value}: unknown", f"one of {', '.join(known)}")
+        if self.posterior not in POSTERIORS:
+            raise UsageError(
+                f"{parameter('posterior')} {self.posterior}: unknown", f"one of {', '.join(POSTERIORS)}"
+            )
+        check_store(self.store, self.pack, self.posterior)
 
 
 @dataclass(frozen=True)
@@ -264,15 +265,16 @@ def open_writer(
     making: Making | None = None,
 ) -> LatentWriter:
     """Open a writer for the latents of this clip."""
-    store = DTYPES[options.store or model.runtime.dtype_name].stored
+    form = choose_form(options.store, options.pack, model.runtime.dtype_name)
     return LatentWriter(
-        target, header, *compute_latent_size(video, model), store, options.posterior == "full", making
+        target, header, *compute_latent_size(video, model), form, options.posterior == "full", making
     )
 
 
 def describe_recipe(header: LatentHeader, options: EncodeOptions) -> dict[str, object]:
-    """What decides over the latents of a source, but for the machine: what the header says, and `store`."""
-    return {**header.to_metadata(), "store": options.store}
+    """What decides over the latents of a source, but for the machine: what the header says, and the form."""
+    packed = {"pack": True} if options.pack else {}
+    return {**header.to_metadata(), "store": options.store, **packed}
 
 
 def compute_latent_size(video: VideoSource, model: Model) -> tuple[int, int, int]:

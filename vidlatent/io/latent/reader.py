@@ -18,6 +18,7 @@ from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile, UsageError, parameter
 from vidlatent.files import naming_read_errors
 from vidlatent.io.coded.form import CODES, Opened
+from vidlatent.io.coded.int8 import OpenedInt8
 from vidlatent.io.file_parts import FilePart, MappedPart
 from vidlatent.io.latent import strict_json as js
 from vidlatent.io.latent.blocks import CheckedBlocks, ReadInto
@@ -162,6 +163,23 @@ class LatentReader:
             read_into = self._open_blocks().read_into
         return self._read_slice(name, start, stop, read_into)
 
+    def read_raw(self, start: int, stop: int, name: str = "latents") -> tuple[Tensor, Tensor]:
+        """Codes I8 [stop - start, C, h, w] and steps F32 [stop - start, C] of latents stored as int8.
+
+        A latent is its code times the step of its latent frame and channel. `name` is as in `read_checked`.
+        """
+        self._demand(name)
+        opened = self._opened[name]
+        if not isinstance(opened, OpenedInt8):
+            stored = self._form.name or f"{self.dtype} floats"
+            raise BadLatentFile(
+                f"{self.path}: stored as {stored}, which have no codes and steps",
+                f"leave {parameter('raw')} out, or store latents as int8",
+            )
+        self._check_span(start, stop)
+        with _naming_file(self.path):
+            return opened.split(self._read_codes(name, start, stop, self._read_into), start, stop)
+
     def read_logvar(self, start: int, stop: int) -> Tensor:
         """Raw logvar [stop - start, C, h, w] of latent frames [start, stop)."""
         self._demand("logvar")
@@ -235,8 +253,7 @@ class LatentReader:
             raise ValueError(f"{part}: {e}") from e
 
     def _read_slice(self, name: str, start: int, stop: int, read_into: ReadInto) -> Tensor:
-        if not 0 <= start <= stop <= self.frames:
-            raise ValueError(f"latent frames {start} to {stop} of {self.frames}")
+        self._check_span(start, stop)
         with _naming_file(self.path):
             codes = self._read_codes(name, start, stop, read_into)
             try:
@@ -246,6 +263,10 @@ class LatentReader:
             if not self._form.finite and (bad := first_not_finite(latents)) is not None:
                 raise ValueError(f"{name} of latent frame {start + bad} hold NaN or infinity")
         return latents
+
+    def _check_span(self, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= self.frames:
+            raise ValueError(f"latent frames {start} to {stop} of {self.frames}")
 
     def _read_codes(self, name: str, start: int, stop: int, read_into: ReadInto) -> Tensor:
         """The bytes that latent frames [start, stop) of a part need."""

@@ -195,6 +195,7 @@ def make_done_row(task: Task, made: Made, seconds: float = 0.0, notices: tuple[s
             DONE,
             shape=latents.shape,
             dtype=latents.dtype,
+            form=latents.form,
             frames=source.frames,
             cut=cut,
             width=source.width,

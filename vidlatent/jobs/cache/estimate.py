@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidlatent.dtypes import DTYPES
 from vidlatent.engine.model import Model
-from vidlatent.io.latent.layout import ITEM_BYTES
 from vidlatent.jobs.cache.answers import find_answer
 from vidlatent.jobs.cache.entry import Task
 from vidlatent.jobs.cache.frames import CUT, Numbering
@@ -27,6 +25,7 @@ from vidlatent.jobs.cache.scan import scan
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.reading.readers import Readers
 from vidlatent.jobs.reading.survey import Probe
+from vidlatent.jobs.storing import guess_item_bytes
 
 
 @dataclass(frozen=True)
@@ -121,9 +120,9 @@ def estimate_bytes(frames: int, size: tuple[int, int], task: Task, model: Model)
     grid, recipe = model.spec.grid, task.recipe
     t = grid.latents(frames + grid.missing_frames(frames))
     h, w = (-(-side // grid.space) for side in size)
-    item = ITEM_BYTES[DTYPES[recipe.store or model.runtime.dtype_name].stored]
+    item = guess_item_bytes(recipe.store, recipe.pack, model.runtime.dtype_name)
     tensors = 1 + (recipe.posterior == "full") + recipe.first_frame
-    return t * h * w * model.spec.channels * item * tensors
+    return round(t * h * w * model.spec.channels * item * tensors)
 
 
 def measure_model_seconds(clips: list[tuple[int, tuple[int, int]]], model: Model, work: list) -> float:

@@ -103,6 +103,8 @@ def _recipe_facts(recipe: Recipe) -> dict[str, object]:
         facts["noise"] = "of each clip"  # until 0.1 all clips had the same
     if recipe.store is not None:
         facts["store"] = recipe.store
+    if recipe.pack:
+        facts["pack"] = True
     if recipe.first_frame:
         facts["first_frame"] = True
     if recipe.buckets and recipe.read.size is None:  # else the bucket has become the size

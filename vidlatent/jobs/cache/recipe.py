@@ -10,6 +10,7 @@ from vidlatent.jobs.cache.buckets import Bucket, Smaller, choose_bucket
 from vidlatent.jobs.cache.frames import CUT, FRAMES_RULES, FULL, Numbering, Take
 from vidlatent.jobs.encode import EncodeOptions
 from vidlatent.jobs.reading.survey import Probe
+from vidlatent.jobs.storing import check_store
 from vidlatent.windows import Plan
 
 
@@ -22,7 +23,8 @@ class Recipe:
     are not scaled up to a bucket. With `chunk_s` long videos are cut into clips of so many seconds; `take`
     chooses clips by numbers of frames instead. `frames_rule` says what becomes of a clip whose frames do not
     fit the model's grid: its last ones are left out ("cut"), the last one is repeated ("pad"), or it is left
-    out itself ("drop"). With `first_frame` an entry also holds what image-to-video models are fed.
+    out itself ("drop"). With `first_frame` an entry also holds what image-to-video models are fed. `store`
+    and `pack` say in which form latents are stored.
     """
 
     plan: Plan
@@ -36,8 +38,10 @@ class Recipe:
     take: Take | None = None
     smaller: Smaller | None = None
     first_frame: bool = False
+    pack: bool = False
 
     def __post_init__(self) -> None:
+        check_store(self.store, self.pack, self.posterior)
         if self.frames_rule not in FRAMES_RULES:
             known = f"one of {', '.join(FRAMES_RULES)}"
             raise UsageError(f"{parameter('frames_rule')} {self.frames_rule}: unknown", known)
@@ -59,7 +63,9 @@ class Recipe:
 
     def options(self) -> EncodeOptions:
         """The same for the encode job; a cache holds no sound."""
-        return EncodeOptions(self.read, self.plan, self.posterior, self.seed, self.store, audio=False)
+        return EncodeOptions(
+            self.read, self.plan, self.posterior, self.seed, self.store, audio=False, pack=self.pack
+        )
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ class ShardMember:
 
     def describe(self) -> bytes:
         """What the shard says of the clip, as JSON."""
-        return json.dumps({name: getattr(self.row, name) for name in _FACTS}, sort_keys=True).encode()
+        names = (*_FACTS, "form") if self.row.form else _FACTS
+        return json.dumps({name: getattr(self.row, name) for name in names}, sort_keys=True).encode()
 
     def open(self) -> "CheckedFile":
         """Open the file; its bytes are checked while they are read. Raises Unfit where it is gone."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from vidlatent.jobs.cache.journal import count_torn_lines
 from vidlatent.jobs.cache.manifest import DONE, FAILED, Manifest, ManifestRow
 from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.storing import name_store
 
 
 def describe_cache(root: Path) -> dict[str, object]:
@@ -24,6 +25,7 @@ def describe_cache(root: Path) -> dict[str, object]:
         "bytes": sum(row.bytes for row in entries),
         "encoding_hours": round(sum(row.seconds for row in entries) / 3600, 3),
         "recipes": dict(sorted(Counter(row.recipe for row in rows).items())),
+        "stored": dict(Counter(name_store(row.form, row.dtype) for row in entries)),
         "shapes": dict(Counter("x".join(map(str, row.shape)) for row in entries).most_common(20)),
         "torn_lines": count_torn_lines(store.manifest, ManifestRow.parse),
         "left_out": [{"source": row.source, "reason": row.error} for row in rows if row.is_left_out],

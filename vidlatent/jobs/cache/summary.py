@@ -12,6 +12,7 @@ from vidlatent.io.latent.layout import ITEM_BYTES
 from vidlatent.jobs.cache.captions import get_caption
 from vidlatent.jobs.cache.manifest import DAMAGED, FAILED, SKIPPED, Manifest, ManifestRow
 from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.storing import INT8, name_store
 
 LEFT_OUT, NO_VIDEO = "left out", "no video"  # rows that are skipped: by the recipe, or by their name
 PROBLEMS = (FAILED, DAMAGED, LEFT_OUT)
@@ -32,7 +33,8 @@ class Summary:
     """A cache in numbers: how many clips came to what, how they are spread, and what went wrong.
 
     `spreads` are counts by what is counted, each ordered for people. `sizes` are the bytes that the latents
-    take in each dtype; `stored` names those that they are in. `cards` are some of the clips.
+    take in each dtype, and the files of those that are in a smaller form; `stored` names how they are.
+    `cards` are some of the clips.
     """
 
     root: Path
@@ -66,8 +68,8 @@ def summarise(root: Path, recipe: str | None = None, shown: int = 120) -> Summar
         hours=round(sum(row.seconds for row in once) / 3600, 2),
         models=tuple(sorted({row.model for row in once})),
         spreads=count_spreads(there),
-        sizes={name: sum(_bytes_as(row, dtype.stored) for row in once) for name, dtype in DTYPES.items()},
-        stored=tuple(name for name, dtype in DTYPES.items() if any(r.dtype == dtype.stored for r in once)),
+        sizes=count_sizes(once),
+        stored=tuple(sorted({name_store(row.form, row.dtype) for row in once})),
         problems=[(name, row.error or row.source) for row in rows if (name := name_state(row)) in PROBLEMS],
         cards=make_cards(store, choose_evenly(there, shown)),
         captioned=sum(bool(get_caption(row.facts)) for row in there),
@@ -95,10 +97,19 @@ def count_spreads(rows: Sequence[ManifestRow]) -> dict[str, dict[str, int]]:
     }
 
 
+def count_sizes(rows: Sequence[ManifestRow]) -> dict[str, int]:
+    """The bytes that latents would take in each dtype, and those of the files that are in other forms."""
+    sizes = {name: sum(_bytes_as(row, dtype.stored) for row in rows) for name, dtype in DTYPES.items()}
+    coded = Counter()
+    for row in (row for row in rows if row.form):
+        coded[name_store(row.form, row.dtype)] += row.bytes
+    return {**sizes, **coded}
+
+
 def _bytes_as(row: ManifestRow, stored: str) -> int:
     """The bytes of a clip's latents, and of their logvar where it is there, in a dtype."""
     values = prod(row.shape)
-    parts = max(1, row.bytes // (values * ITEM_BYTES[row.dtype]))
+    parts = max(1, row.bytes // (values * (1 if row.form == INT8 else ITEM_BYTES[row.dtype])))
     return values * min(parts, 2) * ITEM_BYTES[stored]
 
 

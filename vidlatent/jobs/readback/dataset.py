@@ -7,6 +7,7 @@ drawn from (seed, epoch, index) alone, so workers, ranks and resumed runs draw t
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, NotRequired, Self, TypedDict
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from vidlatent.errors import BadInput, parameter
+from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.io.latent.reader import LatentReader
 from vidlatent.jobs.readback.catalog import CatalogEntry, Places, catalog
 from vidlatent.normalising import normalise
@@ -57,8 +58,10 @@ class Sample(TypedDict):
     """What a dataset gives: see `LatentDataset`."""
 
     latents: Tensor  # [t, C, h, w]
+    steps: NotRequired[Tensor]  # [t, C]
     logvar: NotRequired[Tensor]
     first_frame: NotRequired[Tensor]
+    first_frame_steps: NotRequired[Tensor]
     start: int
     source: str
     key: str
@@ -74,6 +77,8 @@ class LatentDataset(Dataset[Sample]):
     `too_short`. Latents are in raw posterior units; `normalise` gives (z - shift) · scale in float32, which
     is what a diffusion model expects. An epoch has crops of its own: BucketSampler hands it on with every
     index, and `set_epoch` tells it where another sampler is used, to workers that are running already too.
+    With `raw`, for latents that are stored as int8, `latents` are the codes, and `steps` [t, C] beside them
+    are what they are to be multiplied by, which a GPU does sooner: `latents * steps[..., None, None]`.
     """
 
     def __init__(
@@ -83,11 +88,13 @@ class LatentDataset(Dataset[Sample]):
         normalise: bool = False,
         seed: int = 0,
         recipe: str | None = None,
+        raw: bool = False,
     ) -> None:
+        check_raw(raw, normalise)
         found = catalog(places, recipe)
         self.entries = [entry for entry in found if crop is None or entry.shape[0] >= crop]
         self.too_short = len(found) - len(self.entries)
-        self.crop, self.normalise, self.seed = crop, normalise, seed
+        self.crop, self.normalise, self.seed, self.raw = crop, normalise, seed, raw
         self._epoch = SharedNumber()
         self._open = OpenFiles()
         if not self.entries:
@@ -117,7 +124,8 @@ class LatentDataset(Dataset[Sample]):
         index = self._find_index(number)
         entry = self.entries[index]
         start = self._start(entry, number.epoch if isinstance(number, Draw) else self.epoch, index)
-        return read_sample(entry, self._open.reader(entry), start, self.crop, self.normalise)
+        read = read_codes if self.raw else partial(read_sample, normalise=self.normalise)
+        return read(entry, self._open.reader(entry), start, self.crop)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
@@ -159,6 +167,24 @@ def read_sample(
         first = latents.read_first_frame(start, stop)
         held["first_frame"] = normalise_latents(first, latents) if normalise else first
     return Sample(**held, start=start, source=entry.source, key=entry.key, facts=dict(entry.facts))
+
+
+def read_codes(entry: CatalogEntry, latents: LatentReader, start: int, crop: int | None) -> Sample:
+    """The same as codes and steps, of latents that are stored as int8; raises BadInput for others."""
+    span = (start, entry.shape[0] if crop is None else start + crop)
+    codes, steps = latents.read_raw(*span)
+    held: dict[str, Any] = {"latents": codes, "steps": steps}
+    if crop is None and latents.has_first_frame:
+        held["first_frame"], held["first_frame_steps"] = latents.read_raw(*span, "first_frame")
+    return Sample(**held, start=start, source=entry.source, key=entry.key, facts=dict(entry.facts))
+
+
+def check_raw(raw: bool, normalise: bool) -> None:
+    """Raise UsageError where codes are to be normalised, which are no latents yet."""
+    if raw and normalise:
+        raise UsageError(
+            f"{parameter('raw')} gives codes, {parameter('normalise')} latents", "leave one of them out"
+        )
 
 
 def normalise_latents(latents: Tensor, reader: LatentReader) -> Tensor:

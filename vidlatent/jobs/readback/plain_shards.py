@@ -11,7 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from vidlatent.errors import BadInput
+from vidlatent.errors import BadInput, parameter
 from vidlatent.io.file_parts import MappedPart
 from vidlatent.io.latent import strict_json as js
 from vidlatent.io.tensors import TORCH_DTYPES, bytes_of
@@ -49,6 +49,7 @@ class PlainLatents:
     has_logvar = has_first_frame = False
 
     def __init__(self, path: Path, part: tuple[int, int], tensor: PlainTensor) -> None:
+        self._path = path
         try:
             self._map, self._tensor = MappedPart(path, part), tensor
         except ValueError as e:
@@ -74,6 +75,10 @@ class PlainLatents:
             return found
         scale, shift = (torch.tensor(values).view(-1, 1, 1) for values in vars(tensor.affine).values())
         return (found.float() / scale + shift).to(found.dtype)
+
+    def read_raw(self, start: int, stop: int, name: str = "latents") -> tuple[Tensor, Tensor]:
+        """Raise BadInput: a tensor of floats has no codes."""
+        raise BadInput(f"{self._path}: holds latents as floats", f"leave {parameter('raw')} out")
 
     def close(self) -> None:
         """Close the file."""

@@ -1,6 +1,7 @@
 """Reads latents back for training, shard by shard."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from vidlatent.errors import BadInput
 from vidlatent.jobs.readback.catalog import SHARDS, CatalogEntry, Places, catalog, find_shards
-from vidlatent.jobs.readback.dataset import Sample, SharedNumber, read_sample
+from vidlatent.jobs.readback.dataset import Sample, SharedNumber, check_raw, read_codes, read_sample
 
 Placed = tuple[CatalogEntry, tuple[int, int]]  # a clip, and the numbers of its shard and of the clip in it
 
@@ -24,7 +25,7 @@ class LatentStream(IterableDataset[Sample]):
     for workers that are running already too.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what LatentDataset takes, and which rank this is
         self,
         shards: Places,
         crop: int | None = None,
@@ -32,14 +33,17 @@ class LatentStream(IterableDataset[Sample]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        raw: bool = False,
     ) -> None:
+        check_raw(raw, normalise)
         paths = [shards] if isinstance(shards, (str, Path)) else list(shards)
         self.shards = sorted(shard for path in map(Path, paths) for shard in find_shards(path))
         if not self.shards:
             raise BadInput(f"{', '.join(map(str, paths))}: no shards ({', '.join(SHARDS)})")
-        self.crop, self.normalise, self.seed = crop, normalise, seed
+        self.crop, self.normalise, self.seed, self.raw = crop, normalise, seed, raw
         self._rank, self._world_size = rank, world_size
         self._epoch, self._skip, self._done = SharedNumber(), 0, 0
+        self._read = read_codes if raw else partial(read_sample, normalise=normalise)
         several = range(len(self.shards)) if world_size > 1 else ()
         self._counts = [sum(1 for _ in self._list_shard(shard)) for shard in several]
 
@@ -69,7 +73,7 @@ class LatentStream(IterableDataset[Sample]):
             with entry.open() as latents:
                 rng = np.random.default_rng([self.seed, epoch, *place])
                 start = int(rng.integers(entry.shape[0] - self.crop + 1)) if self.crop else 0
-                found = read_sample(entry, latents, start, self.crop, self.normalise)
+                found = self._read(entry, latents, start, self.crop)
             self._done = number + 1
             yield found
         self._done = 0
