@@ -8,7 +8,19 @@ import typer
 
 import vidlatent
 from vidlatent.allocator import map_large_blocks
-from vidlatent.cli import bench, cache, compare, compat, decode, encode, importing, inspect, models, peek
+from vidlatent.cli import (
+    bench,
+    cache,
+    compare,
+    compat,
+    decode,
+    encode,
+    importing,
+    inspect,
+    models,
+    peek,
+    repack,
+)
 from vidlatent.cli.console import complain, name_resource
 from vidlatent.cli.measuring import MeasuringCommand
 from vidlatent.cli.sections import App
@@ -25,6 +37,7 @@ app.command("encode", epilog="Example: vidlatent encode in.mp4 -o in.latent")(en
 app.command("decode", epilog="Example: vidlatent decode in.latent -o out.mp4")(decode.command)
 app.command("import", epilog=importing.EXAMPLE)(importing.command)
 app.command("peek", epilog=peek.EXAMPLE)(peek.command)
+app.command("repack", epilog=repack.EXAMPLE)(repack.command)
 app.command("inspect", epilog="Example: vidlatent inspect in.latent --verify")(inspect.command)
 app.command("bench", cls=MeasuringCommand, epilog=bench.EXAMPLE)(bench.command)
 app.command("compare", cls=MeasuringCommand, epilog=compare.EXAMPLE)(compare.command)

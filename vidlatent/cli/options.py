@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from vidlatent.jobs.models import ModelChoice
     from vidlatent.jobs.segments import Workers
 
+PackOption = Annotated[
+    bool, typer.Option("--pack", help="Store floats in about two thirds, and lose nothing.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]
 ResumeOption = Annotated[
     bool,
@@ -197,9 +200,7 @@ class PosteriorFlags(Flags):
             help="fp32, bf16, fp16, or int8: half of bf16, for training.  [default: as computed]",
         ),
     ] = None
-    pack: Annotated[
-        bool, typer.Option("--pack", help="Store floats in about two thirds, and lose nothing.")
-    ] = False
+    pack: PackOption = False
 
     def posterior_options(self) -> dict[str, Any]:
         """Make those options of an encoding job that say what is kept."""

@@ -1,7 +1,7 @@
 """The manifest: what became of every clip, a row each. What it does not say is not in the cache."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from vidlatent.jobs.cache.row_checks import check_fields, check_name, check_one_
 from vidlatent.jobs.cache.store import Place, Store
 
 DONE, FAILED, SKIPPED, DAMAGED = "done", "failed", "skipped", "damaged"
+REPLACED = "replaced"  # by an entry in another form
 OF_CLIP = (
     "source",
     "recipe",
@@ -22,7 +23,7 @@ OF_CLIP = (
     "first_frame",
 )  # of the clip, not of the entry
 _AXES = 4  # of latents: t, C, h, w
-_RANK = {SKIPPED: 0, DAMAGED: 1, FAILED: 1, DONE: 2}  # which of two rows of one attempt counts
+_RANK = {SKIPPED: 0, DAMAGED: 1, FAILED: 1, REPLACED: 1, DONE: 2}  # which of two rows of one attempt counts
 
 
 @dataclass(frozen=True, slots=True)  # millions of them are held
@@ -144,6 +145,15 @@ class Manifest:
         row = replace(row, status=DAMAGED, error=what, shard=packed.shard, offset=packed.offset)
         self._append([row])
 
+    def replace_rows(self, old: Sequence[ManifestRow], new: Sequence[ManifestRow]) -> None:
+        """Write down that clips have other entries now, which are there. Durable once it returns."""
+        gone = (self._packed.get(row.key, row) for row in old)
+        replaced = [
+            replace(row, status=REPLACED, shard=packed.shard, offset=packed.offset)
+            for row, packed in zip(old, gone, strict=True)
+        ]
+        self._append([*new, *replaced])
+
     def _append(self, rows: list[ManifestRow]) -> list[ManifestRow]:
         at = round(time.time(), 3)
         rows = [replace(row, attempt=self._next_attempt(row), at=at) for row in rows]
@@ -184,8 +194,9 @@ class Manifest:
         return row.status == DONE and self.place(row).holds(row.bytes)
 
     def rows(self) -> Iterator[ManifestRow]:
-        """The last row of every clip, in the order of their names."""
-        return (self._clips[clip] for clip in sorted(self._clips, key=str))
+        """The last row of every clip, in the order of their names; of repacked ones that of the new entry."""
+        rows = (self._clips[clip] for clip in sorted(self._clips, key=str))
+        return (row for row in rows if row.status != REPLACED)
 
     def present_rows(self, recipe: str | None = None) -> list[ManifestRow]:
         """The rows of clips whose entries are there, by one recipe.
