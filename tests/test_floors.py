@@ -27,7 +27,7 @@ SHELVES = {  # of floors that have shelves: what each shelf may import from, bes
     "io/write": {"io", "io/picture", "io/read", "io/sound"},
     "jobs": set(),
     "jobs/reading": set(),
-    "jobs/measure": {"jobs"},
+    "jobs/measure": {"jobs", "jobs/reading"},
     "jobs/report": {"jobs", "jobs/cache", "jobs/measure"},
     "jobs/cache": {"jobs", "jobs/reading"},
     "jobs/readback": {"jobs/cache"},

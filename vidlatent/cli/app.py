@@ -21,7 +21,7 @@ from vidlatent.cli import (
     peek,
     repack,
 )
-from vidlatent.cli.console import complain, name_resource
+from vidlatent.cli.console import complain, name_resource, own_words
 from vidlatent.cli.measuring import MeasuringCommand
 from vidlatent.cli.sections import App
 from vidlatent.errors import TERMINATED, VidlatentError
@@ -74,6 +74,7 @@ def run(words: list[str] | None = None) -> int:
 
     Every error of ours, and the user's own interruption, ends here.
     """
+    own_words.set(sys.argv[1:] if words is None else words)
     try:
         return app(words, prog_name="vidlatent", standalone_mode=False) or 0
     except VidlatentError as e:

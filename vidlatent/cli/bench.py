@@ -52,7 +52,7 @@ class MeasureFlags(m.MetricFlags):
     runs: Annotated[int, typer.Option("--runs", min=1, help="Timed passes; medians are shown.")] = 3
     seed: Annotated[int, typer.Option("--seed", help="Of sampled latents, where a protocol samples.")] = 0
 
-    def options(self, read: ReadFlags, pictures: int) -> "BenchOptions":
+    def options(self, read: ReadFlags, write: "WriteFlags") -> "BenchOptions":
         """Make the options of the bench."""
         from vidlatent.jobs.measure.bench_options import BenchOptions
         from vidlatent.jobs.measure.protocols import find_protocol
@@ -67,7 +67,8 @@ class MeasureFlags(m.MetricFlags):
             baseline=self.baseline,
             runs=self.runs,
             seed=self.seed,
-            pictures=pictures,
+            pictures=write.pictures,
+            play_s=write.play if write.pictures else 0.0,
         )
 
 
@@ -139,7 +140,7 @@ def command(
     from vidlatent.jobs.measure.bench_options import list_clips
 
     write.check()
-    options = measure.options(read, write.pictures)
+    options = measure.options(read, write)
     subjects = models.load(cut)
     with closing(start_progress()) as progress:
         report = bench(list_clips(clips), subjects, options, write.resume, progress)

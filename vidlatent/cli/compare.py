@@ -31,7 +31,7 @@ class MeasureFlags(m.MetricFlags):
     frames: o.FramesOption = None
     device: o.DeviceOption = None
 
-    def options(self) -> "CompareOptions":
+    def options(self, play_s: float) -> "CompareOptions":
         """Make the options of the comparison."""
         from vidlatent.jobs.measure.compare import CompareOptions
 
@@ -41,6 +41,7 @@ class MeasureFlags(m.MetricFlags):
             scale=self.scale,
             frames=self.frames,
             device=self.device,
+            play_s=play_s,
         )
 
 
@@ -54,7 +55,7 @@ def command(
     from vidlatent.jobs.measure.compare import compare
 
     write.check()
-    options = measure.options()
+    options = measure.options(write.play_s)
     with closing(start_progress()) as progress:
         report = compare(reference, distorted, options, progress)
     return write.write(report)

@@ -1,6 +1,7 @@
 """What people see: progress and errors on stderr, data on stdout."""
 
 import os
+import shlex
 import sys
 import time
 from contextvars import ContextVar
@@ -23,6 +24,8 @@ FLAGS = {
 }
 # The flags of the command that runs, by the parameters of its function.
 own_flags: ContextVar[dict[str, str]] = ContextVar("own_flags")
+# The words that the command line was called with, for those who want to repeat what a report says.
+own_words: ContextVar[list[str]] = ContextVar("own_words")
 
 
 def complain(error: errors.VidlatentError) -> None:
@@ -59,6 +62,11 @@ def flag(parameter: str) -> str:
     """Return the flag of a parameter; where `decode` runs, that of `start` is --from."""
     own = own_flags.get({}).get(parameter) or FLAGS.get(parameter)
     return own or errors.flag(parameter)
+
+
+def name_command() -> str:
+    """The command that runs, as a shell takes it again."""
+    return shlex.join(["vidlatent", *own_words.get([])])
 
 
 def say(line: str) -> None:

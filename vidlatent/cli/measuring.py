@@ -7,7 +7,7 @@ import typer
 
 from vidlatent.cli import options as o
 from vidlatent.cli import words
-from vidlatent.cli.console import print_json, say, say_notices
+from vidlatent.cli.console import name_command, print_json, say, say_notices
 from vidlatent.cli.sections import Flags, SectionedCommand
 from vidlatent.printable import make_printable
 
@@ -58,8 +58,17 @@ class ReportFlags(Flags):
         list[Path] | None,
         typer.Option("--report", help="Write a .json, .csv, .md or .html report. May be given again."),
     ] = None
+    play: Annotated[
+        float,
+        typer.Option("--play", min=0, max=60, help="Seconds of a clip that an .html report plays; 0: none."),
+    ] = 4.0
     force: o.ForceOption = False
     as_json: o.JsonOption = False
+
+    @property
+    def play_s(self) -> float:
+        """How many seconds are kept to be played: none where no report shows them."""
+        return self.play if any(path.suffix == ".html" for path in self.report or []) else 0.0
 
     def check(self) -> None:
         """Refuse reports that cannot be written, before any work."""
@@ -69,10 +78,13 @@ class ReportFlags(Flags):
 
     def write(self, report: "Report") -> int:
         """Write the reports, print the tables or the JSON document, and return the exit code."""
+        from dataclasses import replace
+
         from vidlatent.jobs.measure.document import report_to_json
         from vidlatent.jobs.report.files import write_report
         from vidlatent.jobs.report.tables import collect_notes
 
+        report = replace(report, command=name_command())
         for path in self.report or []:
             write_report(report, path, self.force)
             say(f"wrote {path}")
@@ -84,6 +96,7 @@ class ReportFlags(Flags):
 def show(report: "Report") -> None:
     """Print the tables. One that is too wide for the terminal is turned: its rows become columns."""
     from rich.measure import Measurement
+    from rich.text import Text
 
     from vidlatent.cli.tables import table_console
     from vidlatent.jobs.report.tables import make_tables
@@ -93,7 +106,7 @@ def show(report: "Report") -> None:
         drawn = draw(table)
         if Measurement.get(console, console.options, drawn).maximum > console.width:
             drawn = draw(table.turned())
-        console.print(drawn, "")
+        console.print(drawn, *(Text(make_printable(f"* {note}")) for note in table.notes), "", sep="\n")
 
 
 def draw(table: "Table") -> "rich.table.Table":

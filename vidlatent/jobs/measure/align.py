@@ -37,6 +37,7 @@ class Alignment:
     offset: Fraction = Fraction(0)  # seconds that the second began later
     only_first: int = 0
     only_second: int = 0
+    at: Fraction = Fraction(0)  # seconds: when the first of the last pair is shown
 
     def __str__(self) -> str:
         words = f"{self.pairs} pairs, {MODES[self.mode]}"
@@ -66,6 +67,7 @@ class Aligner:
         together = self._overlap if self.alignment.mode == "overlap" else self._in_step
         for a, b in together(first, second):
             self.alignment.pairs += 1
+            self.alignment.at = a.at
             yield a.rgb, b.rgb
         if not self.alignment.pairs:
             raise BadInput(f"{self._names[0]} and {self._names[1]} have no frame in common", _ELSE)

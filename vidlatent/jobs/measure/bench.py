@@ -13,6 +13,7 @@ from vidlatent.jobs.measure.bench_options import BenchOptions, apply_protocol, d
 from vidlatent.jobs.measure.clip import MeasuredClip
 from vidlatent.jobs.measure.codecs import CODECS, Codec, decode_coded, encode_with_codec
 from vidlatent.jobs.measure.deltas import compute_deltas
+from vidlatent.jobs.measure.film import Film
 from vidlatent.jobs.measure.journal import BenchJournal
 from vidlatent.jobs.measure.machine import Clocked, describe_machine
 from vidlatent.jobs.measure.pictures import KeptPictures
@@ -20,6 +21,7 @@ from vidlatent.jobs.measure.rates import list_rates
 from vidlatent.jobs.measure.results import Report, ReportRow, Speed
 from vidlatent.jobs.measure.roundtrip import See, Subject, measure
 from vidlatent.jobs.measure.score import Score, Scoreboard, define_metrics
+from vidlatent.jobs.measure.sources import identify
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.metrics.base import Metric
 from vidlatent.metrics.fvd import Fvd
@@ -46,8 +48,9 @@ def bench(
     known = define_metrics([*run.metrics(), *run.sets("")])  # complains of metrics before any work is done
     journal = BenchJournal(resume, asked) if resume else None
     rows: list[ReportRow] = []
-    for clip in clips:
-        for row in run.rows(str(clip), journal):
+    named = [str(clip) for clip in clips]
+    for clip in named:
+        for row in run.rows(clip, journal):
             rows.append(row)
             unseen = keep_worst_pictures(rows, options.pictures)
             if journal:
@@ -58,20 +61,22 @@ def bench(
         kind="bench",
         rows=tuple(rows),
         metrics=known,
-        machine=describe_machine(subjects[0].model.runtime.device),
+        machine=describe_machine(subjects[0].model.runtime.device, ffmpeg=bool(options.codecs)),
         settings=asked,
         deltas=tuple(compute_deltas(rows, known, baseline)) if baseline else (),
         overall=run.overall(),
+        sources=identify(named),
     )
 
 
 def keep_worst_pictures(rows: list[ReportRow], count: int) -> list[ReportRow]:
     """Drop the pictures of all rows but the `count` worst ones, so that memory does not grow with the clips.
 
-    Returns the rows that lost theirs.
+    Models come before codecs, which are bad at low rates because they were asked to be. Returns the rows that
+    lost theirs.
     """
     seen = [i for i, row in enumerate(rows) if row.pictures]
-    seen.sort(key=lambda i: rows[i].pictures.error, reverse=True)
+    seen.sort(key=lambda i: (rows[i].kind != "codec", rows[i].pictures.error), reverse=True)
     for i in seen[count:]:
         rows[i] = replace(rows[i], pictures=None)
     return [rows[i] for i in seen[count:]]
@@ -148,15 +153,17 @@ class _Run:
         """Do the `work` while metrics watch, and add to its row what they and the clip have to say."""
         device = self._subjects[0].model.runtime.device
         board = Scoreboard(self.metrics(), device, self.sets(blank.subject))
-        pictures = KeptPictures()
+        pictures, film = KeptPictures(), Film(self._options.play_s if self._options.pictures else 0.0)
 
         def see(reference: np.ndarray, distorted: np.ndarray) -> None:
+            time_s = clip.times_s[board.frames]
             board.update(reference, distorted)
-            pictures.update(reference, distorted)
+            pictures.update(reference, distorted, time_s)
+            film.update(reference, distorted, time_s)
             self._progress.frames(board.frames)
 
         row = work(blank, clip=clip, see=see)
-        scores = board.scores()
+        scores, pictures.film = board.scores(), film.finish()
         for metric in self.sets(blank.subject):
             metric.end_clip()
         return replace(
@@ -165,6 +172,7 @@ class _Run:
             width=clip.size[0],
             height=clip.size[1],
             fps=clip.fps,
+            times_s=tuple(clip.times_s[: board.frames]),
             scores=scores,
             notices=(*clip.notices, *row.notices),
             pictures=pictures,

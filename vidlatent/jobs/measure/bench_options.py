@@ -28,7 +28,7 @@ class BenchOptions:
     per pixel that codecs aim at, or "equal": those of every model's latents, or "ladder": five powers of two
     below those. `runs` are timed passes over each clip; metrics are taken in the last one. `baseline` names
     the codec that BD-rates refer to, by default the first. `pictures` is how many rows, the worst ones, keep
-    frames to be shown.
+    frames to be shown, and `play_s` how many seconds of those may be played.
     """
 
     metrics: tuple[str, ...] = ("psnr", "ssim", "lpips")
@@ -42,6 +42,7 @@ class BenchOptions:
     runs: int = 3
     seed: int = 0
     pictures: int = 0
+    play_s: float = 0.0
 
     def __post_init__(self) -> None:
         for name in self.codecs:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vidlatent.errors import BadInput
+from vidlatent.io.picture.info import Frame
 from vidlatent.io.read.source import ReadOptions, VideoInfo, open_video
 from vidlatent.jobs.measure.protocols import Protocol
 
@@ -21,6 +22,7 @@ class MeasuredClip:
     info: VideoInfo | None = None
     notices: tuple[str, ...] = ()
     size: tuple[int, int] = field(default=(0, 0))  # width, height of its frames
+    times_s: list[float] = field(default_factory=list)  # of the frames given so far, from the first
 
     def __post_init__(self) -> None:
         if self.path == "-":
@@ -31,9 +33,11 @@ class MeasuredClip:
         with open_video(self.path, self.read) as video:
             self.info = video.info
             with closing(video.frames()) as source:
-                pixels = (np.ascontiguousarray(frame.rgb) for frame in source)
-                for rgb in self.protocol.clip(pixels, self.path):
+                pts: list[int] = []
+                self.times_s = []
+                for rgb in self.protocol.clip(_take_pixels(source, pts), self.path):
                     self.size = (rgb.shape[1], rgb.shape[0])
+                    self.times_s.append(float((pts[-1] - pts[0]) * video.info.time_base))
                     yield rgb
             self.notices = tuple(video.notices)
 
@@ -42,3 +46,10 @@ class MeasuredClip:
         """Frames per second of what is measured; 0 where the source has no rate."""
         rate = self.info.average_rate if self.info else None
         return float(rate / self.protocol.stride) if rate else 0.0
+
+
+def _take_pixels(frames: Iterator[Frame], pts: list[int]) -> Iterator[np.ndarray]:
+    """The pixels [H, W, 3] of each frame; its time is added to `pts`."""
+    for frame in frames:
+        pts.append(frame.pts)
+        yield np.ascontiguousarray(frame.rgb)

@@ -12,10 +12,12 @@ from vidlatent.engine.runtime import pick_device
 from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.io.read.source import ReadOptions, VideoInfo, VideoSource, open_video
 from vidlatent.jobs.measure.align import MODES, Aligner, Mode, TimedFrame
+from vidlatent.jobs.measure.film import Film
 from vidlatent.jobs.measure.machine import describe_machine
 from vidlatent.jobs.measure.pictures import KeptPictures
 from vidlatent.jobs.measure.results import Report, ReportRow
 from vidlatent.jobs.measure.score import Scoreboard, define_metrics
+from vidlatent.jobs.measure.sources import identify
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.metrics.table import make_metrics
 from vidlatent.prefetch import prefetch
@@ -37,6 +39,7 @@ class CompareOptions:
     scale: bool = False
     frames: int | None = None
     device: str | None = None  # the best there is
+    play_s: float = 0.0  # seconds that a report can play
 
 
 def compare(
@@ -51,6 +54,7 @@ def compare(
     metrics = make_metrics(list(options.metrics), options.files)
     device = pick_device(options.device)
     board, pictures, identical = Scoreboard(metrics, device), KeptPictures(), True
+    film, times = Film(options.play_s), list[Fraction]()
     read = ReadOptions(frames=options.frames)
     with open_video(first, read) as a, open_video(second, match_size(read, a.info, options)) as b:
         refuse_other_sizes(a.info, b.info)
@@ -58,10 +62,14 @@ def compare(
         progress.begin(str(second), options.frames or a.info.header_frames)
         with closing(read_timed(a)) as left, closing(read_timed(b)) as right:
             for reference, distorted in aligner.pairs(left, right):
+                times.append(aligner.alignment.at)
+                time_s = float(times[-1] - times[0])
                 board.update(reference, distorted)
-                pictures.update(reference, distorted)
+                pictures.update(reference, distorted, time_s)
+                film.update(reference, distorted, time_s)
                 identical = identical and np.array_equal(reference, distorted)
                 progress.frames(board.frames)
+        scores, pictures.film = board.scores(), film.finish()
         row = ReportRow(
             clip=str(first),
             subject=str(second),
@@ -70,7 +78,8 @@ def compare(
             width=a.info.width,
             height=a.info.height,
             fps=float(a.info.average_rate or 0),
-            scores=board.scores(),
+            times_s=tuple(float(time - times[0]) for time in times),
+            scores=scores,
             notices=(
                 f"aligned: {aligner.alignment}",
                 *describe_differences(a, b, options),
@@ -79,7 +88,14 @@ def compare(
             pictures=pictures,
         )
     settings = {"align": options.align, "scale": options.scale, "frames": options.frames}
-    return Report("compare", (row,), define_metrics(metrics), describe_machine(device), settings)
+    return Report(
+        kind="compare",
+        rows=(row,),
+        metrics=define_metrics(metrics),
+        machine=describe_machine(device),
+        settings=settings,
+        sources=identify([str(first), str(second)]),
+    )
 
 
 def match_size(read: ReadOptions, first: VideoInfo, options: CompareOptions) -> ReadOptions:

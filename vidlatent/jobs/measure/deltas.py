@@ -122,10 +122,10 @@ def _explain_rates(names: Delta, anchor: list[float], curve: list[float]) -> str
 def _explain_qualities(names: Delta, anchor: RateCurve, curve: list[float]) -> str | None:
     (low, floor), (high, ceiling) = anchor.points[0], anchor.points[-1]
     if max(curve) < floor:
-        seen = f"is below what {names.baseline} has at its lowest rate, {low:.4g} bits per pixel"
+        seen = f"is worse than what {names.baseline} has at its lowest rate, {low:.4g} bits per pixel"
         return f"{_name_quality(names, max(curve), floor)} {seen}: ask for rates below, such as {low / 4:.3g}"
     if min(curve) > ceiling:
-        seen = f"is above what {names.baseline} has at its highest rate, {high:.4g} bits per pixel"
+        seen = f"is better than what {names.baseline} has at its highest rate, {high:.4g} bits per pixel"
         return (
             f"{_name_quality(names, min(curve), ceiling)} {seen}: ask for rates above, such as {high * 4:.3g}"
         )

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 
-from vidlatent.jobs.measure.results import Coding, Report, ReportRow, Speed, summarise
+from vidlatent.jobs.measure.results import Coding, Report, ReportRow, Speed, spread_over_row, summarise
 from vidlatent.jobs.measure.score import Score
 from vidlatent.json_values import to_json_values
 
@@ -20,8 +20,10 @@ def report_to_json(report: Report) -> dict[str, object]:
             "format": FORMAT,
             "schema": SCHEMA,
             "kind": report.kind,
+            "command": report.command,
             "settings": report.settings,
             "machine": report.machine,
+            "clips": {name: asdict(source) for name, source in report.sources.items()},
             "metrics": {name: asdict(definition) for name, definition in report.metrics.items()},
             "summary": [asdict(summary) for summary in summarise(report)],
             "bd": [asdict(delta) for delta in report.deltas],
@@ -40,6 +42,7 @@ def row_to_json(row: ReportRow) -> dict[str, object]:
     }
     facts["scores"] = {name: asdict(score) for name, score in row.scores.items()}
     facts["speed"] = asdict(row.speed) if row.speed else None
+    facts["spread"] = {name: asdict(spread) for name, spread in spread_over_row(row).items()}
     facts["coding"] = asdict(row.coding) if row.coding else None
     derived = {"ratio": row.ratio, "encode_fps": row.encode_fps, "decode_fps": row.decode_fps}
     return to_json_values(facts | derived, spell_infinity)
@@ -56,10 +59,16 @@ def row_from_json(facts: Mapping) -> ReportRow:
         )
         for name, score in facts["scores"].items()
     }
-    known["speed"] = Speed(**facts["speed"]) if facts["speed"] else None
+    known["speed"] = _speed_from_json(facts["speed"]) if facts["speed"] else None
     known["coding"] = Coding(**facts["coding"]) if facts.get("coding") else None
     known["notices"] = tuple(facts["notices"])
+    known["times_s"] = tuple(facts.get("times_s", ()))
     return ReportRow(**known)
+
+
+def _speed_from_json(facts: Mapping) -> Speed:
+    runs = {name: tuple(facts.get(name, ())) for name in ("encode_runs_s", "decode_runs_s")}
+    return Speed(facts["encode_s"], facts["decode_s"], facts["runs"], **runs)
 
 
 def spell_infinity(value: object) -> object:

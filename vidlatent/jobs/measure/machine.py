@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import av
+import imageio_ffmpeg
 import torch
 
 from vidlatent.engine.runtime import peak_device_bytes, peak_host_bytes
@@ -17,8 +18,8 @@ from vidlatent.engine.runtime import peak_device_bytes, peak_host_bytes
 T = TypeVar("T")
 
 
-def describe_machine(device: torch.device | None = None) -> dict[str, object]:
-    """The facts of this machine and its libraries that matter to a number."""
+def describe_machine(device: torch.device | None = None, ffmpeg: bool = False) -> dict[str, object]:
+    """The facts of this machine and its libraries that matter to a number; of ffmpeg where it was used."""
     return {
         "system": platform.platform(),
         "processor": _name_processor(),
@@ -29,6 +30,7 @@ def describe_machine(device: torch.device | None = None) -> dict[str, object]:
         "torch": torch.__version__,
         "av": av.__version__,
         "vidlatent": version("vidlatent"),
+        **({"ffmpeg": imageio_ffmpeg.get_ffmpeg_version()} if ffmpeg else {}),
     }
 
 

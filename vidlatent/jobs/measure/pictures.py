@@ -1,6 +1,7 @@
 """The pictures of a clip that a report shows: its worst frames, and one row of pixels through time."""
 
 import heapq
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -19,12 +20,13 @@ STRIP_FRAMES = 512  # a longer clip's strip shows every 2nd, 4th … frame
 
 @dataclass(frozen=True, order=True)
 class WorstFrame:
-    """A pair of frames [H, W, 3] uint8; pairs are ordered by their error."""
+    """A pair of frames [H, W, 3] uint8, and when they are shown; pairs are ordered by their error."""
 
     error: float  # mean squared, in levels
     index: int
     reference: np.ndarray = field(compare=False, repr=False)
     distorted: np.ndarray = field(compare=False, repr=False)
+    time_s: float | None = field(default=None, compare=False)
 
     @property
     def difference(self) -> np.ndarray:
@@ -34,19 +36,23 @@ class WorstFrame:
 
 
 class KeptPictures:
-    """Keeps the worst frames of a clip, and the middle row of every frame, in bounded memory."""
+    """Keeps the worst frames of a clip, and the middle row of every frame, in bounded memory.
+
+    `film` is for a report to play: both sides of the first seconds as MP4, see `Film`; it may be empty.
+    """
 
     def __init__(self) -> None:
+        self.film = b""
         self._worst: list[WorstFrame] = []
         self._rows: list[tuple[np.ndarray, np.ndarray]] = []
         self._step = 1
         self._frames = 0
 
-    def update(self, reference: np.ndarray, distorted: np.ndarray) -> None:
-        """Look at one pair of frames, each [H, W, 3]."""
+    def update(self, reference: np.ndarray, distorted: np.ndarray, time_s: float | None = None) -> None:
+        """Look at one pair of frames, each [H, W, 3], that is shown at `time_s` seconds."""
         r, d = to_eight_bits(reference), to_eight_bits(distorted)
         error = float(np.square(d.astype(np.float32) - r).mean())
-        entry = WorstFrame(error, self._frames, r, d)
+        entry = WorstFrame(error, self._frames, r, d, time_s)
         heapq.heappush(self._worst, entry)
         if len(self._worst) > WORST:
             heapq.heappop(self._worst)
@@ -81,6 +87,8 @@ class KeptPictures:
                 reference=np.stack([frame.reference for frame in worst]),
                 distorted=np.stack([frame.distorted for frame in worst]),
                 strip=np.stack([rows, rebuilt]),
+                time_s=[math.nan if frame.time_s is None else frame.time_s for frame in worst],
+                film=np.frombuffer(self.film, np.uint8),
             )
 
     @classmethod
@@ -89,9 +97,12 @@ class KeptPictures:
         pictures = cls()
         try:
             with np.load(path, allow_pickle=False) as kept:
-                frames = (kept[name] for name in ("error", "index", "reference", "distorted"))
-                for error, index, reference, distorted in zip(*frames, strict=True):
-                    pictures._worst.append(WorstFrame(float(error), int(index), reference, distorted))
+                frames = (kept[name] for name in ("error", "index", "reference", "distorted", "time_s"))
+                for error, index, reference, distorted, time_s in zip(*frames, strict=True):
+                    known = None if math.isnan(time_s) else float(time_s)
+                    frame = WorstFrame(float(error), int(index), reference, distorted, known)
+                    pictures._worst.append(frame)
+                pictures.film = kept["film"].tobytes()
                 strips = kept["strip"].swapaxes(1, 2)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as e:
             raise BadInput(f"{path}: no pictures of a bench", "remove it") from e

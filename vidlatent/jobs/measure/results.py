@@ -6,15 +6,19 @@ from dataclasses import dataclass, field
 
 from vidlatent.jobs.measure.pictures import KeptPictures
 from vidlatent.jobs.measure.score import Definition, Score
+from vidlatent.jobs.measure.sources import SourceFile
+from vidlatent.jobs.measure.spread import Spread
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of work, without those of reading the source; the median of `runs` passes."""
+    """Seconds of work, without those of reading the source; the median of `runs` passes, and each of them."""
 
     encode_s: float
     decode_s: float
     runs: int
+    encode_runs_s: tuple[float, ...] = ()
+    decode_runs_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class ReportRow:
     width: int = 0
     height: int = 0
     fps: float = 0.0
+    times_s: tuple[float, ...] = field(default=(), repr=False)  # of each frame, from the first
     scores: Mapping[str, Score] = field(default_factory=dict)
     bits_per_pixel: float | None = None
     stored: str | None = None  # the form that a model's latents are kept in, which the rate counts
@@ -105,6 +110,8 @@ class Report:
     settings: Mapping[str, object]
     deltas: tuple[Delta, ...] = ()
     overall: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)  # FVD, subject by subject
+    sources: Mapping[str, SourceFile] = field(default_factory=dict)  # the clips' files, by name
+    command: str | None = None  # that made it, where it was made on the command line
 
     @property
     def failed(self) -> list[ReportRow]:
@@ -130,6 +137,8 @@ class Summary:
     decode_realtime: float | None
     peak_host_bytes: int | None
     peak_device_bytes: int | None
+    stored: str | None
+    spread: Mapping[str, Spread]  # of metrics over the clips, of fps over all runs of all clips
 
 
 def summarise(report: Report) -> list[Summary]:
@@ -163,7 +172,27 @@ def _summarise_subject(report: Report, rows: list[ReportRow]) -> Summary:
         decode_realtime=_count_realtime(timed, lambda row: row.speed.decode_s),
         peak_host_bytes=max((r.peak_host_bytes for r in good if r.peak_host_bytes), default=None),
         peak_device_bytes=max((r.peak_device_bytes for r in good if r.peak_device_bytes), default=None),
+        stored=next((row.stored for row in good if row.stored), None),
+        spread=_spread_over_clips(report, good),
     )
+
+
+def _spread_over_clips(report: Report, rows: list[ReportRow]) -> dict[str, Spread]:
+    kinds = {name: [r.scores[name].mean for r in rows if name in r.scores] for name in report.metrics}
+    timed = [row for row in rows if row.speed]
+    kinds["encode_fps"] = [row.frames / s for row in timed for s in row.speed.encode_runs_s]
+    kinds["decode_fps"] = [row.frames / s for row in timed for s in row.speed.decode_runs_s]
+    found = {name: Spread.of(values) for name, values in kinds.items()}
+    return {name: spread for name, spread in found.items() if spread}
+
+
+def spread_over_row(row: ReportRow) -> dict[str, Spread]:
+    """How far the numbers of one row lie apart: metrics over frames, seconds over runs."""
+    kinds = {name: score.per_frame for name, score in row.scores.items()}
+    if row.speed:
+        kinds |= {"encode_s": row.speed.encode_runs_s, "decode_s": row.speed.decode_runs_s}
+    found = {name: Spread.of(values) for name, values in kinds.items()}
+    return {name: spread for name, spread in found.items() if spread}
 
 
 def mean(values: Iterable[float]) -> float | None:

@@ -118,8 +118,9 @@ def measure(
                     see(reference, distorted)
         passes.append(done)
         peaks = peaks or (memory.host(), memory.on_device())
-    times = [median(getattr(done, part) for done in passes) for part in ("encode_s", "decode_s")]
-    return Measured(Speed(*times, runs), passes[-1], *peaks)
+    encode_s, decode_s = (tuple(getattr(done, part) for done in passes) for part in ("encode_s", "decode_s"))
+    speed = Speed(median(encode_s), median(decode_s), runs, encode_s, decode_s)
+    return Measured(speed, passes[-1], *peaks)
 
 
 def _first_window(frames: Iterator[np.ndarray], subject: Subject) -> Iterator[np.ndarray]:

@@ -1,13 +1,12 @@
 """A cache as one HTML page that fetches nothing: what is in it, what is not, and what its clips look like."""
 
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 
 from vidlatent.files import refuse_existing, replace_on_close
 from vidlatent.jobs.cache.summary import ClipCard, Summary
-from vidlatent.jobs.report.html import STYLE
+from vidlatent.jobs.report.page import close_page, embed, open_page, read_part
 
 BARS = 24  # of one histogram; the rest is summed up
 PROBLEMS = 200
@@ -37,16 +36,13 @@ def make_page(summary: Summary) -> str:
     title = f"{summary.root.absolute().name}: a cache of latents"
     return "\n".join(
         [
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(title)}</title><style>{STYLE}{PAGE_STYLE}</style></head><body>",
-            f"<h1>{escape(title)}</h1>",
+            open_page(title, read_part("page.css") + PAGE_STYLE),
             f'<p class="lead">{escape(describe(summary))}</p>',
             *_list_sizes(summary),
             *(part for name, counts in summary.spreads.items() for part in _draw_bars(name, counts)),
             *_list_problems(summary),
             *_show_clips(summary),
-            "</body></html>\n",
+            close_page(),
         ]
     )
 
@@ -118,8 +114,8 @@ def _show_clip(card: ClipCard) -> str:
         caption = f"{caption[:CAPTION_LETTERS]} …"
     picture = '<div class="none">no thumbnail</div>'
     if card.strip is not None:
-        data = b64encode(card.strip.read_bytes()).decode()
-        picture = f'<img src="data:image/jpeg;base64,{data}" alt="{name}" loading="lazy">'
+        data = embed("image/jpeg", card.strip.read_bytes())
+        picture = f'<img src="{data}" alt="{name}" loading="lazy">'
     said = f"<br>{escape(caption)}" if caption else ""
     return f"<figure>{picture}<figcaption><b>{name}</b><br>{words}{said}</figcaption></figure>"
 

@@ -9,6 +9,7 @@ from vidlatent.errors import UsageError
 from vidlatent.files import Kind, refuse_existing, refuse_foreign, replace_on_close
 from vidlatent.jobs.measure.document import FORMAT, spell_infinity, write_json
 from vidlatent.jobs.measure.results import Report, ReportRow
+from vidlatent.jobs.report.details import make_detail_tables
 from vidlatent.jobs.report.html import write_html
 from vidlatent.jobs.report.plots import require_plots
 from vidlatent.jobs.report.tables import Table, collect_notes, make_tables
@@ -54,8 +55,10 @@ def write_markdown(report: Report) -> str:
         f"# vidlatent {report.kind}",
         *(_write_table(table) for table in make_tables(report)),
         "## How it was measured",
+        f"    {report.command}" if report.command else "",
     ]
     parts.append("\n".join(f"* **{name}**: {d.protocol}" for name, d in report.metrics.items()))
+    parts += [_write_table(table) for table in make_detail_tables(report)]
     parts.append("\n".join(f"* {note}" for note in collect_notes(report)))
     parts.append("\n".join(f"* {name}: {value}" for name, value in report.machine.items()))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -63,10 +66,14 @@ def write_markdown(report: Report) -> str:
 
 def _write_table(table: Table) -> str:
     rule = ["---" if i < table.numbers_from else "---:" for i in range(len(table.headers))]
-    lines = (table.headers, tuple(rule), *table.rows)
-    return f"## {table.title}\n\n" + "\n".join(
-        f"| {' | '.join(_escape(c) for c in line)} |" for line in lines
-    )
+    best = table.best()
+    rows = [
+        tuple(f"**{_escape(text)}**" if (n, m) in best else _escape(text) for m, text in enumerate(row))
+        for n, row in enumerate(table.rows)
+    ]
+    lines = [f"| {' | '.join(line)} |" for line in (map(_escape, table.headers), rule, *rows)]
+    notes = [f"\n{note}" for note in table.notes]
+    return "\n".join([f"## {table.title}\n", *lines, *notes])
 
 
 def _escape(text: str) -> str:

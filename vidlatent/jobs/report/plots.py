@@ -1,100 +1,109 @@
-"""The plots of a report, as SVG. matplotlib draws them, where it is installed."""
+"""The plots of a report, as plain values that the page's script draws with plotly.js, and that library."""
 
-import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 from vidlatent.errors import UsageError
-from vidlatent.jobs.measure.results import Report, ReportRow, Summary, summarise
+from vidlatent.jobs.measure.results import Report, ReportRow, summarise
+from vidlatent.jobs.report.colours import pick_colours
+from vidlatent.jobs.report.tables import name_clips
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-SIZE_INCHES = (6.0, 4.2)  # small, so that the text is large on a phone
-STYLE = {
-    "svg.fonttype": "none",  # text stays text: small, sharp, selectable
-    "svg.hashsalt": "vidlatent",  # the same report gives the same bytes
-    "font.family": "sans-serif",
-    "font.size": 13,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "axes.edgecolor": "#888888",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "legend.fontsize": 11,
-}
+MOST_VALUES = 300_000  # numbers of frames that a page may hold: about 3 MB
 
 
 def require_plots() -> None:
-    """Raise UsageError where matplotlib is not installed."""
-    if find_spec("matplotlib") is None:
+    """Raise UsageError where plotly is not installed."""
+    if find_spec("plotly") is None:
         raise UsageError(
-            "an HTML report needs matplotlib", 'pip install "vidlatent[report]", or write .md, .csv or .json'
+            "an HTML report needs plotly", 'pip install "vidlatent[report]", or write .md, .csv or .json'
         )
 
 
-@contextmanager
-def _open_axes(x: str, y: str) -> Iterator[tuple["Axes", io.StringIO]]:
-    """Empty axes with labels; the SVG is in the buffer after the block."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+def load_plotly() -> str:
+    """The source of plotly.js, which the Python package carries."""
+    require_plots()
+    from plotly.offline import get_plotlyjs
 
-    svg = io.StringIO()
-    with rc_context(STYLE):
-        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
-        axes = figure.add_subplot(xlabel=x, ylabel=y)
-        yield axes, svg
-        figure.legend(loc="outside lower center", ncols=3)
-        figure.savefig(svg, format="svg", metadata={"Date": None})
+    return get_plotlyjs()
 
 
-def plot_rate_quality(report: Report, metric: str) -> str | None:
-    """Quality over bits per pixel: a line for each curve, a star for a lone point; None without rates."""
-    lines = [
-        s for s in summarise(report) if s.bits_per_pixel and math.isfinite(s.means.get(metric, math.inf))
-    ]
-    if not lines:
-        return None
-    from matplotlib.ticker import LogLocator
-
-    with _open_axes("bits per pixel", _label_axis(report, metric)) as (axes, svg):
-        for family in dict.fromkeys(line.family for line in lines if line.family):
-            _draw_family(axes, metric, [line for line in lines if line.family == family])
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
-    return svg.getvalue()
+def describe_subjects(report: Report) -> dict[str, dict[str, object]]:
+    """Family, kind and colours of every subject, by its name."""
+    families: dict[str, dict[str, ReportRow]] = {}
+    for row in report.rows:
+        families.setdefault(row.family or row.subject, {}).setdefault(row.subject, row)
+    colours = pick_colours([list(family) for family in families.values()])
+    return {
+        name: {"family": family, "kind": row.kind, "colours": colours[name]}
+        for family, rows in families.items()
+        for name, row in rows.items()
+    }
 
 
-def _draw_family(axes: "Axes", metric: str, lines: Sequence[Summary]) -> None:
-    points = sorted((line.bits_per_pixel, line.means[metric]) for line in lines)
-    style = {"marker": "o", "markersize": 4} if len(points) > 1 else {"marker": "*", "markersize": 14}
-    axes.plot(*zip(*points, strict=True), label=lines[0].family, linewidth=1.6, **style)
+def list_rate_plots(report: Report) -> list[dict[str, object]]:
+    """Quality over bits per pixel, a plot for each metric: points in the order of their rates."""
+    plots = []
+    for name in report.metrics:
+        lines = [line for line in summarise(report) if line.bits_per_pixel]
+        lines = [line for line in lines if math.isfinite(line.means.get(name, math.inf))]
+        lines.sort(key=lambda line: line.bits_per_pixel)
+        points = [{"subject": s.subject, "x": s.bits_per_pixel, "y": s.means[name]} for s in lines]
+        if points:
+            plots.append({"name": name, "label": label_metric(report, name), "points": points})
+    return plots
 
 
-def plot_per_frame(report: Report, rows: Iterable[ReportRow], metric: str) -> str | None:
-    """One metric over the frames of a clip, a line for each subject; None where it has no such values."""
-    drawn = [row for row in rows if metric in row.scores and row.scores[metric].per_frame]
-    if not drawn:
-        return None
-    with _open_axes("frame", _label_axis(report, metric)) as (axes, svg):
-        for row in drawn:
-            score = row.scores[metric]
-            values = [value if math.isfinite(value) else math.nan for value in score.per_frame]
-            frames = range(score.first, score.first + len(values))
-            mark = {"marker": "o", "markersize": 3} if len(values) < 3 else {}
-            axes.plot(frames, values, label=row.subject, linewidth=1.3, **mark)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    return svg.getvalue()
+def name_missing_points(report: Report, plots: Iterable[dict]) -> list[str]:
+    """What no plot of rates shows, and why: a sentence for each metric."""
+    said = []
+    lines = [line for line in summarise(report) if line.clips]
+    unrated = [line.subject for line in lines if not line.bits_per_pixel]
+    if unrated and len(unrated) < len(lines):
+        said.append(f"Without a rate, so not in these plots: {', '.join(unrated)}.")
+    drawn = {plot["name"]: {point["subject"] for point in plot["points"]} for plot in plots}
+    for name in report.metrics:
+        rated = [line.subject for line in lines if line.bits_per_pixel and name in line.means]
+        if missing := [subject for subject in rated if subject not in drawn.get(name, ())]:
+            said.append(f"Not in the plot of {name}, where they are infinite: {', '.join(missing)}.")
+    return said
 
 
-def _label_axis(report: Report, metric: str) -> str:
+def list_frame_plots(report: Report) -> tuple[list[dict[str, object]], list[str]]:
+    """The scores of every frame, clip by clip, and the clips that a page of bounded size leaves out."""
+    clips: list[dict[str, object]] = []
+    left_out, held, name_of = [], 0, name_clips(report)
+    for path in dict.fromkeys(row.clip for row in report.rows if not row.error):
+        lines = [_describe_frames(row) for row in report.rows if row.clip == path and not row.error]
+        lines = [line for line in lines if line["scores"]]
+        size = sum(len(score["values"]) for line in lines for score in line["scores"].values())
+        if not lines:
+            continue
+        if clips and held + size > MOST_VALUES:
+            left_out.append(name_of(path))
+            continue
+        held += size
+        times = max((row.times_s for row in report.rows if row.clip == path), key=len)
+        clips.append({"name": name_of(path), "times": [round(t, 6) for t in times], "lines": lines})
+    return clips, left_out
+
+
+def _describe_frames(row: ReportRow) -> dict[str, object]:
+    scores = {
+        name: {"first": score.first, "values": [_shorten(value) for value in score.per_frame]}
+        for name, score in row.scores.items()
+        if score.per_frame
+    }
+    return {"subject": row.subject, "scores": scores}
+
+
+def _shorten(value: float) -> float | None:
+    """Five digits, which no plot shows all of; null is a gap in the line."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def label_metric(report: Report, metric: str) -> str:
+    """A metric with its unit, and which of its numbers are better."""
     definition = report.metrics[metric]
     better = "more is better" if definition.better == "higher" else "less is better"
     unit = f" [{definition.unit}]" if definition.unit else ""

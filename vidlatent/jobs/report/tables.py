@@ -2,27 +2,56 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vidlatent.jobs.measure.results import Delta, Report, ReportRow, Summary, summarise
+from vidlatent.jobs.measure.results import Delta, Report, Summary, summarise
+from vidlatent.metrics.base import Better
+
+
+@dataclass(frozen=True)
+class Column:
+    """The cells of a column as words; where they are numbers, also as such, and which of them are better."""
+
+    cells: Sequence[str]
+    values: Sequence[float | None] = ()
+    better: Better | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Headers and rows of words; columns from `numbers_from` on hold numbers. `notes` stand below."""
+    """Headers and rows of words; columns from `numbers_from` on hold numbers. `notes` stand below.
+
+    `values` are the numbers in the cells, None where there is none. `better` says for each column which of
+    its numbers are better, and `groups` for each row what it belongs to; both may be empty.
+    """
 
     title: str
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers_from: int = 1
     notes: tuple[str, ...] = ()
+    values: tuple[tuple[float | None, ...], ...] = ()
+    better: tuple[Better | None, ...] = ()
+    groups: tuple[str, ...] = ()
 
     def turned(self) -> "Table":
         """The same table on its side, for few rows of many columns."""
         lines = list(zip(self.headers, *self.rows, strict=True))
         return Table(self.title, lines[0], tuple(lines[1:]), notes=self.notes)
+
+    def best(self) -> set[tuple[int, int]]:
+        """Row and column of the best number of each column, in every group where there is a worse one."""
+        found = set()
+        for group in dict.fromkeys(self.groups):
+            rows = [n for n, other in enumerate(self.groups) if other == group]
+            for column, better in enumerate(self.better):
+                known = {n: self.values[n][column] for n in rows if self.values[n][column] is not None}
+                if better and len(set(known.values())) > 1:
+                    best = (max if better == "higher" else min)(known.values())
+                    found |= {(n, column) for n, value in known.items() if value == best}
+        return found
 
 
 def make_tables(report: Report) -> list[Table]:
@@ -44,25 +73,31 @@ def name_clips(report: Report) -> Callable[[str], str]:
 
 
 def make_summary_table(report: Report) -> Table:
-    """One line for each subject."""
+    """One line for each subject, models apart from codecs."""
     lines = summarise(report)
     names = [name for name in report.metrics if any(name in line.means for line in lines)]
+    ratios = [24 / line.bits_per_pixel if line.bits_per_pixel else None for line in lines]
+    both = [_format_both(line.encode_realtime, line.decode_realtime) for line in lines]
     columns = {
-        "subject": [line.subject for line in lines],
-        "clips": [_count_clips(line) for line in lines],
+        "subject": Column([line.subject for line in lines]),
+        "latents": Column([line.stored or "-" for line in lines]),
+        "clips": Column([_count_clips(line) for line in lines], [line.clips for line in lines]),
         **{
-            _make_header(report, name): [format_number(line.means.get(name)) for line in lines]
+            _make_header(report, name): _hold_numbers(
+                [line.means.get(name) for line in lines], report.metrics[name].better
+            )
             for name in names
         },
-        "bits/pixel": [format_number(line.bits_per_pixel) for line in lines],
-        "ratio": [format_number(24 / line.bits_per_pixel if line.bits_per_pixel else None) for line in lines],
-        "encode fps": [format_number(line.encode_fps) for line in lines],
-        "decode fps": [format_number(line.decode_fps) for line in lines],
-        "× realtime": [_format_both(line.encode_realtime, line.decode_realtime) for line in lines],
-        "peak host": [format_megabytes(line.peak_host_bytes) for line in lines],
-        "peak device": [format_megabytes(line.peak_device_bytes) for line in lines],
+        "bits/pixel": _hold_numbers([line.bits_per_pixel for line in lines], "lower"),
+        "ratio": _hold_numbers(ratios, "higher"),
+        "encode fps": _hold_numbers([line.encode_fps for line in lines], "higher"),
+        "decode fps": _hold_numbers([line.decode_fps for line in lines], "higher"),
+        "× realtime": Column(both, [line.decode_realtime for line in lines]),
+        "peak host": _hold_numbers([line.peak_host_bytes for line in lines], "lower", format_megabytes),
+        "peak device": _hold_numbers([line.peak_device_bytes for line in lines], "lower", format_megabytes),
     }
-    return _join_columns("Summary", columns)
+    table = _join_columns("Summary", columns, 2 if any(line.stored for line in lines) else 1)
+    return replace(table, groups=tuple(f"{line.kind}s" for line in lines))
 
 
 def make_delta_tables(report: Report) -> list[Table]:
@@ -78,7 +113,7 @@ def make_delta_tables(report: Report) -> list[Table]:
     tables = [
         _make_delta_table(report, "Rate for the same quality (BD-rate)", rates, "{:+.1f} %"),
         _make_delta_table(
-            report, "Quality for the same rate (BD-quality, + is better)", qualities, "{:+.4g}"
+            report, "Quality for the same rate (BD-quality, + is better)", qualities, "{:+#.3g}"
         ),
     ]
     return [replace(tables[0], notes=tuple(dict.fromkeys((*tables[0].notes, *left_out)))), tables[1]]
@@ -96,13 +131,14 @@ def _make_delta_table(
 ) -> Table:
     """One number of every delta; where there is none, the notes say why."""
     lines, name_of = list(dict.fromkeys(place[:3] for place in found)), name_clips(report)
+    numbers = {name: [found.get((*line, name), (None, None))[0] for line in lines] for name in report.metrics}
     columns = {
-        "subject": [subject for subject, _, _ in lines],
-        "against": [baseline for _, baseline, _ in lines],
-        "clip": [name_of(clip) for _, _, clip in lines],
+        "subject": Column([subject for subject, _, _ in lines]),
+        "against": Column([baseline for _, baseline, _ in lines]),
+        "clip": Column([name_of(clip) for _, _, clip in lines]),
         **{
-            name: [_format_delta(found.get((*line, name), (None, None))[0], form) for line in lines]
-            for name in report.metrics
+            name: Column([_format_delta(value, form) for value in values], values)
+            for name, values in numbers.items()
         },
     }
     missing = ((place, why) for place, (value, why) in found.items() if value is None)
@@ -120,16 +156,25 @@ def make_row_table(report: Report) -> Table:
     if len({row.clip for row in rows}) < 2:
         return Table("Clips", (), ())
     columns = {
-        "clip": [name_of(row.clip) for row in rows],
-        "subject": [row.subject for row in rows],
-        "frames": [str(row.frames) for row in rows],
-        "size": [f"{row.width}×{row.height}" for row in rows],
-        **{_make_header(report, name): [_format_score(row, name) for row in rows] for name in report.metrics},
-        "bits/pixel": [format_number(row.bits_per_pixel) for row in rows],
-        "encode fps": [format_number(row.encode_fps) for row in rows],
-        "decode fps": [format_number(row.decode_fps) for row in rows],
+        "clip": Column([name_of(row.clip) for row in rows]),
+        "subject": Column([row.subject for row in rows]),
+        "frames": Column([str(row.frames) for row in rows], [row.frames for row in rows]),
+        "size": Column(
+            [f"{row.width}×{row.height}" for row in rows], [row.width * row.height for row in rows]
+        ),
+        **{
+            _make_header(report, name): _hold_numbers(
+                [row.scores[name].mean if name in row.scores else None for row in rows],
+                report.metrics[name].better,
+            )
+            for name in report.metrics
+        },
+        "bits/pixel": _hold_numbers([row.bits_per_pixel for row in rows], "lower"),
+        "encode fps": _hold_numbers([row.encode_fps for row in rows], "higher"),
+        "decode fps": _hold_numbers([row.decode_fps for row in rows], "higher"),
     }
-    return _join_columns("Clips", columns, numbers_from=2)
+    table = _join_columns("Clips", columns, numbers_from=2)
+    return replace(table, groups=tuple(name_of(row.clip) for row in rows))
 
 
 def make_failure_table(report: Report) -> Table:
@@ -138,9 +183,9 @@ def make_failure_table(report: Report) -> Table:
     for row in report.failed:
         reasons.setdefault((row.clip, row.error), []).append(row.subject)
     columns = {
-        "clip": [clip for clip, _ in reasons],
-        "error": [error for _, error in reasons],
-        "subjects": [", ".join(subjects) for subjects in reasons.values()],
+        "clip": Column([clip for clip, _ in reasons]),
+        "error": Column([error for _, error in reasons]),
+        "subjects": Column([", ".join(subjects) for subjects in reasons.values()]),
     }
     return _join_columns("Failed", columns, numbers_from=3)
 
@@ -171,8 +216,12 @@ def _make_header(report: Report, name: str) -> str:
     return f"{name} {definition.unit} {arrow}".replace("  ", " ")
 
 
-def _format_score(row: ReportRow, name: str) -> str:
-    return format_number(row.scores[name].mean if name in row.scores else None)
+def _hold_numbers(
+    values: Sequence[float | None],
+    better: Better | None = None,
+    form: Callable[[float | None], str] = format_number,
+) -> Column:
+    return Column([form(value) for value in values], values, better)
 
 
 def _count_clips(line: Summary) -> str:
@@ -183,7 +232,15 @@ def _format_both(encode: float | None, decode: float | None) -> str:
     return "-" if encode is None and decode is None else f"{format_number(encode)} / {format_number(decode)}"
 
 
-def _join_columns(title: str, columns: dict[str, list[str]], numbers_from: int = 1) -> Table:
+def _join_columns(title: str, columns: Mapping[str, Column], numbers_from: int = 1) -> Table:
     """The table of these columns, without those in which every row has a -."""
-    telling = {head: cells for head, cells in columns.items() if any(cell != "-" for cell in cells)}
-    return Table(title, tuple(telling), tuple(zip(*telling.values(), strict=True)), numbers_from)
+    telling = {name: column for name, column in columns.items() if any(cell != "-" for cell in column.cells)}
+    nothing = [None] * max((len(column.cells) for column in telling.values()), default=0)
+    return Table(
+        title,
+        tuple(telling),
+        tuple(zip(*(column.cells for column in telling.values()), strict=True)),
+        numbers_from,
+        values=tuple(zip(*(column.values or nothing for column in telling.values()), strict=True)),
+        better=tuple(column.better for column in telling.values()),
+    )
