@@ -49,6 +49,17 @@ def shared() -> Path:
 
 
 @pytest.fixture
+def nothing_stays_open():
+    """Afterwards as many files are open as before."""
+    opened = Path("/proc/self/fd")
+    if not opened.exists():
+        pytest.skip("this system does not say what is open")
+    before = len(os.listdir(opened))
+    yield
+    assert len(os.listdir(opened)) == before
+
+
+@pytest.fixture
 def moving_clip():
     """Builds frames [T, H, W, 3] uint8 of a smooth pattern that moves."""
 

@@ -32,6 +32,7 @@ def test_seconds_do_not_overflow_where_ticks_are_large():
     [
         (clock(0, 3, 7), 4),
         (clock(0, 3, 7, durations=[3, 4, 9]), 9),
+        (clock(0, 3, 7, durations=[3, 4, 1]), 1),
         (clock(0, 3, 7, durations=[3, 4, 0]), 4),
         (clock(5), 1),
         (clock(5, durations=[2]), 2),
@@ -48,6 +49,10 @@ def test_a_clip_of_nothing_has_neither_length_nor_rate():
 
 def test_a_variable_rate_averages_over_the_whole():
     assert clock(0, 1, 9, 10).average_rate == Fraction(4, Fraction(11, 10))
+
+
+def test_a_clip_shorter_than_a_second_has_a_rate():
+    assert clock(0, 1).average_rate == 10
 
 
 def test_a_slice_keeps_times_and_durations():

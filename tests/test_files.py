@@ -5,15 +5,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from vidlatent import files
-from vidlatent.errors import OutOfResources, UsageError
+from vidlatent.errors import BadInput, BadVideo, OutOfResources, UsageError
 from vidlatent.files import (
+    PNG,
     Kind,
     Replacement,
+    asset,
     free_bytes,
+    naming_disk_errors,
+    naming_read_errors,
     partial_path,
     refuse_existing,
     refuse_foreign,
@@ -21,6 +26,8 @@ from vidlatent.files import (
     replace_on_close,
     sha256_file,
 )
+
+pytestmark = pytest.mark.usefixtures("nothing_stays_open")
 
 
 def test_a_partial_file_is_hidden_clearly_named_and_in_the_same_folder(tmp_path: Path):
@@ -125,6 +132,53 @@ def test_a_disk_without_locks_can_be_written(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "out").read_bytes() == b"new"
 
 
+@pytest.mark.parametrize("found", ["file", "lock"])
+def test_a_file_that_another_run_removes_while_we_open_it_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str
+):
+    """It may go before we have opened it, and after."""
+    path, real = tmp_path / "out", os.open
+    partial_path(path).write_bytes(b"theirs")
+
+    def late(place: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_EXCL or not partial_path(path).exists():
+            return real(place, flags, *mode)
+        if found == "file":
+            partial_path(path).unlink()
+            return real(place, flags, *mode)
+        descriptor = real(place, flags, *mode)
+        partial_path(path).unlink()
+        return descriptor
+
+    monkeypatch.setattr(files.os, "open", late)
+    with replace_on_close(path) as partial:
+        assert partial.read_bytes() == b""
+        partial.write_bytes(b"ours")
+    assert path.read_bytes() == b"ours"
+
+
+def test_what_is_left_can_be_gone_on_with_and_is_emptied_by_who_does_not(tmp_path: Path):
+    first = Replacement(tmp_path / "out")
+    first.partial.write_bytes(b"half")
+    first.leave()
+    first.discard()  # it is no longer ours to remove
+    second = Replacement(tmp_path / "out", keep=True)
+    assert second.partial.read_bytes() == b"half"
+    second.leave()
+    third = Replacement(tmp_path / "out")
+    assert third.partial.read_bytes() == b""
+    third.discard()
+    third.leave()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_system_without_locks_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(files, "fcntl", None)
+    with replace_on_close(tmp_path / "out") as partial:
+        partial.write_bytes(b"new")
+    assert (tmp_path / "out").read_bytes() == b"new"
+
+
 def test_discarding_what_is_committed_changes_nothing(tmp_path: Path):
     replacement = Replacement(tmp_path / "out")
     replacement.commit()
@@ -143,6 +197,75 @@ def test_a_full_disk_is_said_to_be_full_and_the_partial_is_removed(tmp_path: Pat
         file.write(bytes(200_000))
     assert e.value.exit_code == 5
     assert os.listdir(tmp_path) == []
+
+
+def test_how_much_is_free_is_said_in_gigabytes_unless_the_disk_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def say(answer: object) -> str:
+        monkeypatch.setattr(files.shutil, "disk_usage", lambda _: answer())
+        with pytest.raises(OutOfResources) as caught, naming_disk_errors(tmp_path / "out"):
+            raise OSError(errno.ENOSPC, "full")
+        return caught.value.what
+
+    def fail() -> None:
+        raise OSError(errno.EIO, "no answer")
+
+    assert say(lambda: SimpleNamespace(free=2_500_000_000)).endswith(f"(2.50 GB free in {tmp_path})")
+    assert say(fail) == f"{tmp_path / 'out'}: disk full"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        (errno.EIO, OutOfResources, "out: cannot be written (no)\nhint: the disk, its network"),
+        (errno.EMFILE, OutOfResources, "hint: too many files are open at once"),
+        (errno.EACCES, UsageError, "hint: name an output you may write"),
+        (errno.EPIPE, BrokenPipeError, ""),
+        (None, OSError, ""),
+    ],
+)
+def test_who_is_to_blame_for_what_is_not_written_is_said(tmp_path: Path, code: int | None, kind: type, words):
+    with pytest.raises(kind) as caught, naming_disk_errors(tmp_path / "out"):
+        raise OSError("no") if code is None else OSError(code, "no")
+    assert words in str(caught.value) and type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("out", True),
+        (".", True),
+        (".out.partial", True),
+        ("other", False),
+        (".other.partial", False),
+        ("sub/.out.partial", False),
+        ("../.out.partial", False),
+    ],
+)
+def test_only_trouble_with_the_file_its_partial_or_its_folder_is_about_it(tmp_path, name, ours):
+    place = tmp_path.parent / name[3:] if name.startswith("..") else tmp_path / name
+    with pytest.raises(UsageError if ours else PermissionError), naming_disk_errors(tmp_path / "out"):
+        raise PermissionError(errno.EACCES, "no", str(place))
+    with pytest.raises(UsageError if ours else PermissionError), naming_disk_errors(tmp_path / "out"):
+        raise PermissionError(errno.EACCES, "no", str(place.with_name("x")), None, str(place))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "hint"),
+    [
+        (errno.EACCES, BadVideo, "look"),
+        (errno.EIO, OutOfResources, "the disk, its network or the system fails"),
+        (errno.ENFILE, OutOfResources, "too many files are open at once"),
+    ],
+)
+def test_what_cannot_be_read_is_said_and_who_is_to_blame(tmp_path: Path, code: int, kind: type, hint: str):
+    path = tmp_path / "in"
+    with pytest.raises(kind) as caught, naming_read_errors(path, BadVideo, "look"):
+        raise OSError(code, "no")
+    assert caught.value.what == f"{path}: cannot be read (no)" and caught.value.hint.startswith(hint)
+    with pytest.raises(BadInput, match=r"in: cannot be read \(torn\)"), naming_read_errors(path):
+        raise OSError("torn")
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
@@ -268,6 +391,22 @@ def test_force_replaces_only_what_is_of_the_kind_that_is_written(tmp_path):
         path.write_bytes(foreign)
         with pytest.raises(UsageError, match="is not a thing, and force replaces nothing else"):
             refuse_foreign(path, kind)
+
+
+def test_a_kind_is_told_by_the_first_bytes_alone(tmp_path):
+    path, sign = tmp_path / "out", b"\x89PNG\r\n\x1a\n"
+    path.write_bytes(sign)
+    refuse_foreign(path, PNG)
+    path.write_bytes(b"." + sign)
+    with pytest.raises(UsageError, match="is not a picture in PNG"):
+        refuse_foreign(path, PNG)
+    path.write_bytes(bytes(12) + b"THING")  # of sixteen bytes all but the last
+    with pytest.raises(UsageError, match="is not a thing"):
+        refuse_foreign(path, Kind("a thing", (b"THING",)))
+
+
+def test_files_that_come_with_the_package_are_found():
+    assert asset("pocket/config.json").is_file()
 
 
 def plant(place: Path, kind: str, victim: Path) -> None:

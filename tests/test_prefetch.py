@@ -36,14 +36,28 @@ def test_none_is_an_item_like_any_other():
     assert list(prefetch([None, None])) == [None, None]
 
 
-def test_items_are_read_ahead_but_no_further_than_asked():
+@pytest.mark.parametrize(("depth", "waiting"), [((), 2), ((0,), 1), ((1,), 1), ((3,), 3)])
+def test_items_are_read_ahead_but_no_further_than_asked(depth: tuple[int, ...], waiting: int, monkeypatch):
+    monkeypatch.setattr("vidlatent.prefetch._POLL_S", 0.005)
     read = []
-    items = prefetch((read.append(i) or i for i in range(100)), depth=3)
+    items = prefetch((read.append(i) or i for i in range(100)), *depth)
     next(items)
-    assert wait_until(lambda: len(read) == 5)  # one given, three waiting, one in hand
-    time.sleep(0.05)
-    assert len(read) == 5
-    items.close()
+    assert wait_until(lambda: len(read) == waiting + 2)  # one given, one in hand
+    time.sleep(0.05)  # however often the thread looks whether there is room
+    assert len(read) == waiting + 2
+    assert all(thread.daemon for thread in reading_threads()), "a program may end meanwhile"
+    assert list(items) == list(range(1, 100))
+
+
+def test_a_slow_source_is_waited_for(monkeypatch):
+    monkeypatch.setattr("vidlatent.prefetch._POLL_S", 0.005)
+    assert list(prefetch(time.sleep(0.03) or i for i in range(3))) == [0, 1, 2]
+
+
+def test_a_thread_that_died_without_a_word_is_an_error_and_no_end(monkeypatch):
+    monkeypatch.setattr("vidlatent.prefetch._fill", lambda *_: None)
+    with pytest.raises(RuntimeError, match="died without a word"):
+        next(prefetch(range(3)))
 
 
 def test_an_error_comes_after_the_items_before_it():

@@ -28,7 +28,6 @@ except ImportError:  # not POSIX: there nobody notices that two runs write the s
     fcntl = None
 
 PARTIAL = ".partial"
-_BLOCK_BYTES = 1 << 20
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITABLE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT),

@@ -13,16 +13,20 @@ from vidlatent.jobs.cache import claims
 from vidlatent.jobs.cache.claims import Claim, Claims, read_holder
 
 
-def test_a_claim_is_held_once_and_can_be_taken_again(tmp_path):
+def test_a_claim_is_held_once_and_can_be_taken_again(tmp_path, nothing_stays_open):
     path = tmp_path / "claims/key"
+    (tmp_path / "plain").touch()
     with Claim.take(path):
         assert Claim.take(path) is None
+        assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode, "others may read who holds it"
     assert not path.exists()
     with Claim.take(path):
         assert path.exists()
 
 
-def test_a_file_that_its_holder_removed_between_opening_and_locking_is_no_claim(tmp_path, monkeypatch):
+def test_a_file_that_its_holder_removed_between_opening_and_locking_is_no_claim(
+    tmp_path, monkeypatch, nothing_stays_open
+):
     """We open it; its holder removes it and lets go; we lock what has no name any more."""
     path, real = tmp_path / "key", claims.try_lock
     first = Claim.take(path)
@@ -71,6 +75,11 @@ def test_a_link_in_place_of_a_claim_is_not_followed(tmp_path):
 def test_a_claim_that_says_nothing_is_somebodys_all_the_same(tmp_path):
     (tmp_path / "key").touch()
     assert read_holder(tmp_path / "key") == read_holder(tmp_path / "gone") == "another process"
+
+
+def test_of_what_a_claim_says_no_more_is_told_than_a_line_has_room_for(tmp_path):
+    (tmp_path / "key").write_text("x" * 1000)
+    assert read_holder(tmp_path / "key") == "x" * 200
 
 
 def test_claims_are_held_all_or_none(tmp_path):

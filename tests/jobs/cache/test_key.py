@@ -62,6 +62,7 @@ recipes = st.builds(
     ),
     read=reads,
     posterior=st.sampled_from(["mode", "sample", "full"]),
+    first_frame=st.booleans(),
     seed=st.integers(0, 3),
     store=st.none() | st.sampled_from(["fp32", "bf16", "fp16"]),
     buckets=st.lists(st.tuples(st.integers(1, 99), st.integers(1, 99)), max_size=3, unique=True).map(tuple),
@@ -237,6 +238,16 @@ def test_what_was_wrong_before_has_another_key_now(recipe):
     said = keys.describe(recipe, TOY)["recipe"]
     assert ("slots" in said) == (recipe.read.fps is not None)
     assert ("noise" in said) == (recipe.posterior == "sample")
+
+
+def test_what_image_to_video_models_are_fed_is_said_where_it_is_made():
+    assert keys.describe(replace(PLAIN, first_frame=True), TOY)["recipe"]["first_frame"] is True
+    assert "first_frame" not in keys.describe(PLAIN, TOY)["recipe"]
+
+
+def test_the_rule_for_clips_off_the_grid_is_part_of_what_a_run_asks_for():
+    ids = {rule: make_recipe_id(replace(PLAIN, frames_rule=rule), TOY) for rule in ("cut", "pad", "drop")}
+    assert len(set(ids.values())) == 3 and ids["cut"] == make_recipe_id(PLAIN, TOY)
 
 
 def test_a_clip_off_the_grid_has_a_key_for_every_rule():
