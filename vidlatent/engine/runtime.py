@@ -1,6 +1,5 @@
 """Where and how a network runs: device, dtype, and how much memory that takes."""
 
-import resource
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,11 @@ import torch
 
 from vidlatent.dtypes import DTYPES
 from vidlatent.errors import UsageError, parameter
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,13 @@ def named_dtype(name: str | torch.dtype) -> torch.dtype:
 
 
 def peak_host_bytes() -> int:
-    """Largest resident set of this process so far."""
+    """Largest resident set of this process so far; 0 where the system does not say it."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage counts what the parent had when it forked this process
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
+    if resource is None:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

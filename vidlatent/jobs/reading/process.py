@@ -29,6 +29,7 @@ STALL_TIMEOUT = 300.0  # seconds, where nobody says otherwise
 _PIPE_BYTES = 1 << 20
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux
 _LONGEST_TICK_S = 1.0
+_KILLED = -9  # the exit code of a process that SIGKILL ended; Windows, which has no such signal, gives others
 
 
 class Worker:
@@ -117,7 +118,7 @@ class Worker:
 
     def _was_killed(self, process: subprocess.Popen) -> bool:
         """Whether the process was killed, and not by us."""
-        return self._process is process and self._stalled_s is None and process.wait() == -signal.SIGKILL
+        return self._process is process and self._stalled_s is None and process.wait() == _KILLED
 
     def _died(self, process: subprocess.Popen, question: Question, given: int) -> BadVideo:
         code = process.wait()
@@ -127,7 +128,7 @@ class Worker:
                 f"its codec or its disk hangs; {parameter('stall_timeout')} says how long to wait",
             )
         where = f" at frame {max(0, given - 1)}" if isinstance(question, Read) else ""  # the first is Opened
-        if code == -signal.SIGKILL:
+        if code == _KILLED:
             return BadVideo(
                 f"{question.path}: the process that read it was killed twice (SIGKILL){where}",
                 "most likely this machine ran out of memory: read fewer clips at once, or smaller ones",
