@@ -59,14 +59,17 @@ def entries(folder: Path) -> dict:
     from vidlatent.jobs.cache.store import Store
 
     root = folder / "cache"
-    if not any(root.glob("manifest/*.jsonl")):
+    if not any(root.glob("manifest/[!.]*")):
         return {}
     manifest = Manifest(Store.open(root))
     found = {}
     for row in manifest.rows():
         place = manifest.place(row)
         whole = place.path.is_file() and place.holds(row.bytes) and place.sha256() == row.checksum
-        found[Path(row.source).name] = (row.status, row.checksum if whole or row.status != DONE else "lost")
+        found[f"{Path(row.source).name} {row.recipe}"] = (
+            row.status,
+            row.checksum if whole or row.status != DONE else "lost",
+        )
     return found
 
 
@@ -104,6 +107,8 @@ def add_long_clip(folder: Path) -> None:
 CACHE: Words = ("cache", "videos", "-o", "cache", *TOY, "--workers", "1")
 ENCODE: Words = ("encode", "videos/clip0.avi", "-o", "a.latent", *TOY, "--force")
 OTHER: Words = ("encode", "videos/clip1.avi", "-o", "a.latent", *TOY)
+COMPACT: Words = ("cache", "compact", "cache")
+LATE: Words = (*CACHE, "--frames", "5")  # other entries of the same clips
 
 
 def _export(tool: str, pattern: str) -> Case:
@@ -136,6 +141,8 @@ CASES = {
     "cache tar": Case((*CACHE, "--shards", "tar"), entries),
     "cache safetensors": Case((*CACHE, "--shards", "safetensors"), entries, before=(CACHE,)),
     "gc": Case(("cache", "gc", "cache", "--yes"), entries, before=(CACHE,), prepare=spoil),
+    "compact": Case(COMPACT, entries, before=(CACHE,)),
+    "compact again": Case(COMPACT, entries, before=(CACHE, COMPACT, LATE)),
     "verify": Case(("cache", "verify", "cache"), entries, before=(CACHE,), prepare=damage),
     **{
         f"export {tool}": _export(tool, "out/**/*")

@@ -2,10 +2,11 @@
 
     python tests/fault/power_loss.py [COMMAND …] [--chances N] [--share N] [--seed N] [--again N]
 
-After each call the disk is left in several states: without anything that was not flushed, and N times with
-what chance keeps of it, in any order. In every state a cache must be whole: each row that was written down is
-there, and each entry that a row promises, byte for byte; a file under its name is the old one or the new one.
-In N states the command is run again, and must come to what it comes to undisturbed. The last line is JSON.
+After each call the disk is left in several states: without anything that was not flushed, with all of it, as
+a kill −9 leaves it, and N times with what chance keeps of it, in any order. In every state a cache must be
+whole: each row that was written down is there, and each entry that a row promises, byte for byte; a file
+under its name is the old one or the new one. In N states the command is run again, and must come to what it
+comes to undisturbed. The last line is JSON.
 """
 
 import argparse
@@ -50,9 +51,22 @@ def find_promised(calls: list[Call]) -> Iterator[set[str]]:
             written[call.file] = b""
         elif call.kind == "write" and call.file in written:
             written[call.file] += call.data
-        elif call.kind == "fsync" and call.result == 0 and "/manifest/" in names.get(call.file, ""):
+        elif call.kind == "fsync" and call.result == 0 and is_journal(names.get(call.file, "")):
             promised |= set(written[call.file].decode().splitlines())
         yield set(promised)
+
+
+def is_journal(path: str) -> bool:
+    """Whether a file is a journal of the manifest."""
+    return "/manifest/" in path and path.endswith(".jsonl")
+
+
+class Kill(random.Random):
+    """The chance that keeps everything: what a killed process has written is there."""
+
+    def random(self) -> float:
+        """Keep it."""
+        return 0.0
 
 
 def find_fault(folder: Path, promised: set[str], bench: Bench) -> str | None:
@@ -66,7 +80,8 @@ def find_fault(folder: Path, promised: set[str], bench: Bench) -> str | None:
     gone = {name for name in bench.start if bench.ends.get(name) == bench.start[name]} - found.keys()
     if gone:
         return f"gone: {sorted(gone)}"
-    there = {line for path in folder.glob("cache/manifest/*") for line in path.read_text().splitlines()}
+    journals = folder.glob("cache/manifest/**/*.jsonl")
+    there = {line for path in journals for line in path.read_text().splitlines()}
     if promised - there:
         return f"{len(promised - there)} rows that were promised are gone"
     return None
@@ -83,9 +98,9 @@ def try_command(name: str, place: Path, videos: Path, words: argparse.Namespace)
         if count not in again and chance.random() * words.share >= 1:
             continue
         counts.moments += 1
-        for number in range(words.chances + 1):
+        for number, kept in enumerate([None, *[chance] * words.chances, Kill()]):
             shutil.rmtree(left, ignore_errors=True)
-            save(disk.top, left, chance if number else None)
+            save(disk.top, left, kept)
             counts.states += 1
             wrong = find_fault(left, promises[moment], bench)
             if wrong is None and number == 1 and count in again:

@@ -24,13 +24,17 @@ def run(script: str, folder: Path, *words: str) -> dict:
 
 
 def test_a_call_to_the_disk_that_fails_is_said_and_loses_nothing(tmp_path):
-    counts = run("every_fault.py", tmp_path, "encode", "cache tar", "export webdataset", "--share", "200")
+    counts = run(
+        "every_fault.py", tmp_path, "encode", "cache tar", "compact", "export webdataset", "--share", "200"
+    )
     assert counts["tried"] >= 9
     assert sum(command["codes"].get("5", 0) for command in counts["commands"].values()) >= 3
 
 
 def test_power_that_fails_takes_nothing_that_was_promised(tmp_path):
-    counts = run("power_loss.py", tmp_path, "encode", "cache tar", "--chances", "2", "--again", "1")
+    counts = run(
+        "power_loss.py", tmp_path, "encode", "cache tar", "compact again", "--chances", "2", "--again", "1"
+    )
     assert counts["states"] > 100 and all(command["again"] for command in counts["commands"].values())
 
 

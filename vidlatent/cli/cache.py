@@ -233,6 +233,32 @@ def export(root: Root, write: ExportFlags) -> int:
     return 0
 
 
+@app.command(epilog="Example: vidlatent cache compact cache/")
+def compact(root: Root) -> int:
+    """Fold the journals of a cache into snapshots, so that it opens fast; runs do it as it grows."""
+    from vidlatent.jobs.cache.compact import compact as fold_all
+
+    folded = fold_all(root)
+    for one in folded:
+        away = f"{one.journals} journals put away, which `vidlatent cache gc` removes"
+        say(f"{one.path}: {one.records} records, {one.added} lines added, {away}")
+    if not folded:
+        say(f"{root}: nothing to compact")
+    return 0
+
+
+@app.command(epilog="Example: vidlatent cache index cache/")
+def index(root: Root) -> int:
+    """Make the catalog from which LatentDataset opens a large cache at once; it does so itself, too."""
+    from vidlatent.jobs.readback.mapped import make_catalog
+
+    folder, counts = make_catalog(root)
+    print(folder)
+    for recipe, count in counts.items():
+        say(f"recipe {recipe}: {count} clips")
+    return 0
+
+
 @app.command(epilog="Example: vidlatent cache gc cache/ --superseded")
 def gc(
     root: Root,

@@ -14,41 +14,57 @@ from fractions import Fraction
 
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.file_state import FileState, read_state
-from vidlatent.jobs.cache.journal import JournalWriter, read_records
+from vidlatent.jobs.cache.journal import JournalReader, JournalWriter
 from vidlatent.jobs.cache.scan import Clip
+from vidlatent.jobs.cache.snapshot import Kind, Snapshot, open_snapshot
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.reading.survey import Look, Probe, Seen
 from vidlatent.json_values import to_json_values
 
 AT_REST_S = 2.0  # since the last change of a file that is remembered
 _KINDS = {"source": str, "stream": int, "size": int, "mtime_ns": int, "sha256": str, "probe": dict}
+_PACKED = ("size", "mtime_ns", "sha256", "probe")
 _FRACTION = re.compile(r"-?\d{1,99}(/\d{1,99})?")
 _FRACTIONS = ("sar", "duration_s", "rate", "first_s")
 
 
 class Index:
-    """Hashes and probes of files, by all processes so far. With `trusting` False it begins empty."""
+    """Hashes and probes of files, by all processes so far. With `trusting` False it begins empty.
+
+    What was folded into a snapshot is searched there; what is younger is held in memory.
+    """
 
     def __init__(self, store: Store, trusting: bool = True) -> None:
         self._journal = JournalWriter(store.index, durable=False)
-        self._known: dict[tuple[str, int], str] = {}  # packed: there may be millions
-        with suppress(BadInput):  # a journal that may not be read: what it knows is found out again
-            for record in read_records(store.index) if trusting else ():
-                with suppress(ValueError):
-                    check_record(record)
-                    self._take(record)
+        self._snapshot = Snapshot(LOOKS)
+        self._known: dict[str, str] = {}  # packed: there may be many
+        if trusting:
+            with suppress(BadInput):  # what may not be read: what it knows is found out again
+                self._snapshot = open_snapshot(store.index, LOOKS)
+                for record in JournalReader(store.index, self._snapshot.folded).read_new():
+                    with suppress(ValueError):
+                        self._take(LOOKS.parse(record))
 
     def recall(self, clip: Clip, ask: Look) -> Seen | None:
         """What was seen of a file that has not changed; None where that is not enough to answer `ask`."""
-        packed = self._known.get((clip.name, ask.stream))
-        if packed is None:
+        found = self._find(_name(clip.name, ask.stream))
+        if found is None:
             return None
-        *known, sha256, facts = json.loads(packed)
+        *known, sha256, facts = found
         probe, state = _parse_probe(facts), read_state(clip.path)
         same = isinstance(state, FileState) and [state.size, state.mtime_ns] == known
         if not same or (ask.hashed and not sha256) or (ask.timed and probe.first_s is None):
             return None
         return Seen(sha256, probe, state=state)
+
+    def _find(self, name: str) -> list | None:
+        """Size, time, hash and probe of a file; None where it is not known."""
+        if name in self._known:
+            return json.loads(self._known[name])
+        with suppress(BadInput):  # a damaged snapshot
+            for record in self._snapshot.find_name(name):
+                return [record[field] for field in _PACKED]
+        return None
 
     def learn(self, clip: Clip, ask: Look, seen: Seen) -> None:
         """Remember what was seen of a file, unless it was changed a moment ago."""
@@ -70,8 +86,8 @@ class Index:
             self._journal.append(record)
 
     def _take(self, record: Mapping) -> None:
-        packed = [record[name] for name in ("size", "mtime_ns", "sha256", "probe")]
-        self._known[record["source"], record["stream"]] = json.dumps(packed)
+        packed = [record[field] for field in _PACKED]
+        self._known[_name(record["source"], record["stream"])] = json.dumps(packed)
 
     def close(self) -> None:
         """Close the journal."""
@@ -90,6 +106,24 @@ def check_record(record: Mapping) -> None:
         raise ValueError(f"what was seen of a file: {type(e).__name__} {e}") from e
     if not fine:
         raise ValueError(f"what was seen of a file: {', '.join(wrong) or probe}"[:200])
+
+
+def _name(source: str, stream: int) -> str:
+    return str((source, stream))
+
+
+def _parse_record(record: Mapping) -> Mapping:
+    check_record(record)
+    return record
+
+
+LOOKS = Kind(
+    fields=tuple(_KINDS),
+    parse=_parse_record,
+    pack=lambda record: [record[field] for field in _KINDS],
+    unpack=lambda values: dict(zip(_KINDS, values, strict=False)),
+    name=lambda record: _name(record["source"], record["stream"]),
+)  # what was seen of files, in a snapshot
 
 
 def _parse_probe(facts: Mapping) -> Probe:

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from vidlatent.durable import make_folder, sync_folder
-from vidlatent.files import naming_disk_errors, naming_read_errors
+from vidlatent.files import is_at, naming_disk_errors, naming_read_errors, try_lock
 
 SUFFIX = ".jsonl"
 
@@ -25,7 +26,8 @@ SUFFIX = ".jsonl"
 class JournalWriter:
     """Appends lines to a file of its own in a folder of journals; the file is made with the first line.
 
-    With `durable` False a power cut may take the last lines: for facts that can be found out again.
+    With `durable` False a power cut may take the last lines: for facts that can be found out again. The file
+    is locked while it is open, which tells those who fold journals into a snapshot that it may still grow.
     """
 
     def __init__(self, folder: Path, durable: bool = True) -> None:
@@ -37,16 +39,22 @@ class JournalWriter:
 
         Once this returns they survive a kill −9; if durable, a power cut as well.
         """
+        lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records).encode()
+        while not self._write(lines):
+            self.close()  # where a disk knows no locks, the file may have been folded and put away meanwhile
+
+    def _write(self, lines: bytes) -> bool:
+        """Write lines at the end of the file; False where it is no longer in its place afterwards."""
         if self._open is None:
             self._open = _create(self._folder)
         path, descriptor = self._open
-        lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records).encode()
         try:
             with naming_disk_errors(path):
                 while lines:  # a signal or a full disk may cut a write short
                     lines = lines[os.write(descriptor, lines) :]
                 if self._durable:
                     os.fsync(descriptor)
+                return is_at(descriptor, path)
         except BaseException:
             self.close()  # it may end in half a line, and what comes next must not be joined to that
             raise
@@ -62,28 +70,34 @@ class JournalWriter:
 class JournalReader:
     """Reads all journals of a folder, those of other processes too.
 
-    Each call goes on where the last one ended.
+    Each call goes on where the last one ended. `read` says how many bytes of each file are known already.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, read: Mapping[str, int] = MappingProxyType({})) -> None:
         self._folder = folder
-        self._read: dict[str, int] = {}  # bytes read of each file
+        self.read = dict(read)  # bytes read of each file
 
     def read_new(self) -> Iterator[dict]:
         """Every whole line that was added since the last call, file by file; what says nothing is skipped."""
-        for path in _list_journals(self._folder):
-            with naming_read_errors(path), path.open("rb") as file:
-                file.seek(self._read.get(path.name, 0))
-                yield from (
-                    record
-                    for line in self._read_whole_lines(path, file)
-                    if (record := _parse(line)) is not None
-                )
+        for path in list_journals(self._folder):
+            with naming_read_errors(path), suppress(FileNotFoundError):  # folded, and put away in this moment
+                yield from self._read_journal(path)
 
-    def _read_whole_lines(self, path: Path, file: BinaryIO) -> Iterator[bytes]:
+    def _read_journal(self, path: Path) -> Iterator[dict]:
+        begin = self.read.get(path.name, 0)
+        if begin and path.stat().st_size <= begin:
+            return
+        with path.open("rb") as file:
+            file.seek(begin)
+            for line in self._read_whole_lines(path, file, begin):
+                if (record := _parse(line)) is not None:
+                    yield record
+
+    def _read_whole_lines(self, path: Path, file: BinaryIO, begin: int) -> Iterator[bytes]:
         """Lines that end with a newline; a line that is just being written has none yet."""
         while (line := file.readline()).endswith(b"\n"):
-            self._read[path.name] = file.tell()
+            begin += len(line)
+            self.read[path.name] = begin
             yield line
 
 
@@ -103,7 +117,7 @@ class WrongLine:
 
 def find_wrong_lines(folder: Path, parse: Callable[[dict], object]) -> Iterator[WrongLine]:
     """Every line of every journal that a crash has cut short, or of which `parse` makes nothing."""
-    for path in _list_journals(folder):
+    for path in list_journals(folder):
         with naming_read_errors(path), path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 why = _find_fault(line, parse)
@@ -129,13 +143,14 @@ def _find_fault(line: bytes, parse: Callable[[dict], object]) -> str | None:
     return None
 
 
-def _list_journals(folder: Path) -> list[Path]:
+def list_journals(folder: Path) -> list[Path]:
+    """The journals in a folder, in the order of their names."""
     return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if path.is_file()]
 
 
 def _parse(line: bytes) -> dict | None:
     try:
-        record = json.loads(line)
+        record = json.loads(line.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
@@ -151,6 +166,7 @@ def _create(folder: Path) -> tuple[Path, int]:
         with naming_disk_errors(path), suppress(FileExistsError):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
             try:
+                try_lock(descriptor)
                 sync_folder(folder)
             except BaseException:
                 os.close(descriptor)

@@ -1,14 +1,18 @@
 """The manifest: what became of every clip, a row each. What it does not say is not in the cache."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from heapq import merge
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.cache.journal import JournalReader, JournalWriter
 from vidlatent.jobs.cache.row_checks import check_fields, check_name, check_one_of
+from vidlatent.jobs.cache.snapshot import Kind, find_newest, open_snapshot
 from vidlatent.jobs.cache.store import Place, Store
 
 DONE, FAILED, SKIPPED, DAMAGED = "done", "failed", "skipped", "damaged"
@@ -106,16 +110,56 @@ class ManifestRow:
         return self.attempt, _RANK[self.status], self.at
 
 
+FIELDS = tuple(f.name for f in fields(ManifestRow))
+_TUPLES = tuple(number for number, f in enumerate(fields(ManifestRow)) if isinstance(f.default, tuple))
+
+
+def _unpack(values: list) -> ManifestRow:
+    for number in _TUPLES:
+        values[number] = tuple(values[number])
+    return ManifestRow(*values)
+
+
+ROWS = Kind(
+    fields=FIELDS,
+    parse=ManifestRow.parse,
+    pack=lambda row: list(attrgetter(*FIELDS)(row)),
+    unpack=_unpack,
+    name=lambda row: name_clip(row.clip),
+    key=attrgetter("key"),
+    order=ManifestRow._order,
+    packed=lambda row: bool(row.shard),
+    done=lambda row: row.status == DONE,
+)  # rows in a snapshot
+
+
+def name_clip(clip: tuple) -> str:
+    """The name by which a clip is searched for, and in whose order rows come."""
+    return str(clip)
+
+
 class Manifest:
-    """All rows of a cache, those of other processes too, and the journal that this process writes."""
+    """All rows of a cache, those of other processes too, and the journal that this process writes.
+
+    Rows that were folded into a snapshot are searched there; those that are younger are held in memory.
+    """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
-        self._journals, self._journal = JournalReader(store.manifest), JournalWriter(store.manifest)
-        self._clips: dict[tuple, ManifestRow] = {}
+        self._store, self._journal = store, JournalWriter(store.manifest)
+        self._load()
+
+    def _load(self) -> None:
+        """Begin with the newest snapshot, and read what is younger."""
+        self._snapshot = open_snapshot(self._store.manifest, ROWS)
+        self._journals = JournalReader(self._store.manifest, self._snapshot.folded)
+        self._clips: dict[str, ManifestRow] = {}
         self._keys: dict[str, ManifestRow] = {}
         self._packed: dict[str, ManifestRow] = {}  # the last row that names a shard
-        self._first: dict[str, tuple] = {}  # of the clips that an entry was made for, the first by name
+        self._first: dict[str, str] = {}  # of the clips that an entry was made for, the first by name
+        self._searched: tuple[str, list[tuple[ManifestRow, bool]]] = (
+            "",
+            [],
+        )  # the last key, as many ask twice
         self.refresh()
 
     def refresh(self) -> int:
@@ -125,11 +169,14 @@ class Manifest:
             with suppress(ValueError):  # `cache verify` names what is no row
                 self._take(ManifestRow.parse(record))
                 count += 1
+        if find_newest(self._store.manifest) > self._snapshot.number:
+            self._load()  # journals that were folded may have grown before they were put away
+            count += 1
         return count
 
     def add(self, row: ManifestRow) -> ManifestRow:
         """Write down what became of a clip, unless its last row says the same. Durable once it returns."""
-        known = self._clips.get(row.clip)
+        known = self._find_clip(name_clip(row.clip))
         if row.says_the_same_as(known):
             return known  # type: ignore[return-value]
         (row,) = self._append([row])
@@ -137,17 +184,17 @@ class Manifest:
 
     def add_packed(self, where: Mapping[str, int], shard: str) -> None:
         """Write down that entries lie in a shard now, each key at an offset. Durable once it returns."""
-        self._append([replace(self._keys[key], shard=shard, offset=where[key]) for key in where])
+        self._append([replace(self.find(key), shard=shard, offset=where[key]) for key in where])
 
     def add_damaged(self, row: ManifestRow, what: str) -> None:
         """Write down that an entry is no longer what it was, in its own file or in its shard."""
-        packed = self._packed.get(row.key, row)
+        packed = self._find_packed(row.key) or row
         row = replace(row, status=DAMAGED, error=what, shard=packed.shard, offset=packed.offset)
         self._append([row])
 
     def replace_rows(self, old: Sequence[ManifestRow], new: Sequence[ManifestRow]) -> None:
         """Write down that clips have other entries now, which are there. Durable once it returns."""
-        gone = (self._packed.get(row.key, row) for row in old)
+        gone = (self._find_packed(row.key) or row for row in old)
         replaced = [
             replace(row, status=REPLACED, shard=packed.shard, offset=packed.offset)
             for row, packed in zip(old, gone, strict=True)
@@ -163,16 +210,33 @@ class Manifest:
         return rows
 
     def _next_attempt(self, row: ManifestRow) -> int:
-        before = (self._clips.get(row.clip), self._keys.get(row.key))
+        before = (self._find_clip(name_clip(row.clip)), self.find(row.key))
         return 1 + max((known.attempt for known in before if known is not None), default=0)
 
     def find(self, key: str) -> ManifestRow | None:
         """The last row about an entry; None where there is none."""
-        return self._keys.get(key)
+        return _last(*(row for row, _ in self._search(key)), self._keys.get(key))
+
+    def _find_clip(self, name: str) -> ManifestRow | None:
+        """The last row about a clip; None where there is none."""
+        return _last(*self._snapshot.find_name(name), self._clips.get(name))
+
+    def _find_packed(self, key: str) -> ManifestRow | None:
+        """The last row that names a shard of an entry; None where there is none."""
+        return _last(*(row for row, _ in self._search(key) if row.shard), self._packed.get(key))
+
+    def _search(self, key: str) -> list[tuple[ManifestRow, bool]]:
+        """What the snapshot says of a key, and whether an entry was ever made for the clip of each row."""
+        if not key:
+            return []
+        if self._searched[0] != key:
+            self._searched = key, self._snapshot.find_key(key)
+        return self._searched[1]
 
     def retell_of_first_clip(self, row: ManifestRow) -> ManifestRow:
         """The row, told of the first clip by name that has this entry, not of the one that came last."""
-        first = self._clips.get(self._first.get(row.key, ()))
+        names = [name_clip(found.clip) for found, done in self._search(row.key) if done]
+        first = self._find_clip(min((*names, *filter(None, [self._first.get(row.key)])), default=""))
         if first is None or (first.key, first.status) != (row.key, DONE):
             return row
         return replace(row, **{name: getattr(first, name) for name in OF_CLIP})
@@ -186,7 +250,7 @@ class Manifest:
 
     def find_shard(self, key: str) -> ManifestRow | None:
         """The row that says in which shard an entry lies; None where it lies in none, or is damaged there."""
-        packed = self._packed.get(key)
+        packed = self._find_packed(key)
         return packed if packed is not None and packed.status == DONE else None
 
     def is_present(self, row: ManifestRow) -> bool:
@@ -194,8 +258,12 @@ class Manifest:
         return row.status == DONE and self.place(row).holds(row.bytes)
 
     def rows(self) -> Iterator[ManifestRow]:
-        """The last row of every clip, in the order of their names; of repacked ones that of the new entry."""
-        rows = (self._clips[clip] for clip in sorted(self._clips, key=str))
+        """The last row of every clip, in the order of their names; of repacked ones that of the new entry.
+
+        They come one after the other, so that memory does not grow with their number.
+        """
+        new = (self._clips[name] for name in sorted(self._clips))
+        rows = _merge(self._snapshot.by_name(), new, ROWS.name)
         return (row for row in rows if row.status != REPLACED)
 
     def present_rows(self, recipe: str | None = None) -> list[ManifestRow]:
@@ -204,31 +272,59 @@ class Manifest:
         Raises UsageError where there are several recipes and none is named, which would mix their latents.
         """
         rows = [row for row in self.rows() if self.is_present(row)]
-        recipes = sorted({row.recipe for row in rows})
-        if recipe is None and len(recipes) > 1:
-            raise UsageError(
-                f"{self._store.root}: holds {len(recipes)} recipes",
-                f"choose one by {parameter('recipe')}: {', '.join(recipes)}",
-            )
-        return [row for row in rows if recipe in (None, row.recipe)]
+        recipe = choose_recipe(self._store.root, {row.recipe for row in rows}, recipe)
+        return [row for row in rows if row.recipe == recipe]
+
+    @property
+    def count_at_most(self) -> int:
+        """How many clips there may be: known without looking at each, so that some may be counted twice."""
+        return self._snapshot.count + len(self._clips)
 
     def entries(self) -> Iterator[ManifestRow]:
-        """The last row of every key, in the order of keys."""
-        return (self._keys[key] for key in sorted(self._keys))
+        """The last row of every key, in the order of keys, one after the other."""
+        new = (self._keys[key] for key in sorted(self._keys))
+        return _merge(self._snapshot.by_key(), new, ROWS.key)
 
     def close(self) -> None:
         """Close the journal."""
         self._journal.close()
 
     def _take(self, row: ManifestRow) -> None:
-        _keep_last(self._clips, row.clip, row)
+        name = name_clip(row.clip)
+        _keep_last(self._clips, name, row)
         if row.key:
             _keep_last(self._keys, row.key, row)
         if row.shard:
             _keep_last(self._packed, row.key, row)
         if row.status == DONE:
-            first = self._first.setdefault(row.key, row.clip)
-            self._first[row.key] = min(first, row.clip, key=str)
+            self._first[row.key] = min(self._first.get(row.key, name), name)
+
+
+def choose_recipe(root: Path, there: Collection[str], recipe: str | None) -> str | None:
+    """The recipe to take of those that are there: the one that is named, or the only one.
+
+    Raises UsageError where there are several and none is named, which would mix their latents.
+    """
+    if recipe is None and len(there) > 1:
+        raise UsageError(
+            f"{root}: holds {len(there)} recipes",
+            f"choose one by {parameter('recipe')}: {', '.join(sorted(there))}",
+        )
+    return next(iter(there), None) if recipe is None else recipe
+
+
+def _merge(
+    old: Iterator[ManifestRow], new: Iterator[ManifestRow], name: Callable[[ManifestRow], str]
+) -> Iterator[ManifestRow]:
+    """The last row of each name, of two streams in the order of names; of equal rows the new one."""
+    for _, same in groupby(merge(old, new, key=name), name):
+        yield _last(*same)  # type: ignore[misc]
+
+
+def _last(*rows: ManifestRow | None) -> ManifestRow | None:
+    """Of rows about one thing the one that counts; None where there is none."""
+    found = [row for row in rows if row is not None]
+    return max(reversed(found), key=ManifestRow._order) if len(found) > 1 else next(iter(found), None)
 
 
 def _keep_last(rows: dict, name: object, row: ManifestRow) -> None:

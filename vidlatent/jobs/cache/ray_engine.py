@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from vidlatent.errors import UsageError, parameter
+from vidlatent.jobs.cache.compact import LARGE_BYTES, fold_if_grown
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.packer import pack_all
 from vidlatent.jobs.cache.plan import ALL
@@ -104,6 +105,8 @@ def run_on_ray(  # noqa: PLR0913  a run, and where
         tally.notices += notices
         if options.shards is not None:
             pack_all(Store.open(root), options.shards)  # what filled no shard of any actor
+        if notice := fold_if_grown(Store.open(root), LARGE_BYTES):
+            tally.notices.append(notice)
         return tally
     finally:
         if mine:

@@ -11,6 +11,8 @@ from functools import cache
 
 _NAME = re.compile(r"[0-9A-Za-z_.-]*")  # of a key or a shard, which become names of files
 _LARGEST = 1 << 62
+_NUMBERS = (int, float)
+_ITEMS = {str, int, bool, type(None)}  # of a list
 
 
 def check_fields(kind: type, record: Mapping) -> dict[str, object]:
@@ -22,7 +24,7 @@ def check_fields(kind: type, record: Mapping) -> dict[str, object]:
     for name, wanted, needed in _list_kinds(kind):
         if name in record:
             value = record[name]  # millions of them are checked, and most are as plain as this
-            plain = type(value) is wanted and (wanted is str or (wanted is int and 0 <= value <= _LARGEST))
+            plain = type(value) is wanted and (wanted not in _NUMBERS or 0 <= value <= _LARGEST)
             found[name] = value if plain else _check(name, value, wanted)
         elif needed:
             raise ValueError(f"{name} is missing")
@@ -43,7 +45,7 @@ def _check(name: str, value: object, wanted: type) -> object:
         return None if value is None else _check(name, value, str)
     if wanted is tuple:
         return _check_items(name, value)
-    if wanted in (int, float):
+    if wanted in _NUMBERS:
         return _check_number(name, value, wanted)
     if not isinstance(value, wanted):
         raise ValueError(f"{name}: expected {wanted.__name__}, got {value!r:.40}")
@@ -62,7 +64,7 @@ def _check_number(name: str, value: object, wanted: type) -> object:
 def _check_items(name: str, value: object) -> tuple:
     if value is None:
         return ()
-    if not isinstance(value, list | tuple) or not all(isinstance(v, str | int | None) for v in value):
+    if type(value) not in (list, tuple) or not _ITEMS.issuperset(map(type, value)):
         raise ValueError(f"{name}: expected a list of words or numbers, got {value!r:.40}")
     return tuple(value)
 

@@ -12,6 +12,7 @@ from vidlatent.engine.model import Model
 from vidlatent.io.latent.strict_json import dump
 from vidlatent.jobs.cache.buckets import refuse_off_grid
 from vidlatent.jobs.cache.budget import MemoryBudget
+from vidlatent.jobs.cache.compact import HUGE_BYTES, LARGE_BYTES, fold_if_grown
 from vidlatent.jobs.cache.index import Index
 from vidlatent.jobs.cache.key import ModelIdentity, describe
 from vidlatent.jobs.cache.lookup import SourceLookup
@@ -38,7 +39,8 @@ def run(
     """Cache every clip of `sources` in the folder `root`; every file ends as a row of the manifest."""
     options = options or RunOptions()
     refuse_off_grid(recipe.buckets, model.spec.grid)
-    Store.create(root)
+    store = Store.create(root)
+    fold_if_grown(store, HUGE_BYTES)
     with open_run(root, model, recipe, options) as opened:
         opened.maker.progress = progress or NoProgress()
         clips = opened.find_clips(sources, root, options)
@@ -46,7 +48,9 @@ def run(
         tally = opened.cache(clips)
         if not tally.stopped:
             opened.maker.pack_rest()
-        return tally
+    if not tally.stopped and (notice := fold_if_grown(store, LARGE_BYTES)):
+        tally.notices.append(notice)
+    return tally
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from vidlatent.io.latent.strict_json import brief
 MARKER = "cache.json"
 FORMAT = "vidlatent-cache"
 VERSION = 1
+WITH_SNAPSHOTS = 2  # journals may have been folded: a release that knows none would miss their rows
 _BLOCK_BYTES = 1 << 20
 
 
@@ -77,8 +78,16 @@ class Store:
             raise UsageError(
                 f"{root}: holds other things ({strangers[0]}), and is no cache", "name a new folder"
             )
-        write_note(root / MARKER, f"{json.dumps({'format': FORMAT, 'version': VERSION})}\n")
+        store._write_marker(WITH_SNAPSHOTS if store._holds_snapshots() else VERSION)
         return store
+
+    def allow_snapshots(self) -> None:
+        """Keep releases that know no snapshots from the cache; called before the first journal is folded."""
+        if (self._read_marker() or {}).get("version") != WITH_SNAPSHOTS:
+            self._write_marker(WITH_SNAPSHOTS)
+
+    def _write_marker(self, version: int) -> None:
+        write_note(self.root / MARKER, f"{json.dumps({'format': FORMAT, 'version': version})}\n")
 
     def write_recipe(self, name: str, text: str) -> None:
         """Keep what a run asks for, under its name, before any row speaks of it."""
@@ -104,9 +113,11 @@ class Store:
                     f"{root}: not a latent cache (no {MARKER})",
                     "make one with `vidlatent cache SRC -o DIR`",
                 )
-        elif marker.get("format") != FORMAT or marker.get("version") != VERSION:
+        elif marker.get("format") != FORMAT or marker.get("version") not in (VERSION, WITH_SNAPSHOTS):
             version = brief(marker.get("version"))
-            raise BadInput(f"{root}: cache version {version}, this vidlatent reads {VERSION}")
+            raise BadInput(
+                f"{root}: cache version {version}, this vidlatent reads {VERSION} and {WITH_SNAPSHOTS}"
+            )
         return store
 
     def find_damaged_notes(self) -> Iterator[tuple[Path, str]]:
@@ -128,7 +139,10 @@ class Store:
         return marker if isinstance(marker, dict) else None
 
     def _holds_rows(self) -> bool:
-        return any(self.manifest.glob("*.jsonl"))
+        return any(self.manifest.glob("*.jsonl")) or self._holds_snapshots()
+
+    def _holds_snapshots(self) -> bool:
+        return any(self.manifest.glob("snapshot-*"))
 
     @property
     def objects(self) -> Path:
@@ -154,6 +168,11 @@ class Store:
     def index(self) -> Path:
         """The journals of what is known of source files."""
         return self.root / "index"
+
+    @property
+    def catalogs(self) -> Path:
+        """What LatentDataset reads of large caches, a folder for each state of the manifest."""
+        return self.root / "catalog"
 
     @property
     def recipes(self) -> Path:

@@ -15,12 +15,14 @@ import torch
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, OutOfResources, UsageError
 from vidlatent.io.read.source import open_video
-from vidlatent.jobs.cache.index import check_record
+from vidlatent.jobs.cache.fold import FOLDED
+from vidlatent.jobs.cache.index import LOOKS
 from vidlatent.jobs.cache.journal import find_wrong_lines
 from vidlatent.jobs.cache.key import parse_read
-from vidlatent.jobs.cache.manifest import DONE, Manifest, ManifestRow
+from vidlatent.jobs.cache.manifest import DONE, ROWS, Manifest, ManifestRow
 from vidlatent.jobs.cache.scan import MEMBER
 from vidlatent.jobs.cache.shard_safetensors import index_path, read_index
+from vidlatent.jobs.cache.snapshot import open_snapshot
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.decode import check_model, choose_model, decode_frames
 from vidlatent.jobs.models import ModelChoice
@@ -61,7 +63,7 @@ def verify(root: Path) -> Iterator[Finding | None]:
     """
     store = Store.open(root)
     with closing(Manifest(store)) as manifest:
-        for row in list(manifest.entries()):
+        for row in manifest.entries():
             if row.status != DONE:
                 continue
             try:
@@ -92,9 +94,14 @@ def find_wrong_records(root: Path) -> Iterator[str]:
     store = Store.open(root)
     for path, why in (*store.find_damaged_notes(), *find_damaged_indexes(store)):
         yield f"{path}: {why}"
-    for folder, parse in ((store.manifest, ManifestRow.parse), (store.index, check_record)):
-        for line in find_wrong_lines(folder, parse):
-            yield f"{line.path}: line {line.number}: {line.why}"
+    for folder, kind in ((store.manifest, ROWS), (store.index, LOOKS)):
+        for place in (folder, folder / FOLDED):
+            for line in find_wrong_lines(place, kind.parse):
+                yield f"{line.path}: line {line.number}: {line.why}"
+        try:
+            open_snapshot(folder, kind).check()
+        except BadInput as e:
+            yield e.what
 
 
 def find_damaged_indexes(store: Store) -> Iterator[tuple[Path, str]]:

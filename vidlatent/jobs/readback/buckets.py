@@ -1,9 +1,7 @@
 """Batches of clips of equal shape, the same in every run and on every rank."""
 
 import warnings
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from itertools import cycle, islice
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -37,11 +35,9 @@ class BucketSampler(Sampler[list[int]]):
         self._batch_size, self._seed, self._drop_last = batch_size, seed, drop_last
         self._rank, self._world_size = rank, world_size
         self.epoch, self.start, self.given = 0, 0, 0
-        self._buckets: dict[tuple, list[int]] = defaultdict(list)
-        for index in range(len(dataset)):
-            self._buckets[dataset.shape(index)].append(index)
+        self._buckets = dataset.by_shape()
         self._refuse_nothing()
-        self.dropped = len(dataset) - len({index for batch in self._share_out() for index in batch})
+        self.dropped = self._count_dropped()
         if self.dropped:
             warnings.warn(
                 f"{self.dropped} of {len(dataset)} clips are not shown in an epoch: with drop_last those are "
@@ -50,7 +46,7 @@ class BucketSampler(Sampler[list[int]]):
             )
 
     def _refuse_nothing(self) -> None:
-        if not self._share_out():
+        if not len(self):
             largest = max(map(len, self._buckets.values()), default=0)
             raise UsageError(
                 f"no batch of {self._batch_size} for each of {self._world_size} ranks: the commonest of "
@@ -72,33 +68,44 @@ class BucketSampler(Sampler[list[int]]):
         self.given = self.start
 
     def __len__(self) -> int:
-        return len(self._share_out()) // self._world_size
+        count = sum(self._count_batches(indices) for indices in self._buckets.values())
+        return count // self._world_size if self._drop_last else -(-count // self._world_size)
 
     def __iter__(self) -> "BatchIterator":
         return BatchIterator(self)
 
     def batches(self) -> list[list[int]]:
         """The batches of this rank in this epoch."""
-        mine = self._share_out()[self._rank :: self._world_size]
-        return [[Draw(index, self.epoch) for index in batch] for batch in mine]
+        return list(self.make_batches())
 
-    def _share_out(self) -> list[list[int]]:
-        """The batches of all ranks: as many for each."""
-        batches = self._make_batches()
-        surplus = len(batches) % self._world_size
-        if self._drop_last:
-            return batches[: len(batches) - surplus]
-        return list(islice(cycle(batches), len(batches) + (self._world_size - surplus if surplus else 0)))
+    def make_batches(self, start: int = 0) -> Iterator[list[int]]:
+        """The batches of this rank in this epoch, from one on, each made when its turn comes."""
+        orders, places = self._draw()
+        for number in range(start, len(self)):
+            bucket, begin = places[(number * self._world_size + self._rank) % len(places)]
+            chosen = orders[bucket][begin : begin + self._batch_size]
+            yield [Draw(index, self.epoch) for index in chosen.tolist()]
 
-    def _make_batches(self) -> list[list[int]]:
-        """All batches of the epoch; incomplete ones too, unless they are to be left out."""
+    def _draw(self) -> tuple[list[np.ndarray], np.ndarray]:
+        """The order of each bucket, and of all batches: (bucket, where the batch begins in its order)."""
         rng = np.random.default_rng([self._seed, self.epoch])
-        size, batches = self._batch_size, []
-        for shape in sorted(self._buckets):
-            order = rng.permutation(self._buckets[shape]).tolist()
-            count = len(order) // size * size if self._drop_last else len(order)
-            batches += [order[i : i + size] for i in range(0, count, size)]
-        return [batches[i] for i in rng.permutation(len(batches))]
+        orders, places = [], []
+        for bucket, shape in enumerate(sorted(self._buckets)):
+            orders.append(rng.permutation(self._buckets[shape]))
+            begins = np.arange(self._count_batches(orders[-1])) * self._batch_size
+            places.append(np.stack([np.full_like(begins, bucket), begins], axis=1))
+        found = np.concatenate(places)
+        return orders, found[rng.permutation(len(found))]
+
+    def _count_batches(self, indices: np.ndarray) -> int:
+        """How many batches a bucket gives; an incomplete one too, unless it is to be left out."""
+        size = self._batch_size
+        return len(indices) // size if self._drop_last else -(-len(indices) // size)
+
+    def _count_dropped(self) -> int:
+        """How many clips an epoch does not show."""
+        shown = len(self) * self._world_size * self._batch_size
+        return sum(map(len, self._buckets.values())) - shown if self._drop_last else 0
 
 
 class BatchIterator(Iterator[list[int]]):
@@ -109,19 +116,18 @@ class BatchIterator(Iterator[list[int]]):
 
     def __init__(self, sampler: BucketSampler) -> None:
         self._sampler = sampler
-        self._batches: list[list[int]] | None = None
+        self._batches: Iterator[list[int]] | None = None
         self._next: int | None = None
 
     def __next__(self) -> list[int]:
         if self._next is None:
             self._next, self._sampler.start = self._sampler.start, 0
         if self._batches is None:
-            self._batches = self._sampler.batches()
-        if self._next >= len(self._batches):
-            raise StopIteration
+            self._batches = self._sampler.make_batches(self._next)
+        batch = next(self._batches)
         self._next += 1
         self._sampler.given = self._next
-        return self._batches[self._next - 1]
+        return batch
 
     def state_dict(self) -> dict[str, int]:
         """The state to go on from, after the batches that were given."""

@@ -3,50 +3,37 @@
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from vidlatent.errors import BadInput
-from vidlatent.io.latent.reader import LatentReader, open_latent
+from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.tar import TarMember, list_tar, open_tar
 from vidlatent.jobs.cache.manifest import Manifest
 from vidlatent.jobs.cache.shard_safetensors import index_path, list_safetensors, read_index
 from vidlatent.jobs.cache.store import MARKER, Store
-from vidlatent.jobs.readback.plain_shards import PlainLatents, PlainTensor, belongs_to_index, list_tensors
+from vidlatent.jobs.readback.entries import Catalog, CatalogEntry, ListedEntries
+from vidlatent.jobs.readback.mapped import open_mapped
+from vidlatent.jobs.readback.plain_shards import belongs_to_index, list_tensors
 
 _MOST_ROW_BYTES = 1 << 26
 _AXES = 4  # of latents: t, C, h, w
 Places = Path | str | Iterable[Path | str]  # caches, folders, `.latent` files, shards: one or several
 
 
-@dataclass(frozen=True)
-class CatalogEntry:
-    """The latents of one clip: where they lie, their shape [t, C, h, w], the clip's name and its facts."""
-
-    path: Path
-    shape: tuple[int, int, int, int]
-    source: str
-    key: str = ""
-    part: tuple[int, int] | None = None
-    facts: Mapping[str, object] = field(default_factory=dict)
-    plain: PlainTensor | None = None  # a tensor in a file of tensors, and no `.latent`
-
-    def open(self) -> LatentReader | PlainLatents:
-        """Open the latents through a memory map: a crop is copied out of it, and nothing else is read."""
-        if self.plain is not None:
-            return PlainLatents(self.path, self.part, self.plain)
-        return open_latent(self.path, self.part, mapped=True)
-
-
-def catalog(places: Places, recipe: str | None = None) -> list[CatalogEntry]:
+def catalog(places: Places, recipe: str | None = None) -> list[Catalog]:
     """Every clip in caches, folders of `.latent`, `.latent` files and shards, in a fixed order.
 
     Of a cache with several recipes `recipe` names the one to take (see `vidlatent cache status`).
     """
-    if isinstance(places, (str, Path)):
-        places = [places]
-    return [entry for place in places for entry in _list_entries(Path(place), recipe)]
+    found = [Path(places)] if isinstance(places, (str, Path)) else list(map(Path, places))
+    return [_open_catalog(place, recipe) for place in found]
+
+
+def _open_catalog(place: Path, recipe: str | None) -> Catalog:
+    if (place / MARKER).exists() and (mapped := open_mapped(place, recipe)) is not None:
+        return mapped
+    return ListedEntries(_list_entries(place, recipe))
 
 
 def _list_entries(place: Path, recipe: str | None) -> Iterator[CatalogEntry]:

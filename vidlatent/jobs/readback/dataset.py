@@ -17,7 +17,8 @@ from torch.utils.data import Dataset, default_collate
 
 from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.io.latent.reader import LatentReader
-from vidlatent.jobs.readback.catalog import CatalogEntry, Places, catalog
+from vidlatent.jobs.readback.catalog import Places, catalog
+from vidlatent.jobs.readback.entries import CatalogEntry, Entries, Shape
 from vidlatent.normalising import normalise
 
 OPEN_FILES = 64  # per process
@@ -91,16 +92,15 @@ class LatentDataset(Dataset[Sample]):
         raw: bool = False,
     ) -> None:
         check_raw(raw, normalise)
-        found = catalog(places, recipe)
-        self.entries = [entry for entry in found if crop is None or entry.shape[0] >= crop]
-        self.too_short = len(found) - len(self.entries)
+        self.entries = Entries(catalog(places, recipe), crop or 0)
+        self.too_short = self.entries.found - len(self.entries)
         self.crop, self.normalise, self.seed, self.raw = crop, normalise, seed, raw
         self._epoch = SharedNumber()
         self._open = OpenFiles()
         if not self.entries:
-            longest = max((entry.shape[0] for entry in found), default=0)
+            found, longest = self.entries.found, self.entries.longest
             raise BadInput(
-                f"{places}: none of {len(found)} clips has {crop} latent frames, the longest has {longest}",
+                f"{places}: none of {found} clips has {crop} latent frames, the longest has {longest}",
                 f"lower {parameter('crop')}, or cache longer clips",
             )
 
@@ -132,8 +132,15 @@ class LatentDataset(Dataset[Sample]):
 
     def shape(self, index: int) -> tuple[int, int, int, int]:
         """[t, C, h, w] of a sample, without reading it."""
-        t, *rest = self.entries[self._find_index(index)].shape
+        t, *rest = self.entries.shape(self._find_index(index))
         return (self.crop or t, *rest)  # type: ignore[return-value]
+
+    def by_shape(self) -> dict[Shape, np.ndarray]:
+        """The indices of all samples of each shape [t, C, h, w], in order."""
+        found: dict[Shape, list[np.ndarray]] = {}
+        for (t, *rest), indices in self.entries.by_shape().items():
+            found.setdefault((self.crop or t, *rest), []).append(indices)  # type: ignore[arg-type]
+        return {shape: np.sort(np.concatenate(parts)) for shape, parts in found.items()}
 
     def _find_index(self, number: int) -> int:
         """The index of a clip from 0 on; a negative number counts from the end."""

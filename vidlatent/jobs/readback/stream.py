@@ -8,8 +8,9 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
 from vidlatent.errors import BadInput
-from vidlatent.jobs.readback.catalog import SHARDS, CatalogEntry, Places, catalog, find_shards
+from vidlatent.jobs.readback.catalog import SHARDS, Places, catalog, find_shards
 from vidlatent.jobs.readback.dataset import Sample, SharedNumber, check_raw, read_codes, read_sample
+from vidlatent.jobs.readback.entries import CatalogEntry
 
 Placed = tuple[CatalogEntry, tuple[int, int]]  # a clip, and the numbers of its shard and of the clip in it
 
@@ -102,6 +103,8 @@ class LatentStream(IterableDataset[Sample]):
 
     def _list_shard(self, shard: int) -> Iterator[Placed]:
         """The clips of a shard that are long enough."""
-        for number, entry in enumerate(catalog(self.shards[shard])):
+        (entries,) = catalog(self.shards[shard])
+        for number in range(len(entries)):
+            entry = entries[number]
             if self.crop is None or entry.shape[0] >= self.crop:
                 yield entry, (shard, number)

@@ -1,0 +1,153 @@
+"""What the bookkeeping of a large cache costs: seconds, seconds of a processor, memory. The rows are made up.
+
+Run: python tests/bench/large_cache.py --clips 1000000 --folder /tmp/large [STEP …]
+The steps come in this order, each in a process of its own: `make` writes journals of as many rows and shards
+that hold nothing, `compact` folds them, `open` opens the manifest, `lookup` asks it for keys at random,
+`status` goes through all of it. A cache of ten million takes about 20 GB. Every step prints one line of JSON:
+`rss_mb` is the peak of the process, `base_mb` what it is before anything was opened.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from vidlatent.jobs.cache.compact import compact
+from vidlatent.jobs.cache.manifest import DONE, Manifest, ManifestRow
+from vidlatent.jobs.cache.status import describe_cache
+from vidlatent.jobs.cache.store import Store
+
+WRITERS = 16
+PER_SHARD = 1000
+ENTRY_BYTES = 300_000
+ASKED = 100_000
+
+
+def key_of(number: int) -> str:
+    """The key of an entry."""
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def make_row(key: str, number: int) -> ManifestRow:
+    """The row of a clip that was packed."""
+    return ManifestRow(
+        source=f"/data/videos/part-{number // 10_000:05d}/{number:09d}.mp4",
+        status=DONE,
+        key=key,
+        recipe="0123456789abcdef",
+        source_sha256=key,
+        shape=(21, 16, 60, 104) if number % 3 else (13, 16, 104, 60),
+        dtype="BF16",
+        frames=81,
+        width=832,
+        height=480,
+        bytes=ENTRY_BYTES,
+        checksum=key,
+        shard=f"shard-{number // PER_SHARD:016x}.tar",
+        offset=number % PER_SHARD * ENTRY_BYTES,
+        seconds=1.5,
+        read={"fps": "16"},
+        model="wan-2.1",
+        facts={"caption": f"a person walks along a street, clip number {number}"},
+        at=1.8e9,
+    )
+
+
+def make_lines(numbers: range) -> Iterator[str]:
+    """The lines of rows, as a run writes them."""
+    names = tuple(f.name for f in fields(ManifestRow))
+    for number in numbers:
+        row = make_row(key_of(number), number)
+        yield json.dumps({name: getattr(row, name) for name in names}) + "\n"
+
+
+def make(root: Path, clips: int) -> dict:
+    """Write journals and empty shards."""
+    store = Store.create(root)
+    for folder in (store.manifest, store.shards):
+        folder.mkdir(exist_ok=True)
+    for writer in range(WRITERS):
+        with (store.manifest / f"{writer:019d}-host-{writer}.jsonl").open("w") as file:
+            file.writelines(make_lines(range(writer, clips, WRITERS)))
+    for shard in range(-(-clips // PER_SHARD)):
+        with (store.shards / f"shard-{shard:016x}.tar").open("wb") as file:
+            file.truncate(PER_SHARD * ENTRY_BYTES)  # takes no room
+    return {"journal_mb": sum(path.stat().st_size for path in store.manifest.iterdir()) / 1e6}
+
+
+def fold(root: Path, clips: int) -> dict:
+    """Compact the cache."""
+    (folded,) = compact(root)
+    return {"rows": folded.records, "snapshot_mb": folded.path.stat().st_size / 1e6}
+
+
+def open_manifest(root: Path, clips: int) -> dict:
+    """Open the manifest, as every process of a run does."""
+    Manifest(Store.open(root))
+    return {}
+
+
+def look_up(root: Path, clips: int) -> dict:
+    """Ask for keys at random, half of which are not there, and where their entries lie."""
+    manifest, chance = Manifest(Store.open(root)), random.Random(0)
+    keys = [key_of(chance.randrange(2 * clips)) for _ in range(ASKED)]
+    began, cpu = time.perf_counter(), time.process_time()
+    found = sum(manifest.find(key) is not None for key in keys)
+    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+    return {"found": found, "per_second": round(ASKED / wall), "per_cpu_second": round(ASKED / cpu)}
+
+
+def tell_status(root: Path, clips: int) -> dict:
+    """Go through all rows, as `cache status` does."""
+    facts = describe_cache(root)
+    return {name: facts[name] for name in ("clips", "entries", "missing")}
+
+
+STEPS: dict[str, Callable[[Path, int], dict]] = {
+    "make": make,
+    "compact": fold,
+    "open": open_manifest,
+    "lookup": look_up,
+    "status": tell_status,
+}
+
+
+def measure(step: str, root: Path, clips: int) -> dict:
+    """Do one step; what it took."""
+    base, began, cpu = peak_mb(), time.perf_counter(), time.process_time()
+    facts = STEPS[step](root, clips)
+    took = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu}
+    memory = {"base_mb": base, "rss_mb": peak_mb()}
+    return {"step": step, "clips": clips} | {n: round(v, 2) for n, v in (took | memory).items()} | facts
+
+
+def peak_mb() -> float:
+    """The most memory that this process had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Do one step here, or several in processes of their own."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("steps", nargs="*", default=[*STEPS], help=", ".join(STEPS))
+    parser.add_argument("--clips", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--here", action="store_true", help="one step, in this process")
+    words = parser.parse_args()
+    for step in words.steps:
+        if words.here:
+            print(json.dumps(measure(step, words.folder / "cache", words.clips)), flush=True)
+        else:
+            again = (step, "--clips", str(words.clips), "--folder", str(words.folder), "--here")
+            subprocess.run([sys.executable, __file__, *again], check=True)
+
+
+if __name__ == "__main__":
+    main()

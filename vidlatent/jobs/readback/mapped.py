@@ -1,0 +1,68 @@
+"""Finds the catalog of a large cache that was made before, or makes it: once for all who read the cache."""
+
+import atexit
+import shutil
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+from vidlatent.errors import OutOfResources, UsageError
+from vidlatent.jobs.cache.claims import Claim
+from vidlatent.jobs.cache.manifest import ROWS, Manifest, choose_recipe
+from vidlatent.jobs.cache.snapshot import describe_state
+from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.readback.columns import NOTE, MappedEntries, read_note, write_columns
+from vidlatent.jobs.readback.entries import Catalog, ListedEntries
+
+MANY = 50_000  # rows: fewer are listed in a second or two, and held in memory
+_POLL_S = 0.5
+
+
+def open_mapped(root: Path, recipe: str | None = None) -> Catalog | None:
+    """The catalog of a cache from files, made where there is none as the cache is now.
+
+    None where the cache is not large, and has none. Raises UsageError where recipes would be mixed.
+    """
+    store = Store.open(root)
+    folder = find_folder(store)
+    if not (folder / NOTE).exists():
+        if Manifest(store).count_at_most < MANY:
+            return None
+        warnings.warn(f"{root}: its catalog is made now, once for all who read it", stacklevel=2)
+        folder = _make_somewhere(store)
+    there = read_note(folder)
+    recipe = choose_recipe(root, there, recipe)
+    return MappedEntries(store, folder, recipe) if recipe in there else ListedEntries([])
+
+
+def make_catalog(root: Path) -> tuple[Path, dict[str, int]]:
+    """Make the catalog of a cache, large or not, unless it is there; its folder, and entries by recipe."""
+    folder = _make(Store.open(root))
+    return folder, {recipe: told["count"] for recipe, told in read_note(folder).items()}
+
+
+def find_folder(store: Store) -> Path:
+    """Where the catalog lies of the cache as it is now, once it is made."""
+    return store.catalogs / describe_state(store.manifest, ROWS)
+
+
+def _make_somewhere(store: Store) -> Path:
+    """Make the catalog; where the cache may not be written, for this process and those that it starts."""
+    try:
+        return _make(store)
+    except (UsageError, OutOfResources):
+        place = Path(tempfile.mkdtemp(prefix="vidlatent-catalog-"))
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
+        write_columns(Manifest(store), place / store.catalogs.name)
+        return place / store.catalogs.name
+
+
+def _make(store: Store) -> Path:
+    while (claim := Claim.take(store.claims / store.catalogs.name)) is None:
+        time.sleep(_POLL_S)  # another process makes it
+    with claim:
+        folder = find_folder(store)
+        if not (folder / NOTE).exists():
+            write_columns(Manifest(store), folder)
+        return folder
