@@ -55,6 +55,17 @@ def refuse_existing(path: Path, force: bool) -> None:
         )
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Raise UsageError where no file can be made at `path`: better now than after the work."""
+    folder = path.absolute().parent
+    reason = None if os.access(folder, os.W_OK) else errno.EACCES
+    if not folder.is_dir():
+        reason = errno.ENOTDIR if folder.exists() else errno.ENOENT
+    if reason is not None:
+        what = f"{path}: cannot be written ({os.strerror(reason)})"
+        raise UsageError(what, "name an output you may write")
+
+
 def refuse_same(source: Path, target: Path) -> None:
     """Raise UsageError where both names lead to one file, which would be replaced by what it becomes."""
     try:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,32 +16,62 @@ if TYPE_CHECKING:
     from vidlatent.jobs.progress import Progress
 
 Pair = tuple[str | Path, str | Path]
+Check = Callable[[str | Path, Path], None]  # source, target → an error where something is wrong
 Work = Callable[[str | Path, str | Path, "Progress"], Any]  # source, target, progress → a dataclass
 
 
-def run_each(pairs: Iterable[Pair], work: Work, show: Callable[[Any], None], as_json: bool) -> int:
-    """Do `work` on every pair (source, target), show each result, and return the exit code.
+class Batch:
+    """Pairs (source, target) to be worked on.
 
     An error of one pair among several, too little memory included, is said, and the next pair follows; with a
     single pair it is raised.
     """
-    pairs = list(pairs)
-    results = []
-    for source, target in pairs:
+
+    def __init__(self, pairs: Iterable[Pair]) -> None:
+        self.pairs = list(pairs)
+        self.several = len(self.pairs) > 1
+        self._failed = 0
+
+    def check(self, check: Check) -> bool:
+        """Leave out the pairs in which `check` finds something wrong, and say whether any is left.
+
+        This costs nothing, so it comes before a model is loaded, or fetched.
+        """
+        self.pairs = [pair for pair in self.pairs if self._attempt(pair, lambda pair=pair: [check(*pair)])]
+        return bool(self.pairs)
+
+    def run(self, work: Work, show: Callable[[Any], None], as_json: bool) -> int:
+        """Do `work` on every pair, show each result, and return the exit code."""
+        results = []
+        for source, target in self.pairs:
+            if result := self._attempt((source, target), partial(_work_on, source, target, work)):
+                show(result[0])
+                results.append({"source": source, **asdict(result[0])})
+        if as_json:
+            print_json(results if self.several else results[0])
+        return int(self._failed > 0)
+
+    def _attempt(self, pair: Pair, do: Callable[[], list[Any]]) -> list[Any]:
+        """What came of one pair, in a list; an empty one where it failed and that was said."""
         try:
-            with closing(start_progress()) as progress:
-                result = work(source, target, progress)
+            return do()
         except (VidlatentError, MemoryError, RuntimeError) as e:
-            told = e if isinstance(e, VidlatentError) else name_resource(e, str(source))
-            if len(pairs) == 1 or told is None:
+            told = e if isinstance(e, VidlatentError) else name_resource(e, str(pair[0]))
+            if not self.several or told is None:
                 raise
             complain(told)
-            continue
-        show(result)
-        results.append({"source": source, **asdict(result)})
-    if as_json:
-        print_json(results if len(pairs) > 1 else results[0])
-    return int(len(results) < len(pairs))
+            self._failed += 1
+            return []
+
+
+def _work_on(source: str | Path, target: str | Path, work: Work) -> list[Any]:
+    with closing(start_progress()) as progress:
+        return [work(source, target, progress)]
+
+
+def run_each(pairs: Iterable[Pair], work: Work, show: Callable[[Any], None], as_json: bool) -> int:
+    """Do `work` on every pair, show each result, and return the exit code: see `Batch`."""
+    return Batch(pairs).run(work, show, as_json)
 
 
 def pair_targets(sources: list[str], output: str, suffix: str) -> list[tuple[str, Path]]:

@@ -50,7 +50,9 @@ class MeasureFlags(m.MetricFlags):
         str | None, typer.Option("--protocol", help="od-vae-paper or cv-vae-paper: measure as they did.")
     ] = None
     runs: Annotated[int, typer.Option("--runs", min=1, help="Timed passes; medians are shown.")] = 3
-    seed: Annotated[int, typer.Option("--seed", help="Of sampled latents, where a protocol samples.")] = 0
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of sampled latents, where a protocol samples.")
+    ] = 0
 
     def options(self, read: ReadFlags, write: "WriteFlags") -> "BenchOptions":
         """Make the options of the bench."""
@@ -137,11 +139,12 @@ def command(
 ) -> int:
     """Measure models, and codecs beside them: quality, speed, memory, size."""
     from vidlatent.jobs.measure.bench import bench
-    from vidlatent.jobs.measure.bench_options import list_clips
+    from vidlatent.jobs.measure.bench_options import check_clips, list_clips
 
     write.check()
-    options = measure.options(read, write)
+    options, paths = measure.options(read, write), list_clips(clips)
+    check_clips(paths)
     subjects = models.load(cut)
     with closing(start_progress()) as progress:
-        report = bench(list_clips(clips), subjects, options, write.resume, progress)
+        report = bench(paths, subjects, options, write.resume, progress)
     return write.write(report)

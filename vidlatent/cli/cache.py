@@ -82,7 +82,7 @@ class ReplayFlags(Flags):
     decode: Annotated[
         int, typer.Option("--decode", min=0, help="Also decode so many entries and compare with the source.")
     ] = 0
-    seed: Annotated[int, typer.Option("--seed", help="Of the choice of those entries.")] = 0
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of those entries.")] = 0
     weights: o.WeightsOption = None
     config: o.ConfigOption = None
     device: o.DeviceOption = None

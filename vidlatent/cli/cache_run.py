@@ -16,6 +16,8 @@ from vidlatent.cli.sections import Flags
 from vidlatent.errors import TERMINATED, UsageError
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from vidlatent.grid import Grid
     from vidlatent.jobs.cache.frames import Take
     from vidlatent.jobs.cache.options import RunOptions
@@ -76,6 +78,19 @@ class ReadFlags(o.ReadFlags):
         counts = words.parse_counts(self.frames, "--frames")
         return counts[0] if len(counts) == 1 and self.take is None else None
 
+    def check(self) -> None:
+        """Raise UsageError for what is wrong whichever the model is."""
+        self.options()
+        self.chunk_seconds()
+        words.parse_counts(self.frames, "--frames")
+
+    def chunk_seconds(self) -> "Fraction | None":
+        """Say how long clips are that are cut by seconds."""
+        length = words.parse_seconds(self.chunk, "--chunk")
+        if length is not None and length <= 0:
+            raise UsageError(f"--chunk {self.chunk}: must be above 0", "give seconds, e.g. --chunk 5")
+        return length
+
     def recipe_options(self, grid: "Grid", usual_step: int | None) -> dict[str, Any]:
         """Make those options of a recipe that say what is read, for a model of this grid.
 
@@ -93,7 +108,7 @@ class ReadFlags(o.ReadFlags):
             "smaller": wishes.smaller(buckets, grid),
             "take": self.choose_take(buckets),
             "frames_rule": self.frames_rule,
-            "chunk_s": words.parse_seconds(self.chunk, "--chunk"),
+            "chunk_s": self.chunk_seconds(),
         }
 
     def choose_take(self, buckets: tuple[tuple[int, ...], ...]) -> "Take | None":
@@ -297,10 +312,13 @@ def command(
     write: WriteFlags,
 ) -> int:
     """Make the latents of every clip that are not in the cache yet."""
+    from vidlatent.jobs.cache.before import check_before_loading
     from vidlatent.jobs.cache.estimate import dry_run
     from vidlatent.jobs.cache.recipe import Recipe
 
     options = tasks.options(run, write)
+    read.check()
+    check_before_loading(sources, write.output)
     needs = write.needs()
     model = run.load(needs.model if needs else None)
     from_reading = read.recipe_options(model.spec.grid, needs.side if needs else None)

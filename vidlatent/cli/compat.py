@@ -37,7 +37,7 @@ class MeasureFlags(Flags):
     maps: Annotated[
         str, typer.Option("--maps", help="What a latent should look like: first, slice, average, random.")
     ] = "first,slice,average,random"
-    seed: Annotated[int, typer.Option("--seed", help="Of the map random.")] = 0
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the map random.")] = 0
 
     def options(self, read: ReadFlags, max_memory: str | None) -> "CompatOptions":
         """Make the options of the measurement."""
@@ -91,11 +91,12 @@ class WriteFlags(Flags):
 
     def check(self) -> None:
         """Refuse a picture that cannot be written, before any work."""
-        from vidlatent.files import PNG, refuse_existing, refuse_foreign
+        from vidlatent.files import PNG, refuse_existing, refuse_foreign, refuse_unwritable
 
         if self.picture:
             refuse_existing(self.picture, self.force)
             refuse_foreign(self.picture, PNG)
+            refuse_unwritable(self.picture)
 
     def write(self, found: "CompatResult") -> None:
         """Write the picture that was asked for, and show the report."""
@@ -116,10 +117,12 @@ def command(
     write: WriteFlags,
 ) -> int:
     """Measure whether an image VAE understands the latents of a video VAE."""
+    from vidlatent.jobs.measure.bench_options import check_clips
     from vidlatent.jobs.measure.compat import compat
 
     write.check()
     options = measure.options(read, models.max_memory)
+    check_clips([Path(clip)])
     write.write(compat(*models.load(), clip, options))
     return 0
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from vidlatent.cli import options as o
 from vidlatent.cli import words
-from vidlatent.cli.batch import pair_targets, run_each
+from vidlatent.cli.batch import Batch, pair_targets
 from vidlatent.cli.console import say, say_notices
 from vidlatent.cli.sections import Flags
 
@@ -99,13 +100,12 @@ class WriteFlags(o.PosteriorFlags):
     resume: o.ResumeOption = False
     as_json: o.JsonOption = False
 
-    def options(self, read: "ReadOptions", plan: "Plan", run: RunFlags) -> "EncodeOptions":
-        """Make the options of the encode job."""
+    def options(self, read: "ReadOptions", run: RunFlags) -> "EncodeOptions":
+        """Make the options of the encode job, but for the plan, which depends on the model."""
         from vidlatent.jobs.encode import EncodeOptions
 
         return EncodeOptions(
             read=read,
-            plan=plan,
             **self.posterior_options(),
             audio=words.parse_keep(self.audio, "--audio"),
             max_memory=words.parse_bytes(run.max_memory, "--max-memory"),
@@ -125,17 +125,18 @@ def command(
     write: WriteFlags,
 ) -> int:
     """Encode videos into .latent files."""
-    from vidlatent.jobs.encode import encode
+    from vidlatent.jobs.encode import check_before_loading, encode
     from vidlatent.jobs.numbered import tell_of_frames
 
-    wanted = read.options()
-    pairs = pair_targets(inputs, write.output, ".latent")
+    options = write.options(read.options(), run)
+    batch = Batch(pair_targets(inputs, write.output, ".latent"))
     say_notices(list(tell_of_frames(map(Path, inputs), "give their folder")))
+    if not batch.check(lambda source, target: check_before_loading(source, target, write.force)):
+        return 1
     model = run.load()
-    options = write.options(wanted, cut.plan(model), run)
-    with run.opener(several=len(pairs) > 1) as opener:
-        return run_each(
-            pairs,
+    options = replace(options, plan=cut.plan(model))
+    with run.opener(batch.several) as opener:
+        return batch.run(
             lambda source, target, progress: encode(source, target, model, options, progress, opener),
             lambda result: show(result, model),
             write.as_json,

@@ -9,6 +9,7 @@ import typer
 
 from vidlatent.cli import words
 from vidlatent.cli.sections import Flags
+from vidlatent.errors import UsageError
 
 if TYPE_CHECKING:
     from vidlatent.jobs.encode import Model, ReadOptions
@@ -102,9 +103,11 @@ class ReadFlags(Flags):
 
     def options(self, **more: Any) -> "ReadOptions":
         """Make the options of the reader; `more` are those that only one command has flags for."""
-        from vidlatent.jobs.encode import ReadOptions
+        from vidlatent.jobs.encode import ReadOptions, check_reading
 
-        return ReadOptions(
+        if self.fit != "stretch" and self.size is None:
+            raise UsageError(f"--fit {self.fit} means nothing without a size", "add --size WxH")
+        options = ReadOptions(
             start=words.parse_seconds(self.start, "--start"),
             end=words.parse_seconds(self.end, "--end"),
             frames=self.most_frames(),
@@ -117,6 +120,8 @@ class ReadFlags(Flags):
             allow_truncated=self.allow_truncated,
             **more,
         )
+        check_reading(options)
+        return options
 
 
 class ModelFlags(Flags):
@@ -192,7 +197,7 @@ class PosteriorFlags(Flags):
         str | None,
         typer.Option("--posterior", help="mode, sample, or full (mean and logvar).  [default: mode]"),
     ] = None
-    seed: Annotated[int, typer.Option("--seed", help="Of the noise, with --posterior sample.")] = 0
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noise, with --posterior sample.")] = 0
     store: Annotated[
         str | None,
         typer.Option(

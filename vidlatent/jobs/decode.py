@@ -17,13 +17,13 @@ from vidlatent.engine.memory import Fit, settle
 from vidlatent.engine.model import Model
 from vidlatent.engine.plan import PlanWishes, plan_for
 from vidlatent.errors import UsageError, parameter
-from vidlatent.files import refuse_existing, refuse_foreign, refuse_same
+from vidlatent.files import refuse_existing, refuse_foreign, refuse_same, refuse_unwritable
 from vidlatent.io.journal import Differs
 from vidlatent.io.latent.header import LATENTS
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.write.images import ImageSink
 from vidlatent.io.write.movie import FILM
-from vidlatent.io.write.sink import STDOUT, SinkOptions, VideoSink, is_folder, open_sink
+from vidlatent.io.write.sink import STDOUT, SinkOptions, VideoSink, check_target, is_folder, open_sink
 from vidlatent.jobs.decoded_frames import decode_frames, decode_in_segments
 from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.picture import read_picture
@@ -82,7 +82,15 @@ def decode_file(
 ) -> DecodeResult:
     """Open a `.latent`, load the model that it names (or the one chosen instead), and decode."""
     with open_latent(source) as latents:
+        check_before_loading(latents, target, options or DecodeOptions())
         return decode(latents, target, choose_model(latents, choice or ModelChoice()), options, progress)
+
+
+def check_before_loading(source: LatentReader, target: Path | str, options: DecodeOptions) -> None:
+    """Raise UsageError for what can be known to be wrong before the weights are loaded, or fetched."""
+    refuse_target(source, target, options)
+    select_frames(source, options)
+    check_target(target, read_picture(source), options.sink)
 
 
 def choose_model(source: LatentReader, choice: ModelChoice) -> Model:
@@ -115,7 +123,7 @@ def decode(
     options, model = options or DecodeOptions(), model or choose_model(source, ModelChoice())
     began, picture = perf_counter(), read_picture(source)
     model = fit_model(source, model)
-    refuse_target(source, target, options)
+    check_before_loading(source, target, options)
     first, last = select_frames(source, options)
     settled = settle_plan(source, model, options)
     access = Access.to_decoder(model.spec, settled.plan, *source.shape[2:])
@@ -161,6 +169,8 @@ def refuse_target(source: LatentReader, target: Path | str, options: DecodeOptio
         refuse_same(source.path, Path(target))
         refuse_existing(Path(target), options.force)
         refuse_foreign(Path(target), FILM)
+        if not is_folder(target):  # folders are made
+            refuse_unwritable(Path(target))
     if options.resume and (str(target) == STDOUT or not is_folder(target)):
         raise UsageError(
             f"{parameter('resume')}: {target} is a film, which cannot be gone on with",

@@ -19,20 +19,30 @@ from vidlatent.engine.model import Model
 from vidlatent.engine.stream import has_frames, skip
 from vidlatent.engine.tilewise import Again, Tilewise
 from vidlatent.errors import BadVideo, UsageError, parameter
-from vidlatent.files import partial_path, refuse_existing, refuse_foreign, refuse_same
+from vidlatent.files import (
+    partial_path,
+    refuse_existing,
+    refuse_foreign,
+    refuse_same,
+    refuse_unwritable,
+)
 from vidlatent.io.journal import Differs, Making
 from vidlatent.io.latent.header import POSTERIORS, LatentHeader, Pad, Source
 from vidlatent.io.latent.writer import LATENT, LatentWriter
+from vidlatent.io.read.ffmpeg import STDIN
 from vidlatent.io.read.intake import Opener, take_in
 from vidlatent.io.read.source import (
     RawFrames,
     ReadOptions,
     VideoInfo,
     VideoSource,
+    check_reading,
     describe_reading,
     open_video,
 )
 from vidlatent.io.sound.copy import copy_audio
+from vidlatent.io.write.movie import FORMATS
+from vidlatent.io.write.sink import IMAGES
 from vidlatent.jobs.passes import FrameTimes, Passes, passing_by
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.jobs.resume import BEGINNING, OTHERS, Entry, describe_making, find_entry
@@ -53,9 +63,11 @@ from vidlatent.quantities import to_bytes
 from vidlatent.windows import Plan
 
 __all__ = [
-    "EncodeOptions", "EncodeResult", "RawFrames", "ReadOptions", "encode", "load_model", "open_video",
+    "EncodeOptions", "EncodeResult", "RawFrames", "ReadOptions", "check_reading", "encode", "load_model",
+    "open_video",
 ]  # fmt: skip
 READ_AHEAD_FRAMES = 8
+OTHER_SUFFIXES = (*FORMATS, *IMAGES, ".avi", ".gif", ".jpg", ".jpeg", ".ts", ".webp", ".y4m")
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,8 @@ class EncodeOptions:
                 f"{parameter('posterior')} {self.posterior}: unknown", f"one of {', '.join(POSTERIORS)}"
             )
         check_store(self.store, self.pack, self.posterior)
+        if not 0 <= self.seed < 1 << 64:
+            raise UsageError(f"{parameter('seed')} {self.seed}: expected 0 to {(1 << 64) - 1}")
 
 
 @dataclass(frozen=True)
@@ -119,9 +133,7 @@ def encode(
     opens the source: here, or in another process as `IsolatedReader.open` does.
     """
     model, options, target = model or load_model(), options or EncodeOptions(), Path(target)
-    refuse_same(Path(source), target)
-    refuse_existing(target, options.force)
-    refuse_foreign(target, LATENT)
+    check_before_loading(source, target, options.force)
     began = perf_counter()
     with take_in(source, options.read, open_source) as taken, taken.open() as video:
         work = describe_work(video, options.read, taken.rereadable)
@@ -147,6 +159,24 @@ def encode(
             audio_packets=packets,
             notices=(*taken.notices, *settled.notices, *said, *video.notices),
         )
+
+
+def check_before_loading(source: Path | str, target: Path, force: bool = False) -> None:
+    """Raise what can be known to be wrong before weights are loaded, or fetched."""
+    path = Path(source)
+    if str(source) != STDIN and not path.exists():
+        raise BadVideo(f"{source}: no such file", "check the path")
+    if path.suffix == ".latent":
+        raise BadVideo(f"{source}: holds latents already", "give a video; decode makes one of latents")
+    refuse_same(path, target)
+    refuse_existing(target, force)
+    refuse_foreign(target, LATENT)
+    if target.suffix.lower() in OTHER_SUFFIXES:
+        raise UsageError(
+            f"{target}: what encode writes is no {target.suffix[1:].upper()}",
+            f"name it {target.stem}.latent; decode makes videos of latents",
+        )
+    refuse_unwritable(target)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from vidlatent.clock import FrameClock
 from vidlatent.engine import pixels
 from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError, parameter
-from vidlatent.files import refuse_existing, refuse_foreign, refuse_same
+from vidlatent.files import refuse_existing, refuse_foreign, refuse_same, refuse_unwritable
 from vidlatent.io.file_parts import FilePart
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.picture.resample import resize, to_square_pixels
 from vidlatent.io.write.movie import FILM
 from vidlatent.io.write.sheet import SHEET, SheetSink
-from vidlatent.io.write.sink import STDOUT, VideoSink, open_sink
+from vidlatent.io.write.sink import STDOUT, VideoSink, is_folder, open_sink
 from vidlatent.jobs.decode import can_hold_sound
 from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.picture import read_picture
@@ -103,6 +103,8 @@ def peek(
         refuse_same(source, Path(target))
         refuse_existing(Path(target), options.force)
         refuse_foreign(Path(target), SHEET if is_sheet(target) else FILM)
+        if is_sheet(target) or not is_folder(target):  # folders are made
+            refuse_unwritable(Path(target))
     with open_latent(source) as latents:
         viewer = viewer_for(latents, choice or ModelChoice())
         plan = plan_sheet if is_sheet(target) else plan_film

@@ -1,6 +1,6 @@
 """Which metrics there are, what each needs, and how to make one. torch is imported only for making one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,9 +102,14 @@ METRICS: Mapping[str, MetricOffer] = {
 }
 
 
-def make_metrics(names: list[str], files: Mapping[str, Path] | None = None) -> "list[Metric]":
-    """Make new metrics by their names, in that order; `files` names the files of those that need one."""
+def check_metrics(names: Sequence[str], files: Mapping[str, Path] | None = None) -> None:
+    """Raise UsageError where nothing is to be measured, or metrics cannot be made; `files` are theirs."""
     given = dict(files or {})
+    if not names:
+        raise UsageError(
+            f"{parameter('metrics')}: no metric is named, so nothing would be measured",
+            f"there are {', '.join(METRICS)}",
+        )
     for name in (*names, *given):
         if name not in METRICS:
             raise UsageError(f"{name}: no such metric", f"there are {', '.join(METRICS)}")
@@ -117,4 +122,11 @@ def make_metrics(names: list[str], files: Mapping[str, Path] | None = None) -> "
                 f"{name} needs a file: {METRICS[name].file}",
                 f"add {parameter('files')} {name}=PATH, or leave {name} out",
             )
+
+
+def make_metrics(names: Sequence[str], files: Mapping[str, Path] | None = None) -> "list[Metric]":
+    """Make new metrics by their names, in that order; `files` names the files of those that need one."""
+    given = dict(files or {})
+    if names:
+        check_metrics(names, given)
     return [METRICS[name].make(given.get(name)) for name in names]

@@ -15,7 +15,6 @@ from vidlatent.io.picture.info import Picture, ReadOptions
 from vidlatent.io.picture.timeline import refine
 
 T = TypeVar("T")
-FITS = ("stretch", "crop", "pad")
 
 
 @dataclass(frozen=True)
@@ -150,10 +149,7 @@ class Framing:
         box = (left, top, width, height)
         if options.size is None:
             return cls(box, (width, height), (width, height), sar)
-        if min(options.size) < 1:
-            asked = f"{parameter('size')} {options.size[0]}x{options.size[1]}"
-            raise UsageError(f"{asked}: sides must be at least 1")
-        return _FIT[_check_fit(options.fit)](box, sar, options.size)
+        return _FIT[options.fit](box, sar, options.size)
 
     def apply(self, rgb: np.ndarray) -> np.ndarray:
         """Pixels [H, W, 3] → pixels of the same type, [height, width, 3] of the canvas."""
@@ -165,12 +161,6 @@ class Framing:
         y, x = (self.canvas[1] - self.scaled[1]) // 2, (self.canvas[0] - self.scaled[0]) // 2
         out[y : y + self.scaled[1], x : x + self.scaled[0]] = rgb
         return out
-
-
-def _check_fit(fit: str) -> str:
-    if fit not in FITS:
-        raise UsageError(f"{parameter('fit')} {fit}: unknown", f"known are {', '.join(FITS)}")
-    return fit
 
 
 def _stretch(box: tuple[int, int, int, int], sar: Fraction, size: tuple[int, int]) -> Framing:

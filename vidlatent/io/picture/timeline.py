@@ -20,9 +20,12 @@ def refine(time_base: Fraction) -> int:
 
 
 def bound_rate(fps: Fraction) -> Fraction:
-    """A rate whose clock containers can state: `fps` itself, or the nearest with a denominator up to 1001."""
+    """A rate whose clock containers can state: `fps` itself, or the nearest with a denominator up to 1001.
+
+    Of rates so slow that there is none, it is the one whose frames last the nearest whole number of seconds.
+    """
     fits = _is_bounded(1 / fps / refine(1 / fps))
-    return fps if fits else fps.limit_denominator(1001)
+    return fps if fits else fps.limit_denominator(1001) or Fraction(1, round(1 / fps))
 
 
 def _is_bounded(time_base: Fraction) -> bool:

@@ -35,6 +35,7 @@ Timed = tuple[VideoFrame, int, int]  # picture, pts and duration in ticks
 # Containers with an index of presentation times; elsewhere a seek may land anywhere, so reading starts at 0.
 _SEEKABLE = ("mov,mp4", "matroska,webm")
 _SHORTFALL_STEPS = Fraction(3, 4)  # frames
+_LAST_TICK = (1 << 63) - 1  # that libav can say
 _SEEK_MARGIN_S = 1  # first pictures after a seek may lack what they refer to
 
 
@@ -171,7 +172,7 @@ class LibavSource:
             return False
         start = self._options.start
         with naming_errors(self._path, "cannot be sought"):
-            offset = int((start - _SEEK_MARGIN_S) / self._stream.time_base)
+            offset = min(int((start - _SEEK_MARGIN_S) / self._stream.time_base), _LAST_TICK)
             self._container.seek(offset, stream=self._stream)
         return True
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
 from vidlatent.errors import BadVideo
+from vidlatent.io.picture.asked import check_reading
 from vidlatent.io.picture.colour import Colour
 from vidlatent.io.picture.info import (
     AudioTrack,
@@ -23,7 +24,7 @@ from vidlatent.io.read.libav import LibavSource
 
 __all__ = [
     "AudioTrack", "Chapter", "Colour", "Frame", "Picture", "RawFrames", "ReadOptions", "VideoInfo",
-    "VideoSource", "describe_reading", "open_video",
+    "VideoSource", "check_reading", "describe_reading", "open_video",
 ]  # fmt: skip
 
 
@@ -51,6 +52,7 @@ def open_video(
     picture can be read.
     """
     options = options or ReadOptions()
+    check_reading(options)
     if stream is not None or str(path) == STDIN:
         return LibavSource(str(path), options, stream or sys.stdin.buffer)
     refuse_special(path)

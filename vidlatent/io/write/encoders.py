@@ -16,6 +16,18 @@ _SHALLOW = ("yuv420p", "yuv422p", "yuv444p", "bgr0", "rgb24", "gbrp")
 _DEEP = ("yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv444p12le", "yuv444p16le")
 _LOSSLESS = {False: ("bgr0", "gbrp", *_SHALLOW), True: ("gbrp14le", "yuv444p16le", *_DEEP)}  # RGB survives
 _DEFAULT_CRF = {"libx264": 16, "libx265": 20, "libvpx-vp9": 24, "libsvtav1": 24}
+_CRF_RANGES = {  # what each encoder takes
+    **dict.fromkeys(("libx264", "libx264rgb", "libx265"), (0, 51)),
+    **dict.fromkeys(("libvpx", "libvpx-vp9", "libaom-av1", "libsvtav1"), (0, 63)),
+}
+_X26_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"),
+    "placebo",
+)
+_PRESETS = {
+    **dict.fromkeys(("libx264", "libx264rgb", "libx265"), _X26_PRESETS),
+    "libsvtav1": tuple(str(number) for number in range(14)),
+}
 # As faithful at CRF 16 as `medium` at 18, in under half the time, and holds back 10 frames, not 40; files are
 # a quarter larger.
 _DEFAULT_PRESET = {"libx264": "veryfast"}
@@ -59,6 +71,7 @@ def choose_encoding(codec: str, picture: Picture, options: SinkOptions) -> Encod
     H.264 and HEVC in 4:2:0 have even sides only. A picture with an odd side is encoded with full chroma, so
     that no row is lost or added. Raises UsageError where no format is accepted.
     """
+    check_settings(codec, options)
     settings, untold = add_mastering(codec, _choose_settings(codec, options), picture.mastering)
     formats = _list_formats(codec)
     deep = picture.bit_depth > 8
@@ -79,6 +92,28 @@ def choose_encoding(codec: str, picture: Picture, options: SinkOptions) -> Encod
         f"{codec} cannot encode {picture.width}x{picture.height} ({refused})",
         f"it takes {parameter('pix_fmt')} {', '.join(formats[:8])}",
     )
+
+
+def check_settings(codec: str, options: SinkOptions) -> None:
+    """Raise UsageError for a quality or a preset that `codec` does not have; libav takes some in silence."""
+    if options.crf is not None:
+        if codec not in _CRF_RANGES:
+            raise UsageError(
+                f"{parameter('crf')} {options.crf:g}: {codec} has no such scale",
+                f"leave {parameter('crf')} out, or choose {parameter('codec')} {', '.join(_DEFAULT_CRF)}",
+            )
+        low, high = _CRF_RANGES[codec]
+        if not low <= options.crf <= high:
+            raise UsageError(
+                f"{parameter('crf')} {options.crf:g}: {codec} takes {low} (best) to {high} (smallest)",
+                f"its default here is {_DEFAULT_CRF[codec]}" if codec in _DEFAULT_CRF else None,
+            )
+    known = _PRESETS.get(codec)
+    if options.preset is not None and known and options.preset not in known:
+        raise UsageError(
+            f"{parameter('preset')} {options.preset}: {codec} has none of that name",
+            f"one of {', '.join(known)}",
+        )
 
 
 def configure(context: CodecContext, encoding: Encoding, picture: Picture) -> CodecContext:

@@ -11,12 +11,12 @@ from vidlatent.io.file_parts import FilePart
 from vidlatent.io.journal import Making
 from vidlatent.io.picture.info import Picture
 from vidlatent.io.write import images as image_sink
-from vidlatent.io.write.encoders import SinkOptions
+from vidlatent.io.write.encoders import SinkOptions, check_settings
 from vidlatent.io.write.images import ImageSink
 from vidlatent.io.write.movie import FORMATS, MovieSink
 from vidlatent.io.write.y4m import Y4mSink
 
-__all__ = ["SinkOptions", "VideoSink", "open_sink"]
+__all__ = ["SinkOptions", "VideoSink", "check_target", "open_sink"]
 
 STDOUT = "-"
 IMAGES = {".png": "png", ".tif": "tiff", ".tiff": "tiff"}
@@ -57,16 +57,33 @@ def open_sink(
     target = Path(path)
     if is_folder(path):
         return ImageSink(target, picture, image_kind(target, options), options.square_pixels, making)
+    _check_film(target, options)
+    return MovieSink(target, picture, audio, options, origin)
+
+
+def check_target(path: Path | str, picture: Picture, options: SinkOptions) -> None:
+    """Raise UsageError where `open_sink` could not write these pictures as asked; nothing is opened."""
+    target = Path(path)
+    if str(path) == STDOUT:
+        return
+    if is_folder(path):
+        image_kind(target, options)
+        return
+    _check_film(target, options)
+    check_settings(options.codec or FORMATS[target.suffix.lower()].codec_for(picture), options)
+
+
+def _check_film(target: Path, options: SinkOptions) -> None:
     if target.suffix.lower() not in FORMATS:
         known = " ".join((*FORMATS, *IMAGES))
         raise UsageError(
-            f"{path}: cannot tell what to write from this name", f"known are {known}, a folder/ and -"
+            f"{target}: cannot tell what to write from this name", f"known are {known}, a folder/ and -"
         )
     if options.images is not None:
         raise UsageError(
-            f"{parameter('images')} {options.images}: {path} is no folder of images", "name a folder, frames/"
+            f"{parameter('images')} {options.images}: {target} is no folder of images",
+            "name a folder, frames/",
         )
-    return MovieSink(target, picture, audio, options, origin)
 
 
 def is_folder(path: Path | str) -> bool:

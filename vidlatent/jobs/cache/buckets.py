@@ -7,6 +7,7 @@ from math import isqrt, lcm, log
 
 from vidlatent.errors import UsageError, parameter
 from vidlatent.grid import Grid
+from vidlatent.io.picture.facts import MOST_PX
 from vidlatent.io.picture.resample import square_size
 from vidlatent.jobs.reading.survey import Probe
 
@@ -40,6 +41,10 @@ class BucketWishes:
 
     def buckets(self, grid: Grid) -> tuple[Bucket, ...]:
         """The sizes for a model of this grid."""
+        for name, sides in (("area", self.area), *(("buckets", size) for size in self.given)):
+            if sides is not None and max(sides[:2]) > MOST_PX:
+                asked = "x".join(map(str, sides))
+                raise UsageError(f"{parameter(name)} {asked}: a side has at most {MOST_PX} pixels")
         if self.area is None:
             refuse_off_grid(self.given, grid)
             return self.given

@@ -28,6 +28,8 @@ class Part:
     told_by: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        if self.count > MOST_PARTS:
+            raise UsageError(f"{parameter('shard')} {self.index}/{self.count}: more than {MOST_PARTS} parts")
         if not 0 <= self.index < self.count:
             raise UsageError(
                 f"{parameter('shard')} {self.index}/{self.count}: no such part",
@@ -35,6 +37,7 @@ class Part:
             )
 
 
+MOST_PARTS = 1 << 20
 ALL = Part()
 _FIRST_OWN_STEP = 0xFFFFFFF0  # of SLURM: steps from here on are not started by srun: batch, interactive
 

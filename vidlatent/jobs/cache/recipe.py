@@ -45,6 +45,11 @@ class Recipe:
         if self.frames_rule not in FRAMES_RULES:
             known = f"one of {', '.join(FRAMES_RULES)}"
             raise UsageError(f"{parameter('frames_rule')} {self.frames_rule}: unknown", known)
+        self.options()  # which says what is wrong with what it is given
+        if self.chunk_s is not None and self.chunk_s <= 0:
+            raise UsageError(
+                f"{parameter('chunk_s')} {float(self.chunk_s):g}: must be above 0", "give seconds"
+            )
         if self.chunk_s is not None and (self.take is not None or self.fixed_counts):
             raise UsageError(
                 f"{parameter('chunk_s')} cuts by seconds, {parameter('take')} by frames",

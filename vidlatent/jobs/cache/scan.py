@@ -81,7 +81,7 @@ class Walk:
             for file in found:
                 yield from self._list_file(file)
         else:
-            raise UsageError(f"{source}: no such file or folder", "name a folder, a glob, a table or tars")
+            refuse_missing(source)
 
     def _refuse_cache(self, source: Path) -> None:
         """Raise UsageError where a source is a cache, or lies in one."""
@@ -132,6 +132,12 @@ class Walk:
         """Tell of images that look like the frames of one video, and are each taken for a clip."""
         for notice in tell_of_frames(files, "name their folder in a table"):
             self._tell(notice)
+
+
+def refuse_missing(source: str) -> None:
+    """Raise UsageError where a source that is no pattern is not there."""
+    if not Path(source).exists():
+        raise UsageError(f"{source}: no such file or folder", "name a folder, a glob, a table or tars")
 
 
 def _make_file_clip(path: Path, captions: tuple[str, ...]) -> Clip:

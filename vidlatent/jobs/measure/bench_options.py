@@ -6,12 +6,13 @@ from pathlib import Path
 
 from vidlatent.engine.load import load_model
 from vidlatent.engine.plan import PlanWishes, plan_for
-from vidlatent.errors import UsageError, parameter
-from vidlatent.io.read.source import ReadOptions
+from vidlatent.errors import BadVideo, UsageError, parameter
+from vidlatent.io.read.source import ReadOptions, check_reading
 from vidlatent.jobs.measure.codecs import CODECS
 from vidlatent.jobs.measure.protocols import Protocol
 from vidlatent.jobs.measure.rates import EQUAL, LADDER
 from vidlatent.jobs.measure.roundtrip import Subject
+from vidlatent.metrics.table import check_metrics
 from vidlatent.models import registry
 
 VIDEO_SUFFIXES = (
@@ -45,6 +46,8 @@ class BenchOptions:
     play_s: float = 0.0
 
     def __post_init__(self) -> None:
+        check_metrics(self.metrics, self.files)
+        check_reading(self.read)
         for name in self.codecs:
             if name not in CODECS:
                 raise UsageError(f"{name}: no such codec", f"there are {', '.join(CODECS)}")
@@ -106,6 +109,12 @@ def apply_protocol(options: BenchOptions, subject: Subject) -> Subject:
     """The subject, treating latents and pixels as the protocol demands."""
     seed = options.seed if options.protocol.sample else subject.seed
     return replace(subject, seed=seed, truncate=options.protocol.truncate)
+
+
+def check_clips(paths: Sequence[Path]) -> None:
+    """Raise BadVideo where none of the clips is there; a few that are missing are rows that say so."""
+    if not any(path.exists() for path in paths):
+        raise BadVideo(f"{paths[0]}: no such file", "check the path")
 
 
 def list_clips(inputs: Iterable[Path | str]) -> list[Path]:

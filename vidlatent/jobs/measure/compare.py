@@ -10,7 +10,7 @@ import numpy as np
 
 from vidlatent.engine.runtime import pick_device
 from vidlatent.errors import BadInput, UsageError, parameter
-from vidlatent.io.read.source import ReadOptions, VideoInfo, VideoSource, open_video
+from vidlatent.io.read.source import ReadOptions, VideoInfo, VideoSource, check_reading, open_video
 from vidlatent.jobs.measure.align import MODES, Aligner, Mode, TimedFrame
 from vidlatent.jobs.measure.film import Film
 from vidlatent.jobs.measure.machine import describe_machine
@@ -19,7 +19,7 @@ from vidlatent.jobs.measure.results import Report, ReportRow
 from vidlatent.jobs.measure.score import Scoreboard, define_metrics
 from vidlatent.jobs.measure.sources import identify
 from vidlatent.jobs.progress import SILENT, Progress
-from vidlatent.metrics.table import make_metrics
+from vidlatent.metrics.table import check_metrics, make_metrics
 from vidlatent.prefetch import prefetch
 
 READ_AHEAD_FRAMES = 8
@@ -40,6 +40,10 @@ class CompareOptions:
     frames: int | None = None
     device: str | None = None  # the best there is
     play_s: float = 0.0  # seconds that a report can play
+
+    def __post_init__(self) -> None:
+        check_metrics(self.metrics, self.files)
+        check_reading(ReadOptions(frames=self.frames))
 
 
 def compare(

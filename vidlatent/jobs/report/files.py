@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from vidlatent.errors import UsageError
-from vidlatent.files import Kind, refuse_existing, refuse_foreign, replace_on_close
+from vidlatent.files import Kind, refuse_existing, refuse_foreign, refuse_unwritable, replace_on_close
 from vidlatent.jobs.measure.document import FORMAT, spell_infinity, write_json
 from vidlatent.jobs.measure.results import Report, ReportRow
 from vidlatent.jobs.report.details import make_detail_tables
@@ -104,6 +104,7 @@ def check_targets(paths: Iterable[Path], force: bool = False) -> None:
         if path.suffix == ".html":
             require_plots()
         refuse_existing(path, force)
+        refuse_unwritable(path)
         refuse_foreign(path, Kind("a report of vidlatent", (_SIGNS[path.suffix].encode(),), 512))
 
 

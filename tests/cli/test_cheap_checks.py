@@ -1,0 +1,87 @@
+"""What is wrong and can be known for nothing is said before weights are loaded, hashed or fetched."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vidlatent.cli import app
+from vidlatent.jobs import models
+
+TOY = ["-m", "toy", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """Five frames of 16x16: as little as a model takes."""
+    path = tmp_path_factory.mktemp("clip") / "clip.y4m"
+    path.write_bytes(b"YUV4MPEG2 W16 H16 F25:1 C420\n" + (b"FRAME\n" + bytes(16 * 16 * 3 // 2)) * 5)
+    return path
+
+
+@pytest.fixture(scope="module")
+def latent(clip) -> Path:
+    path = clip.with_name("clip.latent")
+    assert app.run(["encode", str(clip), "-o", str(path), *TOY]) == 0
+    return path
+
+
+@pytest.fixture
+def no_weights(monkeypatch):
+    """Whoever loads a model fails the test."""
+
+    def load(self, *_: object, **__: object) -> None:
+        pytest.fail("a model was loaded, though that was for nothing")
+
+    monkeypatch.setattr(models.ModelChoice, "load", load)
+    monkeypatch.setattr("vidlatent.jobs.measure.bench_options.load_model", load)
+    monkeypatch.setattr("vidlatent.jobs.measure.compat.load_model", load)
+
+
+@pytest.mark.usefixtures("no_weights")
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        ("encode {gone} -o {new}.latent", 3, "gone.mp4: no such file"),
+        ("encode {clip} -o {latent}", 2, "exists already"),
+        ("encode {clip} -o {new}.mp4", 2, "what encode writes is no MP4"),
+        ("encode {clip} -o {gone}/x.latent", 2, "cannot be written"),
+        ("encode {latent} -o {new}.latent", 3, "holds latents already"),
+        ("encode {gone} {gone}.mkv -o {new}/", 1, "gone.mp4.mkv: no such file"),
+        ("encode {clip} -o {new}.latent --size 0x0", 2, "--size 0x0"),
+        ("encode {clip} -o {new}.latent --fit foo", 2, "--fit foo"),
+        ("encode {clip} -o {new}.latent --fit crop", 2, "--fit crop means nothing without a size"),
+        ("encode {clip} -o {new}.latent --start 5 --end 3", 2, "--end 3: is not after --start 5"),
+        ("encode {clip} -o {new}.latent --posterior foo", 2, "--posterior foo"),
+        ("decode {latent} -o {new}.mp4 --crf 99", 2, "--crf 99: libx264 takes 0 (best) to 51"),
+        ("decode {latent} -o {new}.webm --crf 64", 2, "libvpx-vp9 takes 0 (best) to 63"),
+        ("decode {latent} -o {new}.mkv --codec ffv1 --crf 5", 2, "ffv1 has no such scale"),
+        ("decode {latent} -o {new}.mp4 --preset foo", 2, "--preset foo: libx264 has none of that name"),
+        ("decode {latent} -o {new}.avi", 2, "cannot tell what to write"),
+        ("decode {latent} -o {gone}/x.mp4", 2, "cannot be written"),
+        ("decode {latent} -o {new}.mp4 --from 9", 2, "no frame between"),
+        ("cache {gone} -o {new}", 2, "gone.mp4: no such file or folder"),
+        ("cache {clip} -o {latent}", 2, "is no folder"),
+        ("cache {clip} -o {new} --chunk 0", 2, "--chunk 0: must be above 0"),
+        ("cache {clip} -o {new} --chunk -1", 2, "--chunk -1: must be above 0"),
+        ("cache {clip} -o {new} --size 99999x2", 2, "--size 99999x2"),
+        ("bench {gone}", 3, "gone.mp4: no such file"),
+        ("bench {clip} --report {gone}/r.json", 2, "cannot be written"),
+        ("bench {clip} --metrics ,", 2, "--metrics"),
+        ("compat {gone} --video-vae cv-vae-sd2.1 --image-vae sd-vae-1.5", 3, "gone.mp4: no such file"),
+        ("compat {clip} --video-vae a --image-vae b --picture {gone}/p.png", 2, "cannot be written"),
+    ],
+)
+def test_what_cannot_work_is_said_before_a_model_is_loaded(
+    vidlatent, clip, latent, tmp_path, words, code, complaint
+):
+    names = {"clip": clip, "latent": latent, "gone": tmp_path / "gone.mp4", "new": tmp_path / "new"}
+    run = vidlatent(*words.format(**names).split())
+    assert run.code == code, run.err
+    assert complaint in run.err and "Traceback" not in run.err
+
+
+def test_a_missing_input_among_several_spares_the_others(vidlatent, clip, tmp_path):
+    run = vidlatent("encode", tmp_path / "gone.mp4", clip, "-o", f"{tmp_path}/out/", *TOY, "--json")
+    run.failed(1, "gone.mp4: no such file")
+    assert [made["source"] for made in json.loads(run.out)] == [str(clip)]
