@@ -1,29 +1,12 @@
 """What is wrong and can be known for nothing is said before weights are loaded, hashed or fetched."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from vidlatent.cli import app
 from vidlatent.jobs import models
 
 TOY = ["-m", "toy", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory) -> Path:
-    """Five frames of 16x16: as little as a model takes."""
-    path = tmp_path_factory.mktemp("clip") / "clip.y4m"
-    path.write_bytes(b"YUV4MPEG2 W16 H16 F25:1 C420\n" + (b"FRAME\n" + bytes(16 * 16 * 3 // 2)) * 5)
-    return path
-
-
-@pytest.fixture(scope="module")
-def latent(clip) -> Path:
-    path = clip.with_name("clip.latent")
-    assert app.run(["encode", str(clip), "-o", str(path), *TOY]) == 0
-    return path
 
 
 @pytest.fixture
@@ -72,16 +55,13 @@ def no_weights(monkeypatch):
         ("compat {clip} --video-vae a --image-vae b --picture {gone}/p.png", 2, "cannot be written"),
     ],
 )
-def test_what_cannot_work_is_said_before_a_model_is_loaded(
-    vidlatent, clip, latent, tmp_path, words, code, complaint
-):
-    names = {"clip": clip, "latent": latent, "gone": tmp_path / "gone.mp4", "new": tmp_path / "new"}
-    run = vidlatent(*words.format(**names).split())
+def test_what_cannot_work_is_said_before_a_model_is_loaded(vidlatent, little, words, code, complaint):
+    run = vidlatent(*words.format(**little).split())
     assert run.code == code, run.err
     assert complaint in run.err and "Traceback" not in run.err
 
 
-def test_a_missing_input_among_several_spares_the_others(vidlatent, clip, tmp_path):
-    run = vidlatent("encode", tmp_path / "gone.mp4", clip, "-o", f"{tmp_path}/out/", *TOY, "--json")
+def test_a_missing_input_among_several_spares_the_others(vidlatent, little_clip, tmp_path):
+    run = vidlatent("encode", tmp_path / "gone.mp4", little_clip, "-o", f"{tmp_path}/out/", *TOY, "--json")
     run.failed(1, "gone.mp4: no such file")
-    assert [made["source"] for made in json.loads(run.out)] == [str(clip)]
+    assert [made["source"] for made in json.loads(run.out)] == [str(little_clip)]

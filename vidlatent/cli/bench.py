@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vidlatent.cli import choices as c
 from vidlatent.cli import measuring as m
 from vidlatent.cli import options as o
 from vidlatent.cli import words
@@ -46,10 +47,8 @@ class MeasureFlags(m.MetricFlags):
     baseline: Annotated[
         str | None, typer.Option("--baseline", help="Codec that BD-rates refer to.  [default: the first]")
     ] = None
-    protocol: Annotated[
-        str | None, typer.Option("--protocol", help="od-vae-paper or cv-vae-paper: measure as they did.")
-    ] = None
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Timed passes; medians are shown.")] = 3
+    protocol: Annotated[str | None, c.one_of("--protocol", c.PROTOCOLS, "Measure as this paper did.")] = None
+    runs: Annotated[int, typer.Option("--runs", min=1, max=1000, help="Timed passes; medians are shown.")] = 3
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Of sampled latents, where a protocol samples.")
     ] = 0

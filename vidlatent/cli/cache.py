@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from vidlatent.cli import cache_run, words
+from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
 from vidlatent.cli.console import print_json, say, show_facts
 from vidlatent.cli.sections import App, Flags, SectionedCommand
@@ -152,7 +153,7 @@ class ExportFlags(Flags):
     ] = None
     space: Annotated[
         str | None,
-        typer.Option("--space", help="raw, or normalised: (z - shift) * scale.  [default: the tool's]"),
+        c.one_of("--space", c.SPACES, "normalised: (z - shift) * scale.  [default: the tool's]"),
     ] = None
     architecture: Annotated[
         str | None, typer.Option("--architecture", help="ARCH, where it is not said as TOOL:ARCH.")

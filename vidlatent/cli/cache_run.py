@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.console import print_json, say, say_notices, show_facts
@@ -48,9 +49,10 @@ class ReadFlags(o.ReadFlags):
     ] = None
     frames_rule: Annotated[
         str,
-        typer.Option(
+        c.one_of(
             "--frames-rule",
-            help="Of frames off the model's grid: cut, pad (repeat the last) or drop the clip.",
+            c.FRAMES_RULES,
+            "Of frames off the model's grid: cut them, pad (repeat the last), or drop the clip.",
         ),
     ] = "cut"
     bucket: Annotated[
@@ -142,13 +144,19 @@ class RunFlags(o.ModelFlags):
     """Which model is used, and in which processes, on which machines and in how much memory."""
 
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Reading processes.  [default: cores - 1]")
+        int | None,
+        typer.Option(
+            "--workers", min=1, max=o.MOST_PROCESSES, help="Reading processes.  [default: cores - 1]"
+        ),
     ] = None
     max_memory: Annotated[
         str | None, typer.Option("--max-memory", help="Keep all processes within this much, e.g. 8G.")
     ] = None
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Of the model on a CPU.  [default: all cores]")
+        int | None,
+        typer.Option(
+            "--threads", min=1, max=o.MOST_PROCESSES, help="Of the model on a CPU.  [default: all cores]"
+        ),
     ] = None
     stall_timeout: Annotated[
         float,
@@ -156,13 +164,16 @@ class RunFlags(o.ModelFlags):
             "--stall-timeout", min=0, help="Give up a clip that hangs for so many seconds; 0: never."
         ),
     ] = 300
-    engine: Annotated[str, typer.Option("--engine", help="local, or ray: actors on a Ray cluster.")] = "local"
+    engine: Annotated[str, c.one_of("--engine", c.ENGINES, "ray: actors on a Ray cluster.")] = "local"
     ray_address: Annotated[
         str | None,
         typer.Option("--ray-address", help="Of a running cluster.  [default: one on this machine]"),
     ] = None
     ray_actors: Annotated[
-        int | None, typer.Option("--ray-actors", min=1, help="Models in the cluster.  [default: one per GPU]")
+        int | None,
+        typer.Option(
+            "--ray-actors", min=1, max=o.MOST_PROCESSES, help="Models in the cluster.  [default: one per GPU]"
+        ),
     ] = None
 
     def load(self, usual: str | None = None) -> "Model":
@@ -265,7 +276,7 @@ class WriteFlags(o.PosteriorFlags):
     ] = False
     shards: Annotated[
         str | None,
-        typer.Option("--shards", help="Pack entries into tar (WebDataset) or safetensors.  [default: no]"),
+        c.one_of("--shards", c.SHARDS, "Pack entries into tar (WebDataset) or safetensors.  [default: no]"),
     ] = None
     shard_size: Annotated[str, typer.Option("--shard-size", help="Bytes of a shard, about.")] = "1G"
     thumbnails: Annotated[

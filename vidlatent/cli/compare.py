@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vidlatent.cli import choices as c
 from vidlatent.cli import measuring as m
 from vidlatent.cli import options as o
 from vidlatent.cli.console import start_progress
@@ -21,9 +22,10 @@ class MeasureFlags(m.MetricFlags):
     metrics: m.MetricsOption = "psnr,ssim"
     align: Annotated[
         str,
-        typer.Option(
+        c.one_of(
             "--align",
-            help="exact: same times and number; start: so once both begin at zero; overlap: times that both "
+            c.ALIGNMENTS,
+            "exact: same times and number; start: so once both begin at zero; overlap: times that both "
             "have; index: by number.",
         ),
     ] = "exact"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.console import print_json, say, say_notices
@@ -68,7 +69,7 @@ class ModelFlags(Flags):
         Path | None, typer.Option("--image-weights", help="Weights to use with a named image VAE.")
     ] = None
     device: o.DeviceOption = None
-    dtype: Annotated[str, typer.Option("--dtype", help="fp32, bf16 or fp16.")] = "fp32"
+    dtype: Annotated[str, c.dtype_option("--dtype", "What is computed in.")] = "fp32"
     max_memory: o.MaxMemoryOption = None
 
     def load(self) -> "tuple[Model, Model]":

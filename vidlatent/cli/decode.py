@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.batch import pair_targets, run_each
@@ -65,9 +66,9 @@ class WriteFlags(Flags):
     square_pixels: Annotated[
         bool, typer.Option("--square-pixels", help="Scale so that pixels become square.")
     ] = False
-    images: Annotated[
-        str | None, typer.Option("--format", help="Images of a folder: png or tiff.  [default: png]")
-    ] = None
+    images: Annotated[str | None, c.one_of("--format", c.IMAGES, "Images of a folder.  [default: png]")] = (
+        None
+    )
     audio: o.AudioOption = "keep"
     force: o.ForceOption = False
     resume: o.ResumeOption = False
@@ -86,7 +87,7 @@ class WriteFlags(Flags):
             sink=SinkOptions(
                 self.codec, self.crf, self.preset, self.pix_fmt, self.square_pixels, self.images
             ),
-            audio=words.parse_keep(self.audio, "--audio"),
+            audio=self.audio == "keep",
             force=self.force,
             resume=self.resume,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.batch import Batch, pair_targets
@@ -24,7 +25,7 @@ class ReadFlags(o.ReadFlags):
 
     stream: o.StreamOption = 0
     assume_matrix: Annotated[
-        str | None, typer.Option("--assume-matrix", help="Colour matrix of an untagged video, e.g. bt709.")
+        str | None, c.one_of("--assume-matrix", c.MATRICES, "Of an untagged video.", {"bt2020": "bt2020nc"})
     ] = None
     hwaccel: Annotated[str | None, typer.Option("--hwaccel", help="Decode with e.g. cuda.")] = None
     raw: Annotated[
@@ -107,7 +108,7 @@ class WriteFlags(o.PosteriorFlags):
         return EncodeOptions(
             read=read,
             **self.posterior_options(),
-            audio=words.parse_keep(self.audio, "--audio"),
+            audio=self.audio == "keep",
             max_memory=words.parse_bytes(run.max_memory, "--max-memory"),
             workers=run.workers(),
             force=self.force,

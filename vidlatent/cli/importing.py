@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.console import say
@@ -26,9 +27,7 @@ class HoldFlags(Flags):
     fps: Annotated[str | None, typer.Option("--fps", help="Frames per second of the film.")] = None
     space: Annotated[
         str | None,
-        typer.Option(
-            "--space", help="raw, or normalised: (z - shift) * scale.  [default: the layout's, or raw]"
-        ),
+        c.one_of("--space", c.SPACES, "normalised: (z - shift) * scale.  [default: the layout's, or raw]"),
     ] = None
     axes: Annotated[
         str | None,

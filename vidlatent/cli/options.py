@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vidlatent.cli import choices as c
 from vidlatent.cli import words
 from vidlatent.cli.sections import Flags
 from vidlatent.errors import UsageError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PackOption = Annotated[
     bool, typer.Option("--pack", help="Store floats in about two thirds, and lose nothing.")
 ]
+MOST_PROCESSES = 1024  # or threads
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]
 ResumeOption = Annotated[
     bool,
@@ -37,7 +39,7 @@ DeviceOption = Annotated[
     str | None, typer.Option("--device", help="cuda, cuda:1, mps or cpu.  [default: the best there is]")
 ]
 DtypeOption = Annotated[
-    str | None, typer.Option("--dtype", help="fp32, bf16 or fp16.  [default: bf16 on CUDA, else fp32]")
+    str | None, c.dtype_option("--dtype", "What is computed in.  [default: bf16 on CUDA, else fp32]")
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -75,7 +77,7 @@ SizeOption = Annotated[str | None, typer.Option("--size", help="Resize to WxH pi
 CropOption = Annotated[str | None, typer.Option("--crop", help="Cut out LEFT,TOP,WIDTH,HEIGHT first.")]
 StreamOption = Annotated[int, typer.Option("--stream", min=0, help="Which video track, from 0.")]
 
-AudioOption = Annotated[str, typer.Option("--audio", help="keep or drop the sound.")]
+AudioOption = Annotated[str, c.one_of("--audio", c.KEEP_OR_DROP, "What becomes of the sound.")]
 
 
 class ReadFlags(Flags):
@@ -88,9 +90,9 @@ class ReadFlags(Flags):
     fps: Annotated[str | None, typer.Option("--fps", help="Resample in time, frames per second.")] = None
     size: SizeOption = None
     crop: CropOption = None
-    fit: Annotated[
-        str, typer.Option("--fit", help="With --size: stretch, crop or pad where the aspect differs.")
-    ] = "stretch"
+    fit: Annotated[str, c.one_of("--fit", c.FITS, "With --size: what is done where the aspect differs.")] = (
+        "stretch"
+    )
     deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make full frames of fields.")] = False
     tonemap: Annotated[bool, typer.Option("--tonemap", help="Map HDR (PQ, HLG) to SDR.")] = False
     allow_truncated: Annotated[
@@ -167,6 +169,7 @@ class SharedModelFlags(ModelFlags):
         typer.Option(
             "--jobs",
             min=1,
+            max=MOST_PROCESSES,
             help="Processes that share a clip, to the same bits. On a CPU one uses all cores already: it is "
             "for several GPUs.  [default: one for each device]",
         ),
@@ -195,14 +198,16 @@ class PosteriorFlags(Flags):
     heading = "What is written"
     posterior: Annotated[
         str | None,
-        typer.Option("--posterior", help="mode, sample, or full (mean and logvar).  [default: mode]"),
+        c.one_of("--posterior", c.POSTERIORS, "full: mean and logvar.  [default: mode]"),
     ] = None
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noise, with --posterior sample.")] = 0
     store: Annotated[
         str | None,
-        typer.Option(
+        c.one_of(
             "--store",
-            help="fp32, bf16, fp16, or int8: half of bf16, for training.  [default: as computed]",
+            c.STORES,
+            "On disk; int8: half of bf16, for training.  [default: as computed]",
+            c.DTYPE_ALIASES,
         ),
     ] = None
     pack: PackOption = False

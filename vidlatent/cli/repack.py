@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.batch import pair_targets, run_each
@@ -28,9 +29,7 @@ class WriteFlags(Flags):
     ] = None
     store: Annotated[
         str | None,
-        typer.Option(
-            "--store", help="int8 (for training), fp32, bf16 or fp16.  [default: floats as they are]"
-        ),
+        c.one_of("--store", c.STORES, "int8: for training.  [default: floats as they are]", c.DTYPE_ALIASES),
     ] = None
     pack: o.PackOption = False
     recipe: Annotated[
@@ -38,7 +37,7 @@ class WriteFlags(Flags):
     ] = None
     shards: Annotated[
         str | None,
-        typer.Option("--shards", help="Pack entries of a cache into tar or safetensors.  [default: no]"),
+        c.one_of("--shards", c.SHARDS, "Pack entries of a cache into tar or safetensors.  [default: no]"),
     ] = None
     shard_size: Annotated[str, typer.Option("--shard-size", help="Bytes of a shard, about.")] = "1G"
     force: o.ForceOption = False

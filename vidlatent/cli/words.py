@@ -54,7 +54,7 @@ def parse_integers(text: str | None, flag: str, count: int, example: str) -> tup
 def parse_counts(text: str | None, flag: str) -> tuple[int, ...]:
     """Read numbers of frames from "81" or "1,25,81", and sort them; None gives none."""
     words = parse_names(text)
-    if not all(re.fullmatch(r"0*[1-9]\d*", word) for word in words):
+    if not all(re.fullmatch(r"0*[1-9]\d{0,8}", word) for word in words):
         raise UsageError(f"{flag} {text}: not numbers of frames", f"for instance {flag} 1,25,81")
     return tuple(sorted({int(word) for word in words}))
 
@@ -76,13 +76,6 @@ def parse_bytes(text: str | None, flag: str) -> int | None:
     if not found or not float(found[1]):
         raise UsageError(f"{flag} {text}: not an amount", f"for instance {flag} 4G")
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
-
-
-def parse_keep(text: str, flag: str) -> bool:
-    """Say whether the word is "keep" rather than "drop"."""
-    if text not in ("keep", "drop"):
-        raise UsageError(f"{flag} {text}: unknown", "keep or drop")
-    return text == "keep"
 
 
 def parse_names(text: str | None) -> tuple[str, ...]:

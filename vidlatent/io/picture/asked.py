@@ -34,9 +34,9 @@ def _find_nonsense(options: ReadOptions) -> Iterator[tuple[str, str | None]]:
 
 
 def _find_no_span(options: ReadOptions) -> Iterator[tuple[str, str | None]]:
-    for name, time in (("start", options.start), ("end", options.end)):
+    for name, time in ((parameter("start"), options.start), (parameter("end"), options.end)):
         if time is not None and abs(time) > MOST_SECONDS:
-            yield f"{parameter(name)} {_spell(time)}: no video lasts that long", "give seconds"
+            yield f"{name} {_spell(time)}: no video lasts that long", "give seconds"
     if options.start is not None and options.end is not None and options.end <= options.start:
         start, end = _spell(options.start), _spell(options.end)
         asked = f"{parameter('end')} {end}: is not after {parameter('start')} {start}"

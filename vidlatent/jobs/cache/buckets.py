@@ -41,10 +41,13 @@ class BucketWishes:
 
     def buckets(self, grid: Grid) -> tuple[Bucket, ...]:
         """The sizes for a model of this grid."""
-        for name, sides in (("area", self.area), *(("buckets", size) for size in self.given)):
+        for name, sides in (
+            (parameter("area"), self.area),
+            *((parameter("buckets"), size) for size in self.given),
+        ):
             if sides is not None and max(sides[:2]) > MOST_PX:
                 asked = "x".join(map(str, sides))
-                raise UsageError(f"{parameter(name)} {asked}: a side has at most {MOST_PX} pixels")
+                raise UsageError(f"{name} {asked}: a side has at most {MOST_PX} pixels")
         if self.area is None:
             refuse_off_grid(self.given, grid)
             return self.given
