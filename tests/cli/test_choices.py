@@ -16,6 +16,7 @@ from vidlatent.jobs.cache.shards import WRITERS
 from vidlatent.jobs.measure.align import MODES
 from vidlatent.jobs.measure.protocols import PROTOCOLS
 from vidlatent.jobs.save import SPACES
+from vidlatent.jobs.storing import STORES
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,7 @@ from vidlatent.jobs.save import SPACES
         (choices.PROTOCOLS, PROTOCOLS),
         (choices.SHARDS, WRITERS),
         (choices.SPACES, SPACES),
+        (choices.STORES, STORES),
     ],
 )
 def test_the_words_of_a_flag_are_those_that_the_job_knows(words, table):
