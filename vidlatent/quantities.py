@@ -12,13 +12,20 @@ Number = (
     Fraction | float | str
 )  # what a fraction can be made of; a float counts as it is written: 29.97 is 2997/100
 
+_NAMES = {
+    "start": parameter("start"),
+    "end": parameter("end"),
+    "fps": parameter("fps"),
+    "max_memory": parameter("max_memory"),
+}
+
 
 def to_seconds(value: Number | None, name: str) -> Fraction | None:
     """Seconds as a fraction; None stays None."""
     if value is None:
         return None
     if (seconds := _to_fraction(value)) is None:
-        raise UsageError(f"{parameter(name)} {value}: not a time in seconds", "give a number such as 12.5")
+        raise UsageError(f"{_NAMES[name]} {value}: not a time in seconds", "give a number such as 12.5")
     return seconds
 
 
@@ -29,7 +36,7 @@ def to_rate(value: Number | None, name: str = "fps") -> Fraction | None:
     rate = _to_fraction(value)
     if rate is None or rate <= 0:
         raise UsageError(
-            f"{parameter(name)} {value}: not a frame rate", "give a number above 0, such as 24 or 30000/1001"
+            f"{_NAMES[name]} {value}: not a frame rate", "give a number above 0, such as 24 or 30000/1001"
         )
     return rate
 
@@ -41,7 +48,7 @@ def to_bytes(value: int | str | None, name: str = "max_memory") -> int | None:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", str(value), re.IGNORECASE)
     if not found or not float(found[1]):
         raise UsageError(
-            f"{parameter(name)} {value}: not an amount of memory", 'give "4G", "512M", or a number of bytes'
+            f"{_NAMES[name]} {value}: not an amount of memory", 'give "4G", "512M", or a number of bytes'
         )
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
