@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vidlatent.errors import BadInput, UsageError, parameter
+from vidlatent.errors import BadInput, UsageError
 from vidlatent.grid import Grid
 from vidlatent.models.base import Posterior
 
@@ -58,8 +58,7 @@ def cut_back(video: Tensor, like: Posterior | Tensor | Size, grid: Grid) -> Tens
     most = (max(grid.step, grid.least), grid.space, grid.space)
     if not all(0 <= extra < limit for extra, limit in zip(added, most, strict=True)):
         raise UsageError(
-            f"{parameter('like')}: a clip of {_said(size)} does not come of latents that decode to "
-            f"{_said(video.shape[2:])}",
+            f"like: a clip of {_said(size)} does not come of latents that decode to {_said(video.shape[2:])}",
             "give the posterior that encode made of the clip, or its frames, height and width",
         )
     frames, height, width = size
@@ -73,13 +72,11 @@ def size_of(like: Posterior | Tensor | Size) -> Size:
     )
     if size is None:
         raise UsageError(
-            f"{parameter('like')}: this posterior does not know the size of its clip",
+            "like: this posterior does not know the size of its clip",
             "give (frames, height, width)",
         )
     if len(size) not in (3, 5):
-        raise UsageError(
-            f"{parameter('like')} {size}: not the size of a clip", "give (frames, height, width)"
-        )
+        raise UsageError(f"like {size}: not the size of a clip", "give (frames, height, width)")
     return size[-3:]
 
 

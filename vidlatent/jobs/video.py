@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vidlatent.engine import pixels
-from vidlatent.errors import BadInput, UsageError, parameter
+from vidlatent.errors import BadInput, UsageError
 from vidlatent.io.read.ffmpeg import STDIN
 from vidlatent.io.read.source import Frame, ReadOptions, VideoInfo, VideoSource
 from vidlatent.io.read.source import open_video as open_source
@@ -76,7 +76,7 @@ class Video:
         so that frame numbers are exact.
         """
         if layout not in LAYOUTS:
-            raise UsageError(f"{parameter('layout')} {layout}: unknown", f"one of {', '.join(LAYOUTS)}")
+            raise UsageError(f"layout {layout}: unknown", f"one of {', '.join(LAYOUTS)}")
         if start < 0 or (stop is not None and stop <= start):
             raise UsageError(
                 f"{self._path}: frames {start} to {stop}", "count from 0, with the end after the start"

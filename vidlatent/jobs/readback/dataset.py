@@ -189,9 +189,7 @@ def read_codes(entry: CatalogEntry, latents: LatentReader, start: int, crop: int
 def check_raw(raw: bool, normalise: bool) -> None:
     """Raise UsageError where codes are to be normalised, which are no latents yet."""
     if raw and normalise:
-        raise UsageError(
-            f"{parameter('raw')} gives codes, {parameter('normalise')} latents", "leave one of them out"
-        )
+        raise UsageError(f"{parameter('raw')} gives codes, normalise latents", "leave one of them out")
 
 
 def normalise_latents(latents: Tensor, reader: LatentReader) -> Tensor:
