@@ -1,6 +1,7 @@
 """What a person meets when measuring on the command line."""
 
 import json
+import shlex
 
 import pytest
 
@@ -78,3 +79,29 @@ def test_compare_of_videos_that_cannot_be_aligned_ends_with_3(vidlatent, sample,
     code, _, err = vidlatent("compare", sample, other, "--device", "cpu")
     assert code == 3
     assert "is 176×144" in err and "--scale" in err
+
+
+def test_a_report_holds_the_command_that_made_it(vidlatent, sample, tmp_path):
+    target = tmp_path / "two words.json"
+    words = ["bench", str(sample), *TOY, "--metrics", "psnr", "--report", str(target)]
+    assert vidlatent(*words)[0] == 0
+    assert json.loads(target.read_text())["command"] == shlex.join(["vidlatent", *words])
+
+
+@pytest.mark.parametrize(("command", "play", "films"), [("bench", 4, 1), ("bench", 0, 0), ("compare", 4, 1)])
+def test_a_page_plays_the_first_seconds_unless_none_are_wanted(
+    vidlatent, sample, tmp_path, command, play, films
+):
+    pytest.importorskip("plotly")
+    page = tmp_path / "r.html"
+    clips = [sample, *TOY] if command == "bench" else [sample, sample, "--frames", "3", "--device", "cpu"]
+    code, *_ = vidlatent(command, *clips, "--metrics", "psnr", "--play", play, "--report", page)
+    assert code == 0
+    assert page.read_text().count("<video ") == films
+
+
+def test_where_curves_do_not_meet_the_terminal_says_what_to_ask_for(vidlatent, sample):
+    asked = ["--codec", "x264", "--rates", "0.2,0.4", "--metrics", "psnr"]
+    code, out, _ = vidlatent("bench", sample, *TOY, *asked)
+    assert code == 0
+    assert "no overlap" in out and "* sample.mp4, psnr: toy loses nothing" in out

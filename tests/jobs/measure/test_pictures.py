@@ -38,3 +38,26 @@ def test_deep_frames_are_rounded_for_the_eye():
     assert to_eight_bits(grey(65535, np.uint16)).max() == 255
     assert to_eight_bits(grey(257 * 7 + 128, np.uint16)).max() == 7
     assert to_eight_bits(grey(257 * 7 + 129, np.uint16)).max() == 8
+
+
+def test_pictures_come_back_from_their_file_with_times_and_film(tmp_path):
+    pictures = KeptPictures()
+    pictures.update(grey(100), grey(103), 0.25)
+    pictures.update(grey(100), grey(101))
+    pictures.film = b"a film"
+    pictures.save(tmp_path / "kept" / "row.npz")
+    again = KeptPictures.load(tmp_path / "kept" / "row.npz")
+    assert [(frame.error, frame.time_s) for frame in again.worst()] == [(9.0, 0.25), (1.0, None)]
+    assert again.film == b"a film"
+
+
+def test_pictures_of_an_older_bench_are_still_shown(tmp_path):
+    """Those had neither times nor a film."""
+    pictures = KeptPictures()
+    pictures.update(grey(100), grey(103), 0.25)
+    pictures.save(tmp_path / "row.npz")
+    with np.load(tmp_path / "row.npz") as kept:
+        older = {name: kept[name] for name in kept if name not in ("time_s", "film")}
+    np.savez_compressed(tmp_path / "older.npz", **older)
+    again = KeptPictures.load(tmp_path / "older.npz")
+    assert [frame.time_s for frame in again.worst()] == [None] and again.film == b""

@@ -97,12 +97,13 @@ class KeptPictures:
         pictures = cls()
         try:
             with np.load(path, allow_pickle=False) as kept:
-                frames = (kept[name] for name in ("error", "index", "reference", "distorted", "time_s"))
+                times = kept["time_s"] if "time_s" in kept else np.full(len(kept["index"]), np.nan)
+                frames = (*(kept[name] for name in ("error", "index", "reference", "distorted")), times)
                 for error, index, reference, distorted, time_s in zip(*frames, strict=True):
                     known = None if math.isnan(time_s) else float(time_s)
                     frame = WorstFrame(float(error), int(index), reference, distorted, known)
                     pictures._worst.append(frame)
-                pictures.film = kept["film"].tobytes()
+                pictures.film = kept["film"].tobytes() if "film" in kept else b""
                 strips = kept["strip"].swapaxes(1, 2)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as e:
             raise BadInput(f"{path}: no pictures of a bench", "remove it") from e

@@ -18,6 +18,7 @@ from vidlatent.jobs.report.plots import (
 )
 from vidlatent.jobs.report.tables import Table, collect_notes, make_tables
 
+FEW_NOTES = 8  # so many are read at once
 FOLDED_ROWS = 16  # a table with more can be opened; the summary is open always
 
 
@@ -137,6 +138,7 @@ def _method(report: Report, dots: dict[str, str]) -> Iterator[str]:
     yield "<h2>How it was measured</h2>"
     if report.command:
         yield f"<p><code>{escape(report.command)}</code></p>"
+    yield from _notes(collect_notes(report))
     yield _fold("Metrics", _facts({name: metric.protocol for name, metric in report.metrics.items()}))
     facts = {}
     for name, value in report.settings.items():
@@ -144,10 +146,13 @@ def _method(report: Report, dots: dict[str, str]) -> Iterator[str]:
     yield _fold("Settings", _facts(facts))
     for table in make_detail_tables(report):
         yield _fold(table.title, _table(table, dots))
-    if said := collect_notes(report):
-        notes = "".join(f"<li>{escape(note)}</li>" for note in said)
-        yield _fold(f"Notes: {len(said)}", f"<ul>{notes}</ul>")
     yield _fold("Machine", _facts(report.machine))
+
+
+def _notes(said: list[str]) -> Iterator[str]:
+    listed = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in said)}</ul>"
+    if said:
+        yield listed if len(said) <= FEW_NOTES else _fold(f"Notes: {len(said)}", listed)
 
 
 def _fold(title: str, content: str) -> str:

@@ -7,6 +7,7 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const hidden = new Set(); // names of subjects that the legend has switched off
 const escaped = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 const colour = name => data.subjects[name].colours[dark.matches ? 1 : 0];
+const MOST_CHIPS = 8; // names to choose from that stand side by side
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
 // A chip for each of `names`; `press` is called with the name and the event.
@@ -18,6 +19,14 @@ function addChips(box, names, press) {
     chip.addEventListener("click", event => press(name, event));
     box.append(chip);
   }
+}
+
+// The same for names too many for chips.
+function addSelect(box, names, choose) {
+  const list = document.createElement("select");
+  list.append(...names.map(name => new Option(name)));
+  list.addEventListener("change", () => choose(list.value));
+  box.append(list);
 }
 
 function pressOnly(box, name) {
@@ -124,10 +133,17 @@ function addLegend(box) {
 
 function addChoice(box, part, names) {
   if (!box || names.length < 2) return;
-  addChips(box, names, name => {
+  const choose = name => {
     chosen[part] = name;
-    pressOnly(box, name);
     draw();
+  };
+  if (names.length > MOST_CHIPS) {
+    addSelect(box, names, choose);
+    return;
+  }
+  addChips(box, names, name => {
+    choose(name);
+    pressOnly(box, name);
   });
   pressOnly(box, chosen[part]);
 }
