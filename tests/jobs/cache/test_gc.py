@@ -11,7 +11,7 @@ from helpers import cache_clips as clips
 from vidlatent.jobs.cache import gc, maker
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.gc import find_garbage, remove_garbage
-from vidlatent.jobs.cache.manifest import DONE, FAILED, Manifest, ManifestRow, open_manifest
+from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, Manifest, ManifestRow, open_manifest
 from vidlatent.jobs.cache.packer import PACK, pack_all
 from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.cache.store import Store
@@ -31,7 +31,9 @@ def test_bytes_and_reasons_are_said(root):
         orphan: ("no row of the manifest knows it", 7),
         partial: ("left by a run that was killed", 3),
     }
-    assert remove_garbage(root, find_garbage(root)) == 10 and not find_garbage(root)
+    items = find_garbage(root)
+    assert remove_garbage(root, items) == 10 and not find_garbage(root)
+    assert remove_garbage(root, items) == 0, "what has gone frees nothing"
 
 
 def test_what_another_process_makes_or_packs_stays(root):
@@ -51,13 +53,40 @@ def test_what_another_process_makes_or_packs_stays(root):
 def test_a_claim_that_is_held_is_no_leftover(root):
     stale = put(root / "claims/abc")
     with Claim.take(root / "claims/def"):
-        assert [item.path for item in find_garbage(root)] == [stale]
+        items = find_garbage(root)
+        assert [item.path for item in items] == [stale]
+        assert remove_garbage(root, items) == items[0].bytes > 0
+    assert not stale.exists()
 
 
-def test_the_entry_of_a_row_that_failed_since_is_of_no_use(root):
-    row = next(row for row in clips.rows(root) if row.status == DONE)
-    Manifest(Store(root)).add(replace(row, status=FAILED, error="gone"))
-    assert [item.path.stem for item in find_garbage(root)] == [row.key]
+@pytest.mark.parametrize("status", [FAILED, DAMAGED])
+def test_the_entry_and_the_thumbnails_of_a_row_that_is_not_done_any_more_are_of_no_use(root, status):
+    row, other = clips.rows(root)
+    store = Store(root)
+    thumbnails = [put(store.thumbnail_path(key)) for key in (row.key, other.key, "f" * 64)]
+    assert {item.path for item in find_garbage(root)} == {thumbnails[2]}
+    Manifest(store).add(replace(row, status=status, error="gone", attempt=row.attempt + 1))
+    found = {item.path: item.why for item in find_garbage(root)}
+    assert found == dict.fromkeys(
+        [thumbnails[0], thumbnails[2], store.entry_path(row.key)], "no row of the manifest knows it"
+    )
+
+
+def test_what_is_superseded_goes_where_that_is_asked_for_and_nowhere_else(root):
+    row = clips.rows(root)[0]
+    store = Store(root)
+    old = {
+        store.entry_path(row.key),
+        put(store.thumbnail_path(row.key), store.entry_path(row.key).stat().st_size),
+    }
+    new = replace(row, key="f" * 64, attempt=row.attempt + 1)
+    put(store.entry_path(new.key))
+    Manifest(store).add(new)
+    items = find_garbage(root, superseded=True)
+    assert {item.path for item in items} == old and {item.why for item in items} == {gc._CHANGED}
+    assert not find_garbage(root) and remove_garbage(root, items) == 0
+    assert remove_garbage(root, items, superseded=True) == 2 * items[0].bytes
+    assert not any(path.exists() for path in old)
 
 
 def test_what_is_needed_by_the_time_its_claim_is_held_stays(root, monkeypatch):
@@ -100,7 +129,7 @@ def test_no_link_is_followed_out_of_a_cache(root, tmp_path, name):
     items = find_garbage(root)
     assert not [item for item in items if item.path.parent == root / name]
     made_up = [gc.Garbage(root / name / path.name, "left by a run that was killed", 5) for path in precious]
-    remove_garbage(root, [*items, *made_up])
+    assert remove_garbage(root, [*items, *made_up]) == sum(item.bytes for item in items)
     assert all(path.exists() for path in precious)
 
 

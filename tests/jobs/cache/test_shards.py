@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import tarfile
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,12 +17,13 @@ from safetensors import safe_open
 
 from vidlatent.cli import app
 from vidlatent.errors import BadInput, UsageError
+from vidlatent.jobs.cache import packer as packing_module
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.gc import find_garbage, remove_garbage
 from vidlatent.jobs.cache.journal import JournalReader
 from vidlatent.jobs.cache.manifest import Manifest, open_manifest
 from vidlatent.jobs.cache.options import RunOptions
-from vidlatent.jobs.cache.packer import PACK, Packer, pack_all, read_pack_mark
+from vidlatent.jobs.cache.packer import PACK, Packer, move_pack_mark, pack_all, read_pack_mark
 from vidlatent.jobs.cache.plan import Part
 from vidlatent.jobs.cache.shard_safetensors import list_safetensors
 from vidlatent.jobs.cache.shard_tar import list_tar
@@ -190,6 +194,15 @@ def test_a_damaged_member_is_found_and_made_again(videos, tmp_path, kind, reques
     assert entries(root) == before and list(verify(root)) == [None] * CLIPS
 
 
+def test_a_shard_that_was_cut_off_is_found(tar, tmp_path):
+    root = shutil.copytree(tar, tmp_path / "cache")
+    victim = max(open_manifest(root).entries(), key=lambda row: (row.shard, row.offset))
+    shard, end = root / "shards" / victim.shard, victim.offset + victim.bytes
+    shard.write_bytes(shard.read_bytes()[: end - 1])
+    (finding,) = [finding for finding in verify(root) if finding is not None]
+    assert finding.key == victim.key and f"expected {end} bytes, found {end - 1}" in finding.what
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_shard_that_is_gone_is_made_again_the_same(videos, tmp_path, tar, which):
     """Also the one with the clip that is there twice: its copy may be met before or after it is packed."""
@@ -234,6 +247,50 @@ def test_what_is_packed_while_a_run_goes_on_is_seen_by_it(videos, tmp_path):
     pack_all(store, Sharding("tar", SHARD_BYTES))
     packed = read_pack_mark(store)
     assert before is None and len({before, empty, packed}) == 3 and read_pack_mark(store) == packed
+
+
+def test_the_mark_of_what_was_packed_moves_by_a_second_each_time(tmp_path):
+    """Some disks count no less."""
+    store = Store(tmp_path)
+    store.shards.mkdir()
+    marks = []
+    for _ in range(3):
+        marks.append(read_pack_mark(store))
+        move_pack_mark(store)
+    assert all(after - before >= 1_000_000_000 for before, after in pairwise(marks))
+
+
+def test_in_a_folder_of_somebody_else_the_mark_is_the_present(tmp_path, monkeypatch):
+    store, times, real = Store(tmp_path), [], os.utime
+    store.shards.mkdir()
+
+    def refuse(path: Path, **given: object) -> None:
+        times.append(given)
+        if given:
+            raise PermissionError
+        real(path)
+
+    monkeypatch.setattr(os, "utime", refuse)
+    move_pack_mark(store)
+    assert [bool(given) for given in times] == [True, False]
+
+
+def test_the_mark_moves_once_rows_say_what_is_packed_and_before_files_go(videos, tmp_path, monkeypatch):
+    root = shutil.copytree(videos.parent / "loose", tmp_path / "cache")
+    marks, add, remove = [], Manifest.add_packed, Packer._remove
+
+    def look_after_rows(*args: object) -> None:
+        add(*args)
+        marks.append(read_pack_mark(Store(root)))
+
+    def look_before_files_go(*args: object) -> None:
+        marks.append(read_pack_mark(Store(root)))
+        remove(*args)
+
+    monkeypatch.setattr(Manifest, "add_packed", look_after_rows)
+    monkeypatch.setattr(Packer, "_remove", look_before_files_go)
+    pack_all(Store(root), Sharding("tar"))
+    assert len(marks) == 2 and marks[0] != marks[1]
 
 
 STEPS = {
@@ -305,6 +362,94 @@ def test_who_packs_waits_for_who_packs(videos, tmp_path):
     assert members(root) == sorted(entries(root))
 
 
+@pytest.fixture
+def offer_of(videos, tmp_path):
+    """A copy of the cache of files: its store, rows in their order, and who packs so many bytes."""
+    store = Store(shutil.copytree(videos.parent / "loose", tmp_path / "cache"))
+    manifest = Manifest(store)
+    rows = [row for row in manifest.entries() if row.status == "done"]
+    yield store, rows, lambda size: Packer(store, manifest, Sharding("tar", size))
+    manifest.close()
+
+
+def shards(store: Store) -> list[list[str]]:
+    """The keys in each shard, in the order in which they were packed."""
+    return [sorted(list_tar(path)) for path in sorted(store.shards.glob("*"), key=os.path.getctime)]
+
+
+def keys(*rows) -> list[str]:
+    return sorted(row.key for row in rows)
+
+
+def test_a_shard_is_made_of_as_many_entries_as_fill_it_to_the_byte(offer_of):
+    store, rows, packer_of = offer_of
+    packer = packer_of(rows[0].bytes + rows[1].bytes)
+    packer.offer(rows[0])
+    packer.offer(rows[0])  # once is enough
+    assert not store.shards.exists()
+    packer.offer(rows[1])
+    assert shards(store) == [keys(*rows[:2])]
+    packer.finish()
+    assert shards(store) == [keys(*rows[:2])]
+
+
+def test_what_fills_no_shard_waits_until_the_end(offer_of):
+    store, rows, packer_of = offer_of
+    packer = packer_of(sum(row.bytes for row in rows[:3]))
+    with Claim.take(store.claims / PACK):
+        for row in rows[:3]:
+            packer.offer(row)
+    packer.offer(rows[3])
+    assert shards(store) == [keys(*rows[:3])] and store.entry_path(rows[3].key).exists()
+    packer.finish()
+    assert shards(store) == [keys(*rows[:3]), keys(rows[3])]
+
+
+def test_an_entry_that_is_no_file_is_not_waited_for(offer_of):
+    store, rows, packer_of = offer_of
+    store.entry_path(rows[0].key).unlink()
+    packer = packer_of(rows[0].bytes + 1)
+    packer.offer(rows[0])
+    packer.offer(rows[1])
+    packer.finish()
+    assert shards(store) == [keys(rows[1])]
+
+
+def test_the_end_waits_a_moment_for_who_packs_and_looks_again(offer_of, monkeypatch):
+    store, rows, packer_of = offer_of
+    packer, waits = packer_of(1 << 30), []
+    packer.offer(rows[0])
+    claim = Claim.take(store.claims / PACK)
+    monkeypatch.setattr("time.sleep", lambda seconds: (waits.append(seconds), claim.release()))
+    packer.finish()
+    assert waits == [0.2] and shards(store) == [keys(rows[0])]
+
+
+def test_an_entry_that_goes_while_it_is_packed_is_left_out_and_not_called_damaged(offer_of, monkeypatch):
+    store, rows, packer_of = offer_of
+    packer, real = packer_of(1 << 30), packing_module.write_shard
+
+    def late(*args: object) -> tuple:
+        store.entry_path(rows[1].key).unlink(missing_ok=True)
+        return real(*args)
+
+    monkeypatch.setattr(packing_module, "write_shard", late)
+    for row in rows[:3]:
+        packer.offer(row)
+    packer.finish()
+    assert shards(store) == [keys(rows[0], rows[2])]
+    assert open_manifest(store.root).find(rows[1].key).status == "done"
+
+
+def test_packing_leaves_nothing_open(videos, tmp_path, nothing_stays_open):
+    pack_all(Store(shutil.copytree(videos.parent / "loose", tmp_path / "cache")), Sharding("tar"))
+
+
+def test_a_shard_is_named_by_sixteen_digits_and_holds_about_a_gigabyte(tar):
+    assert all(re.fullmatch(r"shard-[0-9a-f]{16}\.tar", path.name) for path in tar.glob("shards/*"))
+    assert Sharding("tar").bytes == 1 << 30
+
+
 def test_what_was_packed_since_it_was_offered_is_not_packed_again(videos, tmp_path, monkeypatch):
     """The other process was killed before it removed the files, so they are there for both."""
     root = shutil.copytree(videos.parent / "loose", tmp_path / "cache")
@@ -344,7 +489,8 @@ def test_an_entry_that_changed_on_disk_is_not_packed_but_made_again(videos, tmp_
     data[-1] ^= 1
     victim.write_bytes(data)
     pack_all(Store(root), Sharding("tar"))
-    assert victim.stem not in members(root) and open_manifest(root).find(victim.stem).status == "damaged"
+    assert members(root) == sorted({*before} - {victim.stem})
+    assert open_manifest(root).find(victim.stem).status == "damaged"
     assert clips.cache(videos, root, packing("tar")).done == 1
     assert entries(root) == before
 

@@ -137,6 +137,7 @@ def test_a_source_that_grew_or_shrank_is_not_called_identical_and_others_are_com
     clips.write_clip(folder / "clip0.avi", 0, frames=frames)
     found = replays(root)
     assert isinstance(found["clip0.avi"], Finding) and words in found["clip0.avi"].what
+    assert not found["clip0.avi"].recorded
     assert found["clip1.avi"].identical
 
 
@@ -146,6 +147,31 @@ def test_a_source_of_other_content_is_told_by_its_psnr(tmp_path):
     clips.write_clip(folder / "clip0.avi", 7, frames=5)
     (found,) = replays(root).values()
     assert not found.identical and 5 < found.psnr < 15  # noise against noise
+    assert found.psnr == round(found.psnr, 3) != round(found.psnr, 2)
+
+
+@pytest.mark.parametrize(("frames", "words"), [(8, "more than the 7 frames"), (6, "has 6 frames now, had 7")])
+def test_frames_that_were_cut_off_to_fit_the_grid_are_still_the_sources(tmp_path, frames, words):
+    path, root = clips.write_clip(tmp_path / "videos/a.avi", 1, frames=7), tmp_path / "cache"
+    clips.cache(path.parent, root)
+    (row,) = clips.rows(root)
+    assert (row.frames, row.cut) == (5, 2) and replays(root)["a.avi"].identical
+    clips.write_clip(path, 1, frames=frames)
+    assert words in replays(root)["a.avi"].what
+
+
+def test_only_entries_that_are_there_are_compared_and_only_with_sources_that_are(tmp_path):
+    folder, root = clips.write_clips(tmp_path / "videos", 3), tmp_path / "cache"
+    clips.cache(folder, root)
+    entry_of(root, "clip0.avi").unlink()
+    (folder / "clip1.avi").unlink()
+    assert set(replays(root)) == {"clip2.avi"}
+
+
+def test_what_is_known_to_be_damaged_is_no_finding_and_others_are_still_checked(root):
+    for clip, left in (("clip0.avi", [None]), ("clip1.avi", [])):
+        flip(entry_of(root, clip))
+        assert len(findings(root)) == 1 and list(verify(root)) == left
 
 
 def test_what_cannot_be_compared_is_said_and_counts(capsys, tmp_path):
