@@ -16,7 +16,7 @@ from vidlatent.jobs.inspect import inspect
 # A reader that goes on without what is damaged warns of it.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 NAMES = (
-    *("latent", "decode", "picture", "table", "tar", "tar shard", "safetensors shard", "cache"),
+    *("latent", "coded", "decode", "picture", "table", "tar", "tar shard", "safetensors shard", "cache"),
     *("export", "foreign", "times", "bench", "config", "checkpoint"),
 )
 

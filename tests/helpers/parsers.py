@@ -63,6 +63,15 @@ def read_latent(path: Path) -> None:
         reader.read_checked(0, reader.frames)
 
 
+def read_coded(path: Path) -> None:
+    """A `.latent` in any form, as training reads it, which looks at no checksum; then as others do."""
+    with open_latent(path, mapped=True) as reader:
+        reader.read(0, reader.frames)
+        if reader.form == "int8":
+            reader.read_raw(0, reader.frames)
+    read_latent(path)
+
+
 def decoder(model: Model) -> Callable[[Path], None]:
     """What decodes a `.latent` into a film, by a model that is loaded once."""
 
@@ -147,6 +156,7 @@ def parsers(folder: Path) -> Iterator[Parser]:
     toy = vidlatent.load_model("toy", device="cpu")
     latents = _make_latents(folder / "latents", toy)
     yield Parser("latent", latents, mutate_latent, read_latent)
+    yield Parser("coded", _make_coded(folder / "coded", toy), mutate_latent, read_coded)
     yield Parser("decode", latents, mutate_latent, decoder(toy))
     yield Parser("picture", latents[:1], partial(mutate_latent, fact="picture"), decoder(toy))
     yield Parser("table", _make_tables(folder / "tables"), _mutate_table, list_source)
@@ -186,6 +196,15 @@ def _make_latents(folder: Path, toy: Model) -> tuple[Path, ...]:
     read = ReadOptions(frames=3, size=(32, 32))
     vidlatent.encode(SAMPLE, folder / "a.latent", toy, EncodeOptions(read=read))
     return folder / "a.latent", *_hostile("*.latent", folder)
+
+
+def _make_coded(folder: Path, toy: Model) -> tuple[Path, ...]:
+    """A clip in each form of stored latents."""
+    folder.mkdir(parents=True)
+    read = ReadOptions(frames=3, size=(32, 32))
+    for name, wishes in {"int8": {"store": "int8"}, "planes": {"pack": True}}.items():
+        vidlatent.encode(SAMPLE, folder / f"{name}.latent", toy, EncodeOptions(read=read, **wishes))
+    return tuple(sorted(folder.iterdir()))
 
 
 def _hostile(pattern: str, folder: Path) -> tuple[Path, ...]:

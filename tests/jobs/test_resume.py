@@ -89,6 +89,16 @@ def test_what_was_made_is_kept_and_the_rest_is_what_it_would_have_been(
     assert got == undisturbed(source, model, replace(options, resume=False))
 
 
+@pytest.mark.parametrize("form", [{"store": "int8"}, {"store": "bf16", "pack": True}], ids=["int8", "pack"])
+@pytest.mark.parametrize("windows", [9, 18])
+def test_coded_latents_are_gone_on_with_after_their_last_whole_chunk(source, model, break_off, form, windows):
+    options = replace(RESUME, **form)
+    break_off(model, windows, options)
+    got, said = finish(source, model, options)
+    assert f"{windows * 2 // 16 * 16} {KEPT}" in said
+    assert got == undisturbed(source, model, replace(options, resume=False))
+
+
 @pytest.mark.parametrize("rule", [TimeRule(16, 1), TimeRule(16, 5), TimeRule(16, 9, blend=2)])
 @pytest.mark.parametrize("windows", [2, 5, 8])
 def test_windows_that_stand_alone_are_gone_on_with_too(source, model, break_off, rule, windows):

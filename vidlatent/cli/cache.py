@@ -182,6 +182,11 @@ class ExportFlags(Flags):
         ),
     ] = None
     shard_size: Annotated[str, typer.Option("--shard-size", help="Of webdataset and safetensors.")] = "1G"
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="With webdataset: int8, fp32, bf16 or fp16.  [default: as they are]"),
+    ] = None
+    pack: o.PackOption = False
 
     def layout(self) -> str:
         """Say for which tool the export is."""
@@ -206,6 +211,8 @@ class ExportFlags(Flags):
             split_by_shape=self.split_by_shape,
             text_embeddings=self.text_embeddings,
             relative_to=self.relative_to,
+            store=self.store,
+            pack=self.pack,
         )
 
 

@@ -10,7 +10,7 @@ from vidlatent.io.latent.layout import ITEM_BYTES
 
 INT8 = Int8.name
 STORES = (*DTYPES, INT8)
-PLANES_SHARE = 0.66  # of their size that packed floats take, as measured on bf16: see docs/latent-format.md
+PLANES_SHARE = 0.66  # of their size that packed floats take: of bf16, of real clips; others are near it
 
 
 def check_store(store: str | None, pack: bool, posterior: str) -> None:

@@ -17,11 +17,16 @@ from safetensors import safe_open
 import vidlatent
 from vidlatent.clock import FrameClock
 from vidlatent.grid import Grid
+from vidlatent.io.coded.form import Form
+from vidlatent.io.coded.int8 import Int8
+from vidlatent.io.coded.planes import Planes
+from vidlatent.io.coded.table import FORMS
 from vidlatent.io.latent.header import LatentHeader, Source
 from vidlatent.io.latent.writer import LatentWriter
 from vidlatent.io.picture.mastering import Mastering
 from vidlatent.windows import Plan, TimeRule
 
+READER_LINES = 40
 DOCUMENT = ROOT / "docs" / "latent-format.md"
 
 
@@ -71,6 +76,34 @@ def test_a_stranger_can_write_a_file_that_is_whole_and_is_decoded(
         seconds = [frame.pts * video.info.time_base for frame in video.frames()]
         assert (video.info.width, video.info.height, video.info.tags["title"]) == (64, 48, "made by hand")
     assert seconds == [Fraction(n, 25) for n in range(9)]
+
+
+@pytest.mark.parametrize("form", ["F32", Int8(), Planes("BF16"), Planes("F32")], ids=str)
+def test_a_stranger_can_read_latents_in_any_form(tmp_path: Path, form: Form | str):
+    """By the reader of the document, of at most forty lines, which needs no vidlatent."""
+    example = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[2]
+    assert "import vidlatent" not in example and example.count("\n") <= READER_LINES
+    made: dict[str, object] = {}
+    exec(example, made)
+    header = LatentHeader(
+        *("toy", "", {}, Grid(4, 8), Plan(TimeRule(32, 1), TimeRule(15, 1))),
+        source=Source("clip.mp4", 137, 40, 16),
+    )
+    latents = torch.randn(2, 35, 3, 2, 5)
+    with LatentWriter(tmp_path / "clip.latent", header, 3, 2, 5, form) as writer:
+        writer.append(latents[0])
+        writer.add_first_frame([latents[1]])
+        writer.close(FrameClock(Fraction(1, 25), np.arange(137)))
+    with vidlatent.open_latent(tmp_path / "clip.latent") as reader:
+        for start, stop in [(0, 35), (3, 17), (16, 32), (34, 35)]:
+            for part, read in (("latents", reader.read), ("first_frame", reader.read_first_frame)):
+                found = made["read_latents"](tmp_path / "clip.latent", start, stop, part)
+                assert torch.equal(found, read(start, stop)) and found.dtype == read(0, 1).dtype
+
+
+def test_every_form_is_in_the_document():
+    text = DOCUMENT.read_text()
+    assert all(f"| `{name}` |" in text for name in FORMS)
 
 
 def test_every_member_of_a_picture_is_in_the_document():

@@ -15,7 +15,7 @@ from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.summary import summarise
 from vidlatent.jobs.cache.verify import verify
 from vidlatent.jobs.encode import EncodeOptions
-from vidlatent.jobs.exchange.export import export
+from vidlatent.jobs.exchange.export import ExportOptions, export
 from vidlatent.jobs.readback.dataset import LatentDataset
 from vidlatent.jobs.readback.stream import LatentStream
 
@@ -95,6 +95,24 @@ def test_trainers_get_floats(form, tmp_path, videos):
     for item in LatentDataset(tmp_path / "out"):
         wanted = next(i for i in LatentDataset(form[0]) if i["source"] == item["source"])
         assert torch.equal(item["latents"], wanted["latents"])
+
+
+def test_an_export_may_be_in_another_form(videos, tmp_path):
+    list(export(videos.parent / "floats", tmp_path / "out", "webdataset", ExportOptions(store="int8")))
+    items = list(LatentDataset(tmp_path / "out"))
+    assert len(items) == 2
+    for item in items:
+        wanted = floats(videos)[item["source"]].float()
+        assert 0 < (item["latents"].float() - wanted).abs().max() <= wanted.abs().max() * OFF
+    assert LatentDataset(tmp_path / "out", raw=True)[0]["latents"].dtype == torch.int8
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "README.md", "export.json", "shard-000000.tar",
+    ]  # fmt: skip
+
+
+def test_tools_that_hold_floats_take_no_other_form(videos, tmp_path):
+    with pytest.raises(UsageError, match="store int8: safetensors takes floats as they are"):
+        list(export(videos.parent / "floats", tmp_path / "out", "safetensors", ExportOptions(store="int8")))
 
 
 @pytest.mark.parametrize("crop", [None, 1])

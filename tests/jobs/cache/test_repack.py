@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -150,24 +151,22 @@ def of_recipe(root: Path, recipe: str) -> set[str]:
 
 
 @pytest.mark.slow
-def test_kill_9_at_any_moment_loses_nothing(root, videos):
-    """Each run is given a little more time than the one before, until one comes to its end."""
-    sources, wait = set(latents(root)), 2.0
+@pytest.mark.parametrize("delay", [0.0, 0.005, 0.02, 0.05])
+def test_kill_9_while_entries_are_written_loses_nothing(root, videos, delay):
+    """So long after the first claim shows that the work has begun; then a run that nobody disturbs."""
+    sources, claims = set(latents(root)), root / "claims"
+    shutil.rmtree(claims, ignore_errors=True)
     words = [sys.executable, "-m", "vidlatent", "repack", str(root), "--store", "int8"]
-    while True:
-        process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
-        try:
-            ended = process.wait(wait) == 0
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            ended = False
-        rows = [row for row in clips.rows(root) if open_manifest(root).is_present(row)]
-        assert {row.source for row in rows} == sources
-        assert all(finding is None for finding in verify(root))
-        if ended:
-            break
-        wait += 0.05
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not claims.exists():
+        time.sleep(0.001)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    manifest = open_manifest(root)
+    assert {row.source for row in manifest.rows() if manifest.is_present(row)} == sources
+    assert all(finding is None for finding in verify(root))
+    list(repack_cache(root, INT8))
     remove_garbage(root, find_garbage(root))
     assert_is_the_int8_cache(root, videos)
 

@@ -72,8 +72,9 @@ class OpenedInt8:
         """Code times step, in float32, then rounded to bf16."""
         raw, steps = self.split(codes, start, stop)
         latents = torch.empty(raw.shape, dtype=TORCH_DTYPES[Int8.dtype])
-        for held, code, step in zip(latents, raw, steps, strict=True):  # a frame at a time stays in the cache
-            held.copy_(code.float().mul_(step.view(-1, 1, 1)))
+        product = torch.empty(self.shape)  # of a frame at a time: so it stays in the processor's cache
+        for held, code, step in zip(latents, raw, steps, strict=True):
+            held.copy_(product.copy_(code).mul_(step.view(-1, 1, 1)))
         return latents
 
     def split(self, codes: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:

@@ -40,7 +40,9 @@ class Planes:
     def code(self, chunk: Tensor) -> tuple[memoryview, bytes]:
         """First the lowest byte of all latents, last the highest, compressed."""
         rows = np.frombuffer(bytes_of(chunk), np.uint8).reshape(-1, chunk.itemsize)
-        planes = np.ascontiguousarray(rows.T)
+        planes = np.empty(rows.shape[::-1], np.uint8)
+        for n, plane in enumerate(planes):  # a plane at a time is five times as fast as all at once
+            plane[:] = rows[:, n]
         return memoryview(zstandard.ZstdCompressor(level=LEVEL).compress(planes.data)), b""
 
     def sides(self, ends: np.ndarray, parts: bytes) -> Mapping[str, np.ndarray]:
@@ -68,6 +70,7 @@ def expand(codes: np.ndarray, shape: tuple[int, ...], dtype: torch.dtype) -> Ten
         planes = zstandard.ZstdDecompressor().decompress(codes.data, allow_extra_data=False)
     except zstandard.ZstdError as e:
         raise ValueError(f"a chunk that zstd cannot expand ({e})") from e
-    rows = np.frombuffer(planes, np.uint8).reshape(latents.itemsize, -1).T
-    bytes_of(latents)[:] = np.ascontiguousarray(rows).data.cast("B")
+    rows = np.frombuffer(bytes_of(latents), np.uint8).reshape(-1, latents.itemsize)
+    for n, plane in enumerate(np.frombuffer(planes, np.uint8).reshape(latents.itemsize, -1)):
+        rows[:, n] = plane
     return latents

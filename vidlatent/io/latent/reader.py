@@ -137,7 +137,7 @@ class LatentReader:
         t, channels, h, w = self.shape
         state = ", closed" if self._file.closed else ""
         return (
-            f"LatentReader({self.path}: {t} latents of {channels}x{h}x{w}, {self.dtype}, "
+            f"LatentReader({self.path}: {t} latents of {channels}x{h}x{w}, {self.form or self.dtype}, "
             f"by {self.header.model}{state})"
         )
 

@@ -106,6 +106,10 @@ def refuse_idle_options(name: str, options: ExportOptions) -> None:
         raise UsageError(f"{parameter('space')} {options.space}: unknown", f"one of {', '.join(SPACES)}")
     if TOOLS[name].always_raw and options.space == NORMALISED:
         raise UsageError(f"{parameter('space')} {NORMALISED}: {name} keeps latents raw", "leave it out")
+    if options.form is not None and not TOOLS[name].as_stored:
+        asked = f"{parameter('store')} {options.store}" if options.store else parameter("pack")
+        takers = ", ".join(taker for taker, tool in TOOLS.items() if tool.as_stored)
+        raise UsageError(f"{asked}: {name} takes floats as they are", f"leave it out: only for {takers}")
     if options.text_embeddings is not None and name != "fastvideo":
         raise UsageError(
             f"{parameter('text_embeddings')}: {name} does not keep them with the latents",

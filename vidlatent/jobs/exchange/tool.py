@@ -11,6 +11,7 @@ from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.exchange.needs import Needs
 from vidlatent.jobs.exchange.piece import Naming, Piece, by_file
 from vidlatent.jobs.exchange.vaes import Vae
+from vidlatent.jobs.repack import RepackOptions
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class ExportOptions:
     `update` the folder may hold an earlier export, and only what is missing is written. `checked` refuses a
     cache that is of no use to the tool. `split_by_shape` makes a folder for every shape.
     `text_embeddings` is a folder with a file for every clip. Names in a tree begin at `relative_to`; None is
-    the folder that all sources lie in.
+    the folder that all sources lie in. `store` and `pack` say in which form entries go out, where a tool
+    takes them in any.
     """
 
     space: str | None = None
@@ -34,6 +36,13 @@ class ExportOptions:
     split_by_shape: bool = False
     text_embeddings: Path | None = None
     relative_to: Path | None = None
+    store: str | None = None
+    pack: bool = False
+
+    @property
+    def form(self) -> RepackOptions | None:
+        """The form that is asked for; None leaves entries as they are."""
+        return RepackOptions(self.store, self.pack) if self.store or self.pack else None
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,8 @@ class Tool:
     `lists` are texts beside them, by their paths: captions, settings. `steps` says what to do next with the
     folder, in lines for its README. `naming` proposes names for a clip. Where `one_shape` is set the tool
     puts clips into batches whatever their shapes are; where `captioned` is, it trains on captions; where
-    `always_raw` is, its files have no other space. `index` is the list without which they are of no use.
+    `always_raw` is, its files have no other space; where `as_stored` is, it takes entries in any form.
+    `index` is the list without which they are of no use.
     """
 
     plan: Callable[[Export], Iterable[OutFile]]
@@ -99,4 +109,5 @@ class Tool:
     one_shape: bool = False
     captioned: bool = False
     always_raw: bool = False
+    as_stored: bool = False
     index: str = ""

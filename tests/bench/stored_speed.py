@@ -1,0 +1,96 @@
+"""How fast latents are read for training in each form, against bf16.
+
+    python tests/bench/stored_speed.py --crop 8
+
+Clips of 81 frames at 480p, as Wan's encoder would make them, lie in the page cache; each is read in random
+order, whole or a crop of it. All forms are read in turn, so that a busy machine slows all of them; a ratio is
+the median over the turns. The last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vidlatent.clock import FrameClock
+from vidlatent.grid import Grid
+from vidlatent.io.coded.form import Form
+from vidlatent.io.coded.int8 import Int8
+from vidlatent.io.coded.planes import Planes
+from vidlatent.io.latent.header import LatentHeader, Source
+from vidlatent.io.latent.writer import LatentWriter
+from vidlatent.jobs.readback.dataset import LatentDataset
+from vidlatent.windows import Plan, TimeRule
+
+SHAPE = (21, 16, 60, 104)
+FORMS: dict[str, Form | str] = {"bf16": "BF16", "int8": Int8(), "bf16 --pack": Planes("BF16")}
+
+
+def write_clips(folder: Path, form: Form | str, count: int) -> Path:
+    """Latents of noise that is as smooth in time as latents are."""
+    folder.mkdir()
+    t, channels, h, w = SHAPE
+    frames = 1 + 4 * (t - 1)
+    header = LatentHeader(
+        *("wan-2.1", "", {}, Grid(4, 8), Plan(TimeRule(32), TimeRule(8))),
+        source=Source("clip.mp4", frames, 8 * w, 8 * h),
+    )
+    for n in range(count):
+        noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(n)).cumsum(0)
+        with LatentWriter(folder / f"{n}.latent", header, channels, h, w, form) as writer:
+            writer.append(noise / noise.std())
+            writer.close(FrameClock(Fraction(1, 16), np.arange(frames)))
+    return folder
+
+
+def read(data: LatentDataset, order: list[int]) -> float:
+    """Samples per second."""
+    began = time.perf_counter()
+    for index in order:
+        data[index]
+    return len(order) / (time.perf_counter() - began)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clips", type=int, default=16)
+    parser.add_argument("--crop", type=int, help="latent frames; without it whole clips are read")
+    parser.add_argument("--normalise", action="store_true")
+    parser.add_argument("--repeats", type=int, default=9)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as root:
+        folders = {
+            name: write_clips(Path(root, name.replace(" ", "")), f, args.clips) for name, f in FORMS.items()
+        }
+        sets = {name: LatentDataset(at, args.crop, args.normalise) for name, at in folders.items()}
+        if not args.normalise:
+            sets["int8, raw"] = LatentDataset(folders["int8"], args.crop, raw=True)
+        rng = np.random.default_rng(0)
+        turns = []
+        for _ in range(args.repeats + 1):
+            order = [int(index) for index in rng.permutation(args.clips)]
+            turns.append({name: read(data, order) for name, data in sets.items()})
+        del turns[0]  # which warmed up
+        size = {name: sum(p.stat().st_size for p in at.iterdir()) for name, at in folders.items()}
+    ratios = {n: round(statistics.median(turn[n] / turn["bf16"] for turn in turns), 3) for n in sets}
+    speeds = {name: round(statistics.median(turn[name] for turn in turns), 1) for name in sets}
+    for name in sets:
+        print(f"{name:12} {speeds[name]:8} samples/s, {ratios[name]} of bf16")
+    machine = {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "machine": platform.machine()}
+    told = {"shape": SHAPE, "crop": args.crop, "normalise": args.normalise, **machine}
+    print(json.dumps({"ratio": ratios, "samples_per_s": speeds, "bytes": size, **told}))
+
+
+if __name__ == "__main__":
+    main()
