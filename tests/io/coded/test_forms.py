@@ -245,6 +245,19 @@ def test_ends_of_chunks_that_cannot_be_are_refused(ends: list[int]):
         Planes("BF16").open((37, 3, 2, 5), 9, {"ends": np.array(ends, np.int64)})
 
 
+def test_a_chunk_too_short_for_what_it_is_to_hold_is_refused():
+    with pytest.raises(ValueError, match="ends: a chunk of 3 bytes cannot hold 16 of"):
+        Planes("BF16").open((37, 16, 64, 64), 10_000, {"ends": np.array([3, 9_000, 10_000], np.int64)})
+
+
+def test_a_clip_that_is_constant_throughout_is_stored_and_read(tmp_path: Path):
+    """Nothing compresses better, and bounds must leave room for it."""
+    latents = torch.zeros(33, 16, 60, 104, dtype=torch.bfloat16)
+    path = write(tmp_path / "clip.latent", latents, Planes("BF16"), 33)
+    assert path.stat().st_size < 20_000
+    assert torch.equal(all_of(path), latents)
+
+
 def test_a_chunk_that_claims_to_be_larger_is_refused():
     """Before zstd asks for the memory that it claims."""
     codes = Planes("BF16").code(torch.zeros(16, 3, 200, 200, dtype=torch.bfloat16))[0]

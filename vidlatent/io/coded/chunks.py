@@ -1,6 +1,7 @@
 """Codes whose chunks are of varying length: where each ends, and how a span is read from whole chunks."""
 
 from collections.abc import Callable, Mapping
+from math import prod
 from threading import Lock
 
 import numpy as np
@@ -47,6 +48,9 @@ class OpenedChunks:
         self._ends = np.concatenate([np.zeros(1, np.int64), sides[ENDS]])
         if np.any(self._ends[1:] <= self._ends[:-1]) or self._ends[-1] != size:
             raise ValueError(f"{ENDS}: expected to grow from chunk to chunk, up to {size}")
+        least = np.diff(self._ends)[: shape[0] // CHUNK].min(initial=size)  # of whole chunks
+        if CHUNK * prod(shape[1:]) > int(least) * MAX_VALUES_PER_BYTE and shape[0] >= CHUNK:
+            raise ValueError(f"{ENDS}: a chunk of {least} bytes cannot hold {CHUNK} of {list(shape[1:])}")
         self._lock = Lock()
         self._last: tuple[int, Tensor] | None = None
 

@@ -6,6 +6,7 @@ better than together. Level 1 of zstd is within a twentieth of what any level gi
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -61,8 +62,7 @@ class Planes:
 
 def expand(codes: np.ndarray, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """The floats of one chunk, of a shape and dtype."""
-    latents = torch.empty(shape, dtype=dtype)
-    wanted = latents.numel() * latents.itemsize
+    wanted = prod(shape) * dtype.itemsize
     try:
         found = zstandard.get_frame_parameters(codes.data).content_size
         if found != wanted:  # before any memory is asked for
@@ -70,7 +70,8 @@ def expand(codes: np.ndarray, shape: tuple[int, ...], dtype: torch.dtype) -> Ten
         planes = zstandard.ZstdDecompressor().decompress(codes.data, allow_extra_data=False)
     except zstandard.ZstdError as e:
         raise ValueError(f"a chunk that zstd cannot expand ({e})") from e
-    rows = np.frombuffer(bytes_of(latents), np.uint8).reshape(-1, latents.itemsize)
-    for n, plane in enumerate(np.frombuffer(planes, np.uint8).reshape(latents.itemsize, -1)):
+    latents = torch.empty(shape, dtype=dtype)
+    rows = np.frombuffer(bytes_of(latents), np.uint8).reshape(-1, dtype.itemsize)
+    for n, plane in enumerate(np.frombuffer(planes, np.uint8).reshape(dtype.itemsize, -1)):
         rows[:, n] = plane
     return latents
