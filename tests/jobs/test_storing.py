@@ -25,7 +25,7 @@ def test_a_film_of_coded_latents_is_that_of_floats(as_clip, moving_clip, tmp_pat
     for path, more in zip(paths, ([], words), strict=True):
         assert app.run(["encode", str(clip), "-o", str(path), "-m", "toy", "--device", "cpu", *more]) == 0
     capsys.readouterr()
-    assert app.run(["inspect", str(paths[1]), "--verify"]) == 0
+    assert app.run(["inspect", str(paths[1]), "--verify", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["stored"] == {**stored, "shape": [3, 768, 4, 6]}
     with open_latent(paths[1]) as latents:

@@ -34,7 +34,7 @@ def test_a_latent_is_off_by_half_a_step_at_most(shape, exponent: int, constant: 
     codes = [form.code(chunk)[0] for chunk in latents.split(CHUNK)]
     ends = np.cumsum([len(code) for code in codes])
     opened = form.open(shape, int(ends[-1]), form.sides(ends, b""))
-    back = opened.decode(torch.frombuffer(bytearray(b"".join(codes)), dtype=torch.uint8), 0, len(latents))
+    back = opened.decode(np.frombuffer(b"".join(codes), np.uint8), 0, len(latents))
     error = (back.double() - latents.double()).abs().max()
     assert error <= 0.05 * 2.0**exponent + ROUNDED * float(latents.abs().max())
 
@@ -104,7 +104,7 @@ def test_damaged_codes_give_an_error_or_numbers(place: int, bit: int, cut: int):
     """Where nobody looks at checksums: no crash, and nothing that is not a number."""
     latents = some_latents(5)
     form = pack(latents, 0.05)
-    codes = torch.frombuffer(bytearray(form.code(latents)[0]), dtype=torch.uint8)
+    codes = np.frombuffer(bytearray(form.code(latents)[0]), np.uint8)
     codes[place % len(codes)] ^= 1 << bit
     codes = codes[: len(codes) - cut]
     ends = np.array([len(codes)])

@@ -59,13 +59,13 @@ class OpenedChunks:
         first, last = start // CHUNK, count_chunks(stop)
         return (int(self._ends[first]), int(self._ends[last])) if start < stop else (0, 0)
 
-    def decode(self, codes: Tensor, start: int, stop: int) -> Tensor:
+    def decode(self, codes: np.ndarray, start: int, stop: int) -> Tensor:
         """The latents, cut out of their chunks."""
         base = self.place(start, stop)[0]
         latents = torch.empty((stop - start, *self._shape[1:]), dtype=self._dtype)
         for number in range(start // CHUNK, count_chunks(stop) if start < stop else 0):
             begin, end = self._ends[number : number + 2] - base
-            chunk, first = self._decode_chunk(codes[begin:end].numpy(), number), number * CHUNK
+            chunk, first = self._decode_chunk(codes[begin:end], number), number * CHUNK
             begin, end = max(start, first), min(stop, first + CHUNK)
             latents[begin - start : end - start] = chunk[begin - first : end - first]
         return latents

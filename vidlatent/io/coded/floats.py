@@ -59,6 +59,8 @@ class OpenedFloats:
         row = prod(self.shape) * self.dtype.itemsize
         return start * row, stop * row
 
-    def decode(self, codes: Tensor, start: int, stop: int) -> Tensor:
+    def decode(self, codes: np.ndarray, start: int, stop: int) -> Tensor:
         """The bytes, seen as floats."""
-        return codes.view(self.dtype).view(stop - start, *self.shape)
+        if start == stop:
+            return torch.empty((0, *self.shape), dtype=self.dtype)
+        return torch.from_numpy(codes).view(self.dtype).view(stop - start, *self.shape)

@@ -67,8 +67,11 @@ class Opened(Protocol):
         """Which bytes [begin, end) of the codes latent frames [start, stop) need."""
         ...
 
-    def decode(self, codes: Tensor, start: int, stop: int) -> Tensor:
-        """Latents [stop - start, C, h, w] from those bytes, U8; raises where they mean none."""
+    def decode(self, codes: np.ndarray, start: int, stop: int) -> Tensor:
+        """Latents [stop - start, C, h, w] from those bytes, uint8; raises where they mean none.
+
+        The codes of floats may become the latents themselves, those of other forms are only looked at.
+        """
         ...
 
 

@@ -68,16 +68,22 @@ class OpenedInt8:
         row = prod(self.shape)
         return start * row, stop * row
 
-    def decode(self, codes: Tensor, start: int, stop: int) -> Tensor:
+    def decode(self, codes: np.ndarray, start: int, stop: int) -> Tensor:
         """Code times step, in float32, then rounded to bf16."""
-        raw, steps = self.split(codes, start, stop)
-        latents = torch.empty(raw.shape, dtype=TORCH_DTYPES[Int8.dtype])
+        frames = codes.view(np.int8).reshape(stop - start, *self.shape)
+        latents = torch.empty(frames.shape, dtype=TORCH_DTYPES[Int8.dtype])
         product = torch.empty(self.shape)  # of a frame at a time: so it stays in the processor's cache
-        for held, code, step in zip(latents, raw, steps, strict=True):
-            held.copy_(product.copy_(code).mul_(step.view(-1, 1, 1)))
+        for held, frame, step in zip(latents, frames, self.find_steps(start, stop), strict=True):
+            np.copyto(product.numpy(), frame)
+            held.copy_(product.mul_(step.view(-1, 1, 1)))
         return latents
 
-    def split(self, codes: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    def split(self, codes: np.ndarray, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """The codes themselves, I8 [t, C, h, w], and the steps of each latent frame, F32 [t, C]."""
-        raw = codes.view(torch.int8).view(stop - start, *self.shape)
-        return raw, self.steps[torch.arange(start, stop) // CHUNK]
+        raw = torch.empty((stop - start, *self.shape), dtype=torch.int8)
+        raw.view(-1).numpy()[:] = codes.view(np.int8)
+        return raw, self.find_steps(start, stop)
+
+    def find_steps(self, start: int, stop: int) -> Tensor:
+        """The steps of latent frames [start, stop), F32 [t, C]."""
+        return self.steps[torch.arange(start, stop) // CHUNK]

@@ -268,11 +268,20 @@ class LatentReader:
         if not 0 <= start <= stop <= self.frames:
             raise ValueError(f"latent frames {start} to {stop} of {self.frames}")
 
-    def _read_codes(self, name: str, start: int, stop: int, read_into: ReadInto) -> Tensor:
-        """The bytes that latent frames [start, stop) of a part need."""
-        begin, end = self._opened[name].place(start, stop)
-        codes = torch.empty(end - begin, dtype=torch.uint8)
-        read_into(codes.numpy().data, self._layout.tensors[name].start + begin)
+    def _read_codes(self, name: str, start: int, stop: int, read_into: ReadInto) -> np.ndarray:
+        """The bytes that latent frames [start, stop) of a part need.
+
+        Those of int8 are looked at in the map, if there is one: decoding writes latents elsewhere, and cannot
+        fail, so nothing holds on to the map.
+        """
+        opened = self._opened[name]
+        begin, end = (self._layout.tensors[name].start + place for place in opened.place(start, stop))
+        if self._map is not None and read_into == self._read_into and isinstance(opened, OpenedInt8):
+            self._refuse_closed()
+            first = self._layout.data_start
+            return np.frombuffer(self._map.view[first + begin : first + end], np.uint8)
+        codes = torch.empty(end - begin, dtype=torch.uint8).numpy()  # torch aligns it well
+        read_into(codes.data, begin)
         return codes
 
     def _read_small(self, name: str) -> np.ndarray:
@@ -282,11 +291,14 @@ class LatentReader:
         self._read_into(memoryview(found).cast("B"), entry.start)
         return found.astype(found.dtype.newbyteorder("="), copy=False)
 
-    def _read_into(self, target: memoryview, offset: int) -> None:
+    def _refuse_closed(self) -> None:
         if self._file.closed:
             raise UsageError(
                 f"{self.path}: this reader was closed", "read inside of its `with`, or open the file again"
             )
+
+    def _read_into(self, target: memoryview, offset: int) -> None:
+        self._refuse_closed()
         if self._map is not None:
             begin = self._layout.data_start + offset
             target[:] = self._map.view[begin : begin + len(target)]
