@@ -21,7 +21,9 @@ BLOCK = re.compile(r"(?:<!-- not run: (?P<why>.*?) -->\n)?```python\n(?P<code>.*
 WITH_PYTHON = [page for page in PAGES if BLOCK.search(page.read_text())]
 NOT_RUN = {  # a reader does not see the remark in front of such a block; here they are listed
     ("README.md", "needs the weights of a pipeline"),
+    ("gpu.md", "needs a GPU"),
     ("python.md", "needs the weights of a pipeline"),
+    ("recipes.md", "needs the weights of a pipeline"),
 }
 FRAMES = 21
 
@@ -61,6 +63,12 @@ def test_blocks_that_are_not_run_are_known():
         if block["why"] is not None
     }
     assert found == NOT_RUN
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_to_a_file(page):
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
 def commands(page: Path) -> list[list[str]]:

@@ -39,6 +39,18 @@ def test_the_authors_numbers_in_float32(name, tmp_path):
             cases.assert_close(model.decode(case.mean(run), plan).cpu(), case.wanted[run["decoded"]])
 
 
+@pytest.mark.parametrize("quiet", [torch.inference_mode, torch.no_grad])
+def test_autocast_around_a_model_changes_nothing(quiet):
+    model = vidlatent.load_model("pocket", device="cpu", dtype=torch.float32).to("cuda")
+    clip = torch.rand(1, 3, 9, 64, 64, device="cuda") * 2 - 1
+    with quiet():
+        wanted = model.encode(clip).mean
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            found = model.encode(clip)
+            assert torch.equal(found.mean, wanted)
+            assert model.decode(found.mean, like=clip).dtype == torch.float32
+
+
 def test_bf16_is_near_float32(moving_clip):
     frames = list(moving_clip(17, 64, 64))
     exact, quick = (

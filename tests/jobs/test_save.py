@@ -39,6 +39,11 @@ def test_axes_are_told_or_seen(tmp_path, axes, order):
     assert torch.equal(vidlatent.load_latents(tmp_path / "a.latent"), latents)
 
 
+def test_an_array_is_no_tensor(tmp_path):
+    with pytest.raises(BadInput, match=r"latents: a numpy.ndarray, expected a torch.Tensor"):
+        vidlatent.save_latents(tmp_path / "a.latent", draw(1, 16, 3, 4, 6).numpy(), "wan-2.1", 24)
+
+
 def test_normalised_latents_are_kept_raw(tmp_path):
     normal = draw(16, 3, 4, 6)
     vidlatent.save_latents(tmp_path / "a.latent", normal, "wan-2.1", 24, space="normalised")

@@ -15,7 +15,7 @@ Size = tuple[int, int, int]  # frames, height, width
 
 def check_video(video: Tensor) -> None:
     """Raise BadInput unless this is a clip [B, 3, T, H, W] of finite floats around [-1, 1]."""
-    _demand_tensor(video, "video")
+    demand_tensor(video, "video")
     if video.dim() != 5 or video.shape[1] != 3 or 0 in video.shape or not video.is_floating_point():
         raise BadInput(
             f"video is {video.dtype} {list(video.shape)}, expected floats [B, 3, T, H, W]",
@@ -30,7 +30,7 @@ def check_video(video: Tensor) -> None:
 
 def check_latents(latents: Tensor, channels: int) -> None:
     """Raise BadInput unless these are latents [B, C, t, h, w] of finite floats."""
-    _demand_tensor(latents, "latents")
+    demand_tensor(latents, "latents")
     good = latents.dim() == 5 and latents.is_floating_point() and 0 not in latents.shape
     if not good or latents.shape[1] != channels:
         raise BadInput(
@@ -40,7 +40,8 @@ def check_latents(latents: Tensor, channels: int) -> None:
         raise BadInput("latents hold NaN or infinity", "they were broken before they came here")
 
 
-def _demand_tensor(value: object, name: str) -> None:
+def demand_tensor(value: object, name: str) -> None:
+    """Raise BadInput unless this is a tensor."""
     if not isinstance(value, Tensor):
         raise BadInput(
             f"{name}: a {type(value).__module__}.{type(value).__name__}, expected a torch.Tensor",

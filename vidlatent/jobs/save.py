@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from vidlatent.clock import FrameClock
+from vidlatent.engine.checks import demand_tensor
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.files import refuse_foreign
@@ -64,6 +65,7 @@ def save_latents(
     `model` is whose latents they are: a name, a folder, or what `load_model` gave. `space` is "raw", as its
     encoder gives them, or "normalised", as a diffusion model does: (z - shift) · scale.
     """
+    demand_tensor(latents, "latents")
     spec, path = find_spec(model), Path(path)
     refuse_foreign(path, LATENT)
     ordered = put_in_order(latents.detach().cpu(), axes, spec, "latents")
