@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -47,6 +48,11 @@ def test_type_checkers_read_the_names_that_there_are():
         for alias in node.names
     }
     assert homes == vidlatent._HOMES
+
+
+def test_the_page_about_python_has_every_public_name():
+    table = (ROOT / "docs" / "python.md").read_text().split("## Types")[1]
+    assert {*re.findall(r"`(\w+)`", table), "__version__"} == set(vidlatent.__all__)
 
 
 def test_every_public_name_can_be_completed_and_used():
