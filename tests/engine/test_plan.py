@@ -56,6 +56,23 @@ def test_the_past_is_limited_both_ways_and_kept_where_chunks_are_shortened():
     assert large.encode_time == TimeRule(4, past=8) and large.decode_time == TimeRule(1, past=8)
 
 
+def test_chunks_of_an_exact_model_are_shortened_once_frames_are_too_large_for_them():
+    fit, larger = (shortened(POCKET.plan, POCKET, height, 854) for height in (480, 481))
+    assert fit == POCKET.plan and (fit.encode_time.stride, fit.decode_time.stride) == (8, 4)
+    assert (larger.encode_time.stride, larger.decode_time.stride) == (8, 3)
+
+
+def test_chunks_that_a_user_chose_are_not_shortened():
+    asked = plan_for(POCKET, PlanWishes(window=17, latent_window=9))
+    assert shortened(asked, POCKET, 1080, 1920) == asked
+    half = plan_for(POCKET, PlanWishes(window=17))
+    assert shortened(half, POCKET, 1080, 1920).decode_time.stride == 1, "the other way is still the model's"
+
+
+def test_a_limit_of_nothing_is_the_whole_past():
+    assert plan_for(HUNYUAN15, PlanWishes(past=0)).decode_time.past == 0
+
+
 def test_a_limit_of_the_past_where_nothing_grows_is_an_error():
     with pytest.raises(UsageError, match="past 8: hunyuan-video remembers as much of a long clip"):
         plan_for(HUNYUAN, PlanWishes(past=8))
