@@ -184,7 +184,7 @@ class ExportFlags(Flags):
     shard_size: Annotated[str, typer.Option("--shard-size", help="Of webdataset and safetensors.")] = "1G"
     store: Annotated[
         str | None,
-        typer.Option("--store", help="With webdataset: int8, fp32, bf16 or fp16.  [default: as they are]"),
+        c.one_of("--store", c.STORES, "With webdataset.  [default: as they are]", c.DTYPE_ALIASES),
     ] = None
     pack: o.PackOption = False
 
