@@ -57,7 +57,7 @@ def test_a_report_that_cannot_be_written_is_said_before_the_work(vidlatent, samp
         (["--codec", "h264"], "h264: no such codec"),
         (["--codec", "x264", "--rates", "fast"], "--rates fast: not a rate"),
         (["--codec", "x264", "--rates", "-1"], "must be positive"),
-        (["--protocol", "wan"], "wan: no such protocol"),
+        (["--protocol", "wan"], "--protocol wan: unknown"),
         (["--metric-file", "lpips"], "expected NAME=PATH"),
     ],
 )

@@ -112,9 +112,7 @@ def make_delta_tables(report: Report) -> list[Table]:
     ]
     tables = [
         _make_delta_table(report, "Rate for the same quality (BD-rate)", rates, "{:+.1f} %"),
-        _make_delta_table(
-            report, "Quality for the same rate (BD-quality)", qualities, "{:+#.3g}"
-        ),
+        _make_delta_table(report, "Quality for the same rate (BD-quality)", qualities, "{:+#.3g}"),
     ]
     return [replace(tables[0], notes=tuple(dict.fromkeys((*tables[0].notes, *left_out)))), tables[1]]
 
