@@ -3,8 +3,9 @@
 Run: python tests/bench/large_cache.py --clips 1000000 --folder /tmp/large [STEP …]
 The steps come in this order, each in a process of its own: `make` writes journals of as many rows and shards
 that hold nothing, `compact` folds them, `open` opens the manifest, `lookup` asks it for keys at random,
-`status` goes through all of it. A cache of ten million takes about 20 GB. Every step prints one line of JSON:
-`rss_mb` is the peak of the process, `base_mb` what it is before anything was opened.
+`status` goes through all of it, `index` makes the catalog, `dataset` opens it with four workers, `plan` lists
+a table of as many clips and takes a share. A cache of ten million takes about 20 GB. Every step prints one
+line of JSON: `rss_mb` is the peak of the process, `base_mb` what it is before anything was opened.
 """
 
 import argparse
@@ -17,17 +18,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from multiprocessing import get_context
 from pathlib import Path
 
 from vidlatent.jobs.cache.compact import compact
+from vidlatent.jobs.cache.lookup import take_part
 from vidlatent.jobs.cache.manifest import DONE, Manifest, ManifestRow
+from vidlatent.jobs.cache.plan import Part
+from vidlatent.jobs.cache.scan import scan
 from vidlatent.jobs.cache.status import describe_cache
 from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.readback.buckets import BucketSampler
+from vidlatent.jobs.readback.dataset import LatentDataset
+from vidlatent.jobs.readback.entries import Entries
+from vidlatent.jobs.readback.mapped import make_catalog
 
 WRITERS = 16
 PER_SHARD = 1000
 ENTRY_BYTES = 300_000
 ASKED = 100_000
+WORKERS = 4
 
 
 def key_of(number: int) -> str:
@@ -110,12 +120,57 @@ def tell_status(root: Path, clips: int) -> dict:
     return {name: facts[name] for name in ("clips", "entries", "missing")}
 
 
+def make_index(root: Path, clips: int) -> dict:
+    """Make the catalog for LatentDataset."""
+    folder, counts = make_catalog(root)
+    return {"entries": sum(counts.values()), "mb": sum(p.stat().st_size for p in folder.iterdir()) / 1e6}
+
+
+def open_dataset(root: Path, clips: int) -> dict:
+    """Open the data set here and in four workers that were started anew, and look at entries at random."""
+    began = time.perf_counter()
+    data = LatentDataset(root)
+    opened = time.perf_counter() - began
+    with get_context("spawn").Pool(WORKERS) as pool:
+        grown = pool.map(_look_at_some, [data.entries] * WORKERS, chunksize=1)
+    began = time.perf_counter()
+    next(iter(BucketSampler(data, 8)))
+    sampling = time.perf_counter() - began
+    return {"opened_s": round(opened, 3), "own_mb_of_workers": grown, "sampler_s": round(sampling, 2)}
+
+
+def _look_at_some(entries: Entries) -> float:
+    """Look at entries, and tell the memory that belongs to this process alone and is not that of its code."""
+    chance = random.Random(0)
+    for _ in range(ASKED // 10):
+        entries[chance.randrange(len(entries))]
+    private = [
+        line for line in Path("/proc/self/smaps_rollup").read_text().splitlines() if "Private_" in line
+    ]
+    return sum(int(line.split()[1]) for line in private) / 1024
+
+
+def plan(root: Path, clips: int) -> dict:
+    """List a table of clips, and take part 3 of 64 of them: when the first is there, and all."""
+    table = root.parent / "clips.csv"
+    with table.open("w") as file:
+        file.write("path,frames,caption\n")
+        file.writelines(f"part-{n // 10_000:05d}/{n:09d}.mp4,81,a person walks\n" for n in range(clips))
+    began, times, part = time.perf_counter(), [], Part(3, 64)
+    for _ in take_part(scan([str(table)], root), part):
+        times.append(time.perf_counter() - began)
+    return {"first_s": round(times[0], 2), "all_s": round(times[-1], 2), "mine": len(times)}
+
+
 STEPS: dict[str, Callable[[Path, int], dict]] = {
     "make": make,
     "compact": fold,
     "open": open_manifest,
     "lookup": look_up,
     "status": tell_status,
+    "index": make_index,
+    "dataset": open_dataset,
+    "plan": plan,
 }
 
 

@@ -39,7 +39,8 @@ class ClipLines:
 def describe(tally: "Tally") -> str:
     """Say in one line how far a run is."""
     took = max(time.perf_counter() - tally.began, 1e-9)
-    parts = [f"{tally.accounted_for} of {tally.clips} clips"]
+    found = " found so far" if tally.counting else ""
+    parts = [f"{tally.accounted_for} of {tally.clips} clips{found}"]
     if tally.waiting:
         return f"{parts[0]}, waiting for {tally.waiting}"
     if tally.failed:
@@ -48,9 +49,9 @@ def describe(tally: "Tally") -> str:
         parts += [f"{tally.done / took:.2f} clips/s", f"{tally.frames / took:.1f} frames/s"]
         model, readers = spell_share(tally.starved_s, tally), spell_share(tally.full_s, tally)
         parts.append(f"model waits {model}, readers wait {readers}")
-        parts.append(
-            f"{spell_duration((tally.clips - tally.accounted_for) * took / tally.accounted_for)} left"
-        )
+        left = (tally.clips - tally.accounted_for) * took / tally.accounted_for
+        if not tally.counting:
+            parts.append(f"{spell_duration(left)} left")
     return ", ".join(parts)
 
 

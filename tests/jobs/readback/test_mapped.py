@@ -25,6 +25,7 @@ from vidlatent.jobs.readback.columns import MappedEntries
 from vidlatent.jobs.readback.dataset import LatentDataset
 from vidlatent.jobs.readback.entries import CatalogEntry, Entries, ListedEntries
 from vidlatent.jobs.readback.mapped import make_catalog
+from vidlatent.jobs.readback.stream import LatentStream, mix
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*its catalog is made now")
 
@@ -181,3 +182,27 @@ def test_batches_are_those_that_were_made_from_lists(kept, drop_last, ranks):
             assert list(sampler) == sampler.batches() == wanted and len(sampler) == each
             shown = {i for n in range(each * ranks) for i in batches[n % len(batches)]}
             assert sampler.dropped == len(data) - len(shown)
+
+
+@given(st.integers(0, 30), st.integers(2, 8), st.integers(0, 9))
+def test_what_is_mixed_comes_once_and_not_long_before_its_turn(number, count, seed):
+    mixed = list(mix(iter(range(number)), count, np.random.default_rng(seed)))
+    assert sorted(mixed) == list(range(number))
+    assert all(item <= place + count for place, item in enumerate(mixed))
+
+
+def test_a_stream_with_a_buffer_gives_all_clips_in_another_order_and_goes_on_where_it_was(kept):
+    def keys(stream):
+        return [item["key"] for item in stream]
+
+    plain, orders = keys(LatentStream(kept)), set()
+    for epoch in range(8):
+        stream = LatentStream(kept, buffer=3)
+        stream.set_epoch(epoch)
+        orders.add(tuple(keys(stream)))
+    assert len(orders) > 2 and all(sorted(order) == sorted(plain) for order in orders)
+    stream, again = LatentStream(kept, buffer=3), LatentStream(kept, buffer=3)
+    steps = iter(stream)
+    first = next(steps)["key"]
+    again.load_state_dict(stream.state_dict())
+    assert [first, *keys(again)] == keys(LatentStream(kept, buffer=3))

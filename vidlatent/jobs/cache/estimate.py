@@ -1,10 +1,12 @@
 """`--dry-run` of a cache: what a run would do, found out without doing it."""
 
+import random
 import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +17,28 @@ from vidlatent.jobs.cache.entry import Task
 from vidlatent.jobs.cache.frames import CUT, Numbering
 from vidlatent.jobs.cache.index import Index
 from vidlatent.jobs.cache.key import ModelIdentity
-from vidlatent.jobs.cache.lookup import SourceLookup
+from vidlatent.jobs.cache.lookup import FEW, SourceLookup
 from vidlatent.jobs.cache.manifest import DONE, FAILED, SKIPPED, Manifest
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.plan import Planner
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.run import count_workers
-from vidlatent.jobs.cache.scan import scan
+from vidlatent.jobs.cache.scan import Clip, scan
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.reading.readers import Readers
 from vidlatent.jobs.reading.survey import Probe
 from vidlatent.jobs.storing import guess_item_bytes
+
+SAMPLE = 2_000  # clips that are looked at where there are many
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What is to be expected of a run. Lengths and sizes are those of headers, which may be a little off.
 
-    `seconds` is the time of the network alone, measured on one window of the commonest size.
+    `seconds` is the time of the network alone, measured on one window of the commonest size. Where there are
+    many clips all are counted, and `sampled` of them, drawn by chance, are looked at: the rest is taken to be
+    like them. The frames to encode are then as many as it says, ± the share `margin`, for 19 of 20 draws.
     """
 
     files: int
@@ -47,27 +53,86 @@ class Estimate:
     frames: int
     bytes: int
     seconds: float
+    sampled: int = 0
+    margin: float = 0.0
 
 
 def dry_run(
     sources: Iterable[str], root: Path, model: Model, recipe: Recipe, options: RunOptions
 ) -> Estimate:
-    """Look at every clip, and add up. The folder `root` need not exist, and is not made."""
-    clips = list(scan(sources, root, options.caption_extensions, options.stall_timeout))
+    """Look at the clips, and add up. The folder `root` need not exist, and is not made."""
+    found = scan(sources, root, options.caption_extensions, options.stall_timeout)
     planner, store = Planner(recipe, ModelIdentity.of(model)), Store(root)
     with (
         Readers(count_workers(options), stall_timeout=options.stall_timeout) as probers,
         closing(Index(store, not options.rehash)) as index,
     ):
         lookup = SourceLookup(recipe, probers, index, remembering=False)
-        chosen = lookup.pick_part(clips, options.shard)
-        found = list(lookup.look_up(clip for clip in chosen if clip.is_readable))
-    tasks = list(planner.plan(found))
-    probes = {clip.name: seen.probe for clip, seen in found}
-    found = add_up(len(chosen), tasks, probes, store, model)
-    bad = sum(clip.unreadable for clip in chosen)
-    skipped = sum(not clip.is_readable for clip in chosen) - bad
-    return replace(found, skipped=skipped, unreadable=found.unreadable + bad)
+        drawn = draw_clips(lookup.pick_part(found, options.shard))
+        looks = list(lookup.look_up(drawn.readable))
+    tasks = list(planner.plan(looks))
+    probes = {clip.name: seen.probe for clip, seen in looks}
+    estimate = add_up(drawn.files, tasks, probes, store, model)
+    if drawn.count > len(drawn.readable):
+        estimate = extrapolate(estimate, drawn)
+    else:
+        estimate = replace(estimate, margin=0.0)
+    unreadable = estimate.unreadable + drawn.unreadable
+    return replace(estimate, skipped=drawn.skipped, unreadable=unreadable)
+
+
+@dataclass
+class Drawn:
+    """The clips that are looked at, out of `count` that may be videos, and how many others there were."""
+
+    readable: list[Clip] = field(default_factory=list)
+    count: int = 0
+    unreadable: int = 0
+    skipped: int = 0
+
+    @property
+    def files(self) -> int:
+        """How many files, members and rows there were."""
+        return self.count + self.unreadable + self.skipped
+
+
+def draw_clips(clips: Iterable[Clip]) -> Drawn:
+    """All clips where they are few; of more as many as SAMPLE, each of them as likely as any other."""
+    drawn, chance = Drawn(), random.Random(0)
+    for clip in clips:
+        if clip.unreadable:
+            drawn.unreadable += 1
+        elif not clip.is_readable:
+            drawn.skipped += 1
+        else:
+            drawn.count += 1
+            if drawn.count <= FEW:
+                drawn.readable.append(clip)
+                continue
+            if drawn.count == FEW + 1:
+                drawn.readable = chance.sample(drawn.readable, SAMPLE)
+            if (place := chance.randrange(drawn.count)) < SAMPLE:
+                drawn.readable[place] = clip
+    return drawn
+
+
+def find_margin(frames: list[int], clips: int) -> float:
+    """How far the frames of all clips may be from those of a sample, as a share: of 20 samples 19 are nearer.
+
+    `frames` are those of the clips to encode, of so many `clips` that were looked at.
+    """
+    mean = sum(frames) / max(1, clips)
+    variance = sum(count * count for count in frames) / max(1, clips) - mean * mean
+    return round(1.96 * sqrt(max(0.0, variance) / clips) / mean, 4) if mean else 0.0
+
+
+def extrapolate(part: Estimate, drawn: Drawn) -> Estimate:
+    """What all clips come to, where a sample comes to `part`."""
+    times, counts = drawn.count / len(drawn.readable), ("clips", "left_out", "cached", "failed_before")
+    counts = (*counts, "unreadable", "to_do", "frames", "bytes")
+    told = {name: round(getattr(part, name) * times) for name in counts}
+    hours, seconds = round(part.video_hours * times, 4), round(part.seconds * times, 6)
+    return replace(part, **told, video_hours=hours, seconds=seconds, sampled=len(drawn.readable))
 
 
 def add_up(files: int, tasks: list[Task], probes: dict, store: Store, model: Model) -> Estimate:
@@ -99,6 +164,7 @@ def add_up(files: int, tasks: list[Task], probes: dict, store: Store, model: Mod
         video_hours=round(sum(item[1] for item in work), 4),
         frames=sum(item[0] for item in work),
         bytes=sum(estimate_bytes(frames, size, task, model) for frames, _, size, task in work),
+        margin=find_margin([item[0] for item in work], len(tasks)),
         seconds=round(measure_model_seconds([(frames, size) for frames, _, size, _ in work], model, work), 6),
     )
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import chain, islice
 
 from vidlatent.jobs.cache.index import Index
 from vidlatent.jobs.cache.plan import Part, estimate_cost, pick_share
@@ -9,6 +11,8 @@ from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.reading.readers import Readers
 from vidlatent.jobs.reading.survey import Look, Seen
+
+FEW = 10_000  # clips that are all looked at before the first is worked on
 
 
 @dataclass(frozen=True)
@@ -24,15 +28,23 @@ class SourceLookup:
     index: Index
     remembering: bool = True
 
-    def pick_part(self, clips: list[Clip], part: Part) -> list[Clip]:
-        """The clips that fall to one part, in their order. All are probed for that, and none is hashed."""
+    def pick_part(self, clips: Iterable[Clip], part: Part) -> Iterator[Clip]:
+        """The clips that fall to one part, in their order.
+
+        Where there are few, they are parted by cost: all are probed for that, and none is hashed. Where there
+        are many, they are parted by their names as they come, which gives parts of about equal cost as well.
+        """
         if part.count == 1:
-            return clips
-        readable = self.look_up((clip for clip in clips if clip.is_readable), hashed=False)
+            return iter(clips)
+        coming = iter(clips)
+        first = list(islice(coming, FEW + 1))
+        if len(first) > FEW:
+            return take_part(chain(first, coming), part)
+        readable = self.look_up((clip for clip in first if clip.is_readable), hashed=False)
         probes = {id(clip): seen.probe for clip, seen in readable}
-        costs = [(estimate_cost(probes.get(id(clip))), clip.name) for clip in clips]
+        costs = [(estimate_cost(probes.get(id(clip))), clip.name) for clip in first]
         chosen = pick_share(costs, part)
-        return [clip for number, clip in enumerate(clips) if number in chosen]
+        return (clip for number, clip in enumerate(first) if number in chosen)
 
     def look_up(self, clips: Iterable[Clip], hashed: bool = True) -> Iterator[tuple[Clip, Seen]]:
         """Every clip and what is known of it, in order."""
@@ -47,3 +59,11 @@ class SourceLookup:
         counted = recipe.chunk_s or recipe.take or recipe.fixed_counts or recipe.read.start or clip.start
         ask = Look(clip.path, clip.member, recipe.read.stream, hashed, timed=bool(counted))
         return clip, ask, self.index.recall(clip, ask)
+
+
+def take_part(clips: Iterable[Clip], part: Part) -> Iterator[Clip]:
+    """The clips that fall to a part by a hash of their names: it is known of each without the others."""
+    for clip in clips:
+        number = int.from_bytes(blake2b(repr(clip.identity).encode(), digest_size=8).digest(), "big")
+        if number % part.count == part.index:
+            yield clip

@@ -262,7 +262,8 @@ class Manifest:
 
         They come one after the other, so that memory does not grow with their number.
         """
-        new = (self._clips[name] for name in sorted(self._clips))
+        young = self._clips
+        new = (young[name] for name in sorted(young))
         rows = _merge(self._snapshot.by_name(), new, ROWS.name)
         return (row for row in rows if row.status != REPLACED)
 
@@ -282,7 +283,8 @@ class Manifest:
 
     def entries(self) -> Iterator[ManifestRow]:
         """The last row of every key, in the order of keys, one after the other."""
-        new = (self._keys[key] for key in sorted(self._keys))
+        young = self._keys
+        new = (young[key] for key in sorted(young))
         return _merge(self._snapshot.by_key(), new, ROWS.key)
 
     def close(self) -> None:

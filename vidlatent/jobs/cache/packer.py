@@ -139,7 +139,7 @@ def pack_all(store: Store, sharding: Sharding) -> None:
     manifest = Manifest(store)
     try:
         packer = Packer(store, manifest, sharding)
-        for row in list(manifest.entries()):
+        for row in manifest.entries():
             if row.status == DONE:
                 packer.offer(row)
         packer.finish()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from os import cpu_count
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from vidlatent.jobs.cache.budget import MemoryBudget
 from vidlatent.jobs.cache.compact import HUGE_BYTES, LARGE_BYTES, fold_if_grown
 from vidlatent.jobs.cache.index import Index
 from vidlatent.jobs.cache.key import ModelIdentity, describe
-from vidlatent.jobs.cache.lookup import SourceLookup
+from vidlatent.jobs.cache.lookup import FEW, SourceLookup
 from vidlatent.jobs.cache.maker import EntryMaker
 from vidlatent.jobs.cache.manifest import Manifest
 from vidlatent.jobs.cache.options import RunOptions
@@ -43,9 +44,7 @@ def run(
     fold_if_grown(store, HUGE_BYTES)
     with open_run(root, model, recipe, options) as opened:
         opened.maker.progress = progress or NoProgress()
-        clips = opened.find_clips(sources, root, options)
-        opened.maker.tally.clips = len(clips)
-        tally = opened.cache(clips)
+        tally = opened.cache(opened.find_clips(sources, root, options))
         if not tally.stopped:
             opened.maker.pack_rest()
     if not tally.stopped and (notice := fold_if_grown(store, LARGE_BYTES)):
@@ -63,12 +62,22 @@ class CacheRun:
     maker: EntryMaker
     stop: StopSignals
 
-    def find_clips(self, sources: Iterable[str], root: Path, options: RunOptions) -> list[Clip]:
-        """This part of the clips of all sources; a request to stop ends the search."""
-        told = self.maker.tally.notices.append
+    def find_clips(self, sources: Iterable[str], root: Path, options: RunOptions) -> Iterator[Clip]:
+        """This part of the clips of all sources as they are found; a request to stop ends the search.
+
+        The first ones are counted before any is given, so that their number is known where there are no more.
+        """
+        tally = self.maker.tally
         captions, timeout = options.caption_extensions, options.stall_timeout
-        found = scan(sources, root, captions, timeout, lambda: self.stop.asked, told)
-        return self.lookup.pick_part(list(found), options.shard)
+        found = scan(sources, root, captions, timeout, lambda: self.stop.asked, tally.notices.append)
+        clips = self.lookup.pick_part(found, options.shard)
+        first = list(islice(clips, FEW))
+        tally.clips, tally.counting = len(first), len(first) == FEW
+        yield from first
+        for clip in clips:
+            tally.clips += 1
+            yield clip
+        tally.counting = False
 
     def cache(self, clips: Iterable[Clip]) -> Tally:
         """Cache these clips; the counts are those of the whole run so far."""

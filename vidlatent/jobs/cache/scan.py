@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.jobs.cache.patterns import find_files
+from vidlatent.jobs.cache.seen import SeenBefore
 from vidlatent.jobs.cache.store import FORMAT, MARKER
 from vidlatent.jobs.numbered import tell_of_frames
 from vidlatent.jobs.reading.captions import (
@@ -37,13 +38,13 @@ def scan(
     stopped: Callable[[], bool] = never,
     tell: Tell = lambda notice: None,
 ) -> Iterator[Clip]:
-    """Every file of every source once, in a fixed order.
+    """Every file of every source once, in a fixed order, as they are found.
 
     What cannot be read, or is no source, is a clip that says so. Files in the folder `cache` are left out.
     `captions` are the extensions of files that hold the caption of the video beside them.
     Once `stopped` says so, there are no more. Notices about whole folders are given to `tell`.
     """
-    seen: set[tuple] = set()
+    seen = SeenBefore()
     with Lister(stall_timeout, stopped) as lister:
         walk, sources = Walk(cache, captions, lister, tell), list(sources)
         walk.note_frames([Path(source) for source in sources if Path(source).is_file()])
@@ -51,9 +52,7 @@ def scan(
             for clip in walk.list_source(source):
                 if stopped():
                     return
-                identity = (clip.name, clip.start, clip.end, clip.frames)
-                if identity not in seen:
-                    seen.add(identity)
+                if seen.add(clip.identity):
                     yield clip
 
 

@@ -210,9 +210,13 @@ def number_key(key: str) -> int:
 
 
 def connect(path: Path, how: str) -> sqlite3.Connection:
-    """Open a file of SQLite, without its locks: nobody else writes what we write, and nobody what we read."""
+    """Open a file of SQLite, without its locks: nobody else writes what we write, and nobody what we read.
+
+    A manifest may be opened in one thread, and asked in another, one at a time.
+    """
     place = quote_from_bytes(bytes(path.absolute()))
-    return sqlite3.connect(f"file:{place}?{how}&nolock=1", uri=True, isolation_level=None)
+    address = f"file:{place}?{how}&nolock=1"
+    return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
 
 
 @contextmanager

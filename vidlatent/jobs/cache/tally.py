@@ -21,6 +21,7 @@ class Tally:
     starved_s: float = 0.0  # the model waited for frames
     full_s: float = 0.0  # readers waited for the model
     stopped: bool = False
+    counting: bool = field(default=False, repr=False)  # more clips are being found
     waiting: str = field(default="", repr=False)  # for what, while other processes make all that is left
     notices: list[str] = field(default_factory=list, repr=False)  # about sources as a whole
     began: float = field(default_factory=time.perf_counter, repr=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,9 @@ class LatentStream(IterableDataset[Sample]):
     several ranks the row of all clips is parted instead, so that every rank and worker gives as many: a clip
     at a border is then shown twice. For that all shards are listed when the stream is made.
 
+    With a `buffer` each clip is drawn from so many that come next, which mixes those of neighbouring shards.
+    They wait as places on the disk, not as latents, so a thousand of them take a megabyte.
+
     `state_dict` and `load_state_dict` are what a stateful data loader calls in each worker. `set_epoch` holds
     for workers that are running already too.
     """
@@ -35,8 +39,10 @@ class LatentStream(IterableDataset[Sample]):
         rank: int = 0,
         world_size: int = 1,
         raw: bool = False,
+        buffer: int = 0,
     ) -> None:
         check_raw(raw, normalise)
+        self._buffer = buffer
         paths = [shards] if isinstance(shards, (str, Path)) else list(shards)
         self.shards = sorted(shard for path in map(Path, paths) for shard in find_shards(path))
         if not self.shards:
@@ -80,9 +86,15 @@ class LatentStream(IterableDataset[Sample]):
         self._done = 0
 
     def _list_mine(self, epoch: int) -> Iterator[Placed]:
-        """The clips of this rank and worker that are long enough."""
+        """The clips of this rank and worker that are long enough, in the order in which they are given."""
         worker = get_worker_info()
         part, parts = (worker.id, worker.num_workers) if worker else (0, 1)
+        found = self._list_part(epoch, part, parts)
+        chance = np.random.default_rng([self.seed, epoch, self._rank * parts + part])
+        return mix(found, self._buffer, chance) if self._buffer > 1 else found
+
+    def _list_part(self, epoch: int, part: int, parts: int) -> Iterator[Placed]:
+        """The clips of worker `part` of `parts`, shard after shard."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.shards))
         if self._world_size > 1:
             yield from self._list_share(order, self._rank * parts + part, self._world_size * parts)
@@ -108,3 +120,14 @@ class LatentStream(IterableDataset[Sample]):
             entry = entries[number]
             if self.crop is None or entry.shape[0] >= self.crop:
                 yield entry, (shard, number)
+
+
+def mix(items: Iterator[Placed], count: int, chance: np.random.Generator) -> Iterator[Placed]:
+    """All items, each drawn from `count` of them that wait, while another takes its place."""
+    waiting = list(islice(items, count))
+    for item in items:
+        drawn = int(chance.integers(count))
+        yield waiting[drawn]
+        waiting[drawn] = item
+    for drawn in chance.permutation(len(waiting)):
+        yield waiting[drawn]

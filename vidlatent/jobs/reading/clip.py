@@ -42,6 +42,11 @@ class Clip:
     skipped: str | None = None
 
     @property
+    def identity(self) -> tuple:
+        """What makes it another clip than others: its name, and the part that is meant."""
+        return self.name, self.start, self.end, self.frames
+
+    @property
     def is_sidecar(self) -> bool:
         """Whether the file's name alone says that it is no video."""
         return self.is_caption or Path(self.name).suffix.lower() in SIDECARS
