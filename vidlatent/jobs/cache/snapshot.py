@@ -80,27 +80,38 @@ class Snapshot(Generic[T]):
 
     def find_name(self, name: str) -> list[T]:
         """What is known of a name: one record for each key that it had."""
-        found = self._select("name = ? ORDER BY id", hash_name(name))
+        found = self._find("name", hash_name(name))
         return [value for value, _ in found if self._kind.name(value) == name]
 
     def find_key(self, key: str) -> list[tuple[T, bool]]:
         """The records of a key that are of account, and whether the name of each was done with it."""
-        found = self._select("key = ? ORDER BY id", number_key(key))
+        found = self._find("key", number_key(key))
         return [(value, done) for value, done in found if self._kind.key(value) == key]
+
+    def _find(self, column: str, number: int) -> list[tuple[T, bool]]:
+        if self._connection is None:
+            return []
+        query = f"SELECT line, done FROM lines WHERE {column} = ? ORDER BY id"
+        with naming_damage(self.path):
+            found = self._connection.execute(query, (number,)).fetchall()
+            return [(self._read(line), bool(done)) for line, done in found]
 
     def by_name(self) -> Iterator[T]:
         """All records, in the order of their names."""
-        return (value for value, _ in self._select("1 ORDER BY id"))
+        return (value for value, _, _ in self._go_through())
 
     def lines(self) -> Iterator[tuple[T, bool, str]]:
         """All records by name, whether the name was done with the key, and the line of today's fields."""
-        for line, done in self._query("1 ORDER BY id"):
-            value = self._read(line)
-            yield (
-                value,
-                bool(done),
-                line if self._fields == self._kind.fields else self._write_anew(line, value),
-            )
+        same = self._connection is None or self._fields == self._kind.fields
+        for value, done, line in self._go_through():
+            yield value, done, line if same else self._write_anew(line, value)
+
+    def _go_through(self) -> Iterator[tuple[T, bool, str]]:
+        if self._connection is None:
+            return
+        with naming_damage(self.path):
+            for line, done in self._connection.execute("SELECT line, done FROM lines ORDER BY id"):
+                yield self._read(line), bool(done), line
 
     def _write_anew(self, line: str, value: T) -> str:
         values = json.loads(line)
@@ -117,17 +128,8 @@ class Snapshot(Generic[T]):
             for _, same in groupby(numbered, itemgetter(0)):
                 yield from sorted((value for _, value in same), key=self._kind.key)
 
-    def _select(self, which: str, *values: int) -> Iterator[tuple[T, bool]]:
-        return ((self._read(line), bool(done)) for line, done in self._query(which, *values))
-
-    def _query(self, which: str, *values: int) -> Iterator[tuple[str, int]]:
-        if self._connection is not None:
-            with naming_damage(self.path):
-                yield from self._connection.execute(f"SELECT line, done FROM lines WHERE {which}", values)
-
     def _read(self, line: str) -> T:
-        with naming_damage(self.path):
-            return read_line(line, self._kind, self._fields)
+        return read_line(line, self._kind, self._fields)
 
     def check(self) -> None:
         """Read all of it; raises BadInput where it is not what was written."""
