@@ -215,6 +215,8 @@ def test_entries_are_found_without_the_index_of_their_shard(root, index):
 def test_the_command_names_wrong_lines_and_does_not_call_entries_damaged(capsys, root):
     path = write_journal(root / "manifest", [ROW | {"status": "wonderful"}])
     result = run_here(capsys, "cache", "verify", root, "--json")
-    words = f"{path}: line 1: status: expected one of skipped, damaged, failed, done, got 'wonderful'"
+    words = (
+        f"{path}: line 1: status: expected one of skipped, damaged, failed, replaced, done, got 'wonderful'"
+    )
     assert result.code == 0 and f"skipped: {words}" in result.err
     assert json.loads(result.out)["wrong_lines"] == [words]
