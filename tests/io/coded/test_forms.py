@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vidlatent.errors import BadInput, BadLatentFile
 from vidlatent.grid import Grid
 from vidlatent.io.coded.form import CHUNK, CODES, Form
-from vidlatent.io.coded.int8 import Int8
+from vidlatent.io.coded.int8 import Int8, list_groups
 from vidlatent.io.coded.planes import Planes
 from vidlatent.io.journal import Differs, Making
 from vidlatent.io.latent.header import LatentHeader, Source
@@ -76,6 +76,14 @@ def test_int8_is_off_by_half_a_step_at_most(shape: tuple[int, ...], exponent: in
     most = chunk.double().abs().amax(dim=(0, 2, 3), keepdim=True)
     bound = most * (HALF_A_STEP + BF16 * 1.1) + torch.finfo(torch.float32).tiny
     assert torch.all((back - chunk.double()).abs() <= bound)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 40), (15, 33), (16, 17), (7, 7)])
+@pytest.mark.parametrize("most", [1, 3, 16])
+def test_frames_that_are_multiplied_at_once_lie_in_one_chunk(start: int, stop: int, most: int):
+    groups = list(list_groups(start, stop, most))
+    assert [n for group in groups for n in range(*group)] == list(range(start, stop))
+    assert all(begin // CHUNK == (end - 1) // CHUNK and end - begin <= most for begin, end in groups)
 
 
 def test_what_follows_a_cut_has_steps_of_its_own(tmp_path: Path):

@@ -4,7 +4,7 @@ The step is the largest magnitude there over 127: so it follows cuts of the scen
 seen only once. Codes lie as floats do: any span is read alone, and only its own bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -17,6 +17,7 @@ from vidlatent.io.tensors import TORCH_DTYPES, bytes_of
 
 MOST = 127
 SMALLEST_STEP = torch.finfo(torch.float32).tiny  # of a channel of zeros: its codes are 0 by any step
+AT_ONCE = 1 << 17  # values that are multiplied at once: so they stay in the processor's cache
 LARGEST_STEP = torch.finfo(torch.bfloat16).max / 128  # so that every code times it is finite in bf16
 
 
@@ -72,10 +73,13 @@ class OpenedInt8:
         """Code times step, in float32, then rounded to bf16."""
         frames = codes.view(np.int8).reshape(stop - start, *self.shape)
         latents = torch.empty(frames.shape, dtype=TORCH_DTYPES[Int8.dtype])
-        product = torch.empty(self.shape)  # of a frame at a time: so it stays in the processor's cache
-        for held, frame, step in zip(latents, frames, self.find_steps(start, stop), strict=True):
-            np.copyto(product.numpy(), frame)
-            held.copy_(product.mul_(step.view(-1, 1, 1)))
+        several = min(CHUNK, max(1, AT_ONCE // max(1, prod(self.shape))))
+        product = torch.empty((several, *self.shape))
+        for begin, end in list_groups(start, stop, several):
+            here = slice(begin - start, end - start)
+            part = product[: end - begin]
+            np.copyto(part.numpy(), frames[here])
+            latents[here] = part.mul_(self.steps[begin // CHUNK].view(-1, 1, 1))
         return latents
 
     def split(self, codes: np.ndarray, start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -87,3 +91,11 @@ class OpenedInt8:
     def find_steps(self, start: int, stop: int) -> Tensor:
         """The steps of latent frames [start, stop), F32 [t, C]."""
         return self.steps[torch.arange(start, stop) // CHUNK]
+
+
+def list_groups(start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
+    """[begin, end) of at most so many latent frames, none of which lie in two chunks."""
+    while start < stop:
+        end = min(start + most, stop, (start // CHUNK + 1) * CHUNK)
+        yield start, end
+        start = end
