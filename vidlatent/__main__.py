@@ -1,5 +1,10 @@
 """`python -m vidlatent` is the command line."""
 
-from vidlatent.cli.app import main
+import sys
+
+try:
+    from vidlatent.cli.app import main
+except KeyboardInterrupt:  # Ctrl-C before anything has begun
+    sys.exit(130)
 
 main()

@@ -42,7 +42,9 @@ def no_weights(monkeypatch):
         ("decode {latent} -o {new}.mp4 --preset foo", 2, "--preset foo: libx264 has none of that name"),
         ("decode {latent} -o {new}.avi", 2, "cannot tell what to write"),
         ("decode {latent} -o {gone}/x.mp4", 2, "cannot be written"),
-        ("decode {latent} -o {new}.mp4 --from 9", 2, "no frame between"),
+        ("decode {latent} -o {new}.mp4 --from 9", 2, "no frame between --start and --end"),
+        ("decode {clip} -o {new}.mp4 --end -1", 3, "clip.y4m: not a .latent"),
+        ("decode {latent} -o {new}.mp4 --max-memory 4", 2, "--max-memory 4: 4 of what?"),
         ("cache {gone} -o {new}", 2, "gone.mp4: no such file or folder"),
         ("cache {clip} -o {latent}", 2, "is no folder"),
         ("cache {clip} -o {new} --chunk 0", 2, "--chunk 0: must be above 0"),
@@ -65,3 +67,32 @@ def test_a_missing_input_among_several_spares_the_others(vidlatent, little_clip,
     run = vidlatent("encode", tmp_path / "gone.mp4", little_clip, "-o", f"{tmp_path}/out/", *TOY, "--json")
     run.failed(1, "gone.mp4: no such file")
     assert [made["source"] for made in json.loads(run.out)] == [str(little_clip)]
+
+
+def test_what_is_there_can_be_skipped(vidlatent, little_clip, little_latent, tmp_path):
+    words = ["encode", little_clip, "-o", little_latent, *TOY, "--skip-existing", "--json"]
+    run = vidlatent(*words)
+    assert (run.code, run.out) == (0, "[]\n") and "is there already" in run.err
+
+
+def test_a_folder_of_videos_is_told_from_one_of_images(vidlatent, tmp_path):
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "a.mp4").write_bytes(b"film")
+    run = vidlatent("encode", tmp_path / "films", "-o", tmp_path / "x.latent", *TOY)
+    run.failed(3, "a folder of videos (a.mp4)", "vidlatent cache")
+
+
+def test_a_film_is_no_latents_and_the_way_is_told(vidlatent, sample, tmp_path):
+    run = vidlatent("decode", sample, "-o", tmp_path / "x.mp4")
+    run.failed(3, "is a video, and holds no latents", "encode it first")
+
+
+def test_quiet_commands_say_errors_alone(vidlatent, little_clip, tmp_path):
+    run = vidlatent("encode", little_clip, "-o", tmp_path / "x.latent", *TOY, "-q")
+    assert (run.code, run.out, run.err) == (0, "", "")
+    vidlatent("encode", little_clip, "-o", tmp_path / "x.latent", *TOY, "-q").failed(2, "exists already")
+
+
+def test_verbose_commands_show_where_an_error_was_found(vidlatent, tmp_path):
+    run = vidlatent("inspect", tmp_path / "gone.mp4", "-v")
+    assert run.code == 3 and "jobs/inspect.py" in run.err

@@ -28,6 +28,13 @@ def all_commands(command, name: str = "") -> Iterator[tuple[str, dict[str, list[
         yield from all_commands(inner, f"{name} {word}")
 
 
+def list_commands(command, name: str = "") -> Iterator[tuple[str, object]]:
+    """Every command and group, by its words."""
+    yield name.strip(), command
+    for word, inner in getattr(command, "commands", {}).items():
+        yield from list_commands(inner, f"{name} {word}")
+
+
 COMMANDS = dict(all_commands(typer.main.get_command(app.app)))
 FLAGS = {name: {flag for own in flags.values() for flag in own} for name, flags in COMMANDS.items()}
 
@@ -71,7 +78,7 @@ def test_every_row_of_the_table_of_flags_is_a_flag():
 
 def test_a_parameter_is_named_as_the_command_that_runs_names_it():
     assert flag_in("encode", "start") == "--start"
-    assert flag_in("decode", "start") == "--from"
+    assert flag_in("decode", "start") == "--start"
     assert flag_in("decode", "images") == "--format"
     assert flag_in("cache run", "chunk_s") == "--chunk"
     assert flag_in("models check", "max_memory") == "--max-memory"
@@ -92,7 +99,14 @@ def test_help_shows_the_flags_in_sections(capsys):
 def test_long_commands_leave_no_flag_without_a_section(command, capsys):
     assert app.run([*command.split(), "--help"]) == 0
     rest = capsys.readouterr().out.partition("\nOptions:\n")[2].split("\n\n")[0]
-    assert rest.split()[:2] == ["-h,", "--help"] and rest.count("--") == 1
+    assert re.findall(r"--\w+", rest) == ["--quiet", "--verbose", "--help"]
+
+
+def test_every_command_prints_json_and_shows_an_example():
+    commands = dict(list_commands(typer.main.get_command(app.app)))
+    leaves = {name for name, command in commands.items() if not hasattr(command, "commands")}
+    assert not {name for name in leaves if "--json" not in FLAGS[name]}
+    assert all(command.epilog.startswith("Example: vidlatent ") for command in commands.values())
 
 
 def test_help_names_every_tool_that_a_cache_can_be_exported_to(capsys):

@@ -1,5 +1,8 @@
 """The command line as a whole, and the one place where errors become words and exit codes."""
 
+import errno
+import io
+import os
 import signal
 import sys
 from typing import Annotated
@@ -24,17 +27,21 @@ from vidlatent.cli import (
 from vidlatent.cli.console import complain, name_resource, own_words
 from vidlatent.cli.measuring import MeasuringCommand
 from vidlatent.cli.sections import App
-from vidlatent.errors import TERMINATED, VidlatentError
+from vidlatent.errors import VidlatentError
 
-INTERRUPTED = 130
+SIGNALLED = 128  # and the number of a signal: the exit code of a process that the signal has ended
+INTERRUPTED = SIGNALLED + 2  # SIGINT
 
 app = App(
     name="vidlatent",
     help="Videos into latents and back, with video VAEs.",
+    epilog="Example: vidlatent encode in.mp4 -o in.latent",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("encode", epilog="Example: vidlatent encode in.mp4 -o in.latent")(encode.command)
-app.command("decode", epilog="Example: vidlatent decode in.latent -o out.mp4")(decode.command)
+app.command("decode", cls=decode.DecodeCommand, epilog="Example: vidlatent decode in.latent -o out.mp4")(
+    decode.command
+)
 app.command("import", epilog=importing.EXAMPLE)(importing.command)
 app.command("peek", epilog=peek.EXAMPLE)(peek.command)
 app.command("repack", epilog=repack.EXAMPLE)(repack.command)
@@ -56,7 +63,7 @@ def show_version(wanted: bool) -> None:
 @app.callback()
 def general(
     version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Videos into latents and back, with video VAEs."""
@@ -65,8 +72,50 @@ def general(
 def main() -> None:
     """Run the command line of this process and leave with its exit code."""
     map_large_blocks()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    sys.exit(run())
+    open_closed_streams()
+    listen_to_endings()
+    code = run()
+    try:
+        sys.stdout.flush()
+    except OSError:  # said already; what is left must not be tried again while Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def listen_to_endings() -> None:
+    """Let SIGTERM, and SIGHUP of a terminal that is closed, end this process as an error would.
+
+    What is half made is then removed. A SIGHUP that is ignored, as `nohup` wants it, stays ignored.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and (name == "SIGTERM" or signal.getsignal(number) != signal.SIG_IGN):
+            signal.signal(number, lambda number, _: sys.exit(SIGNALLED + number))
+
+
+class ClosedStream(io.TextIOBase):
+    """Stands in for a stream that whoever started this process has closed: to write is an error."""
+
+    def write(self, text: str) -> int:
+        """Refuse."""
+        raise OSError(errno.EBADF, "is closed, so nothing can be printed", "stdout")
+
+
+def open_closed_streams() -> None:
+    """Give the first three descriptors to nothing where they are closed, so that no file gets them."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = ClosedStream() if sys.stdout is None else sys.stdout
+    sys.stderr = open(os.devnull, "w") if sys.stderr is None else sys.stderr  # noqa: SIM115 stays open
+
+
+def say_interrupted() -> int:
+    """Say what Ctrl-C has left behind, and return the exit code for it."""
+    print("interrupted: nothing was written under the target's name", file=sys.stderr)
+    return INTERRUPTED
 
 
 def run(words: list[str] | None = None) -> int:
@@ -76,13 +125,14 @@ def run(words: list[str] | None = None) -> int:
     """
     own_words.set(sys.argv[1:] if words is None else words)
     try:
-        return app(words, prog_name="vidlatent", standalone_mode=False) or 0
+        code = app(words, prog_name="vidlatent", standalone_mode=False) or 0
+        sys.stdout.flush()  # a disk that is full refuses only now
+        return say_interrupted() if code == INTERRUPTED else code  # Typer makes this code of Ctrl-C
     except VidlatentError as e:
         complain(e)
         return e.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        print("interrupted: nothing was written under the target's name", file=sys.stderr)
-        return INTERRUPTED
+        return say_interrupted()
     except typer.BadParameter.__base__ as e:  # whatever is wrong with the words of the command
         e.show()
         return e.exit_code

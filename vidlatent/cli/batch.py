@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidlatent.cli.console import complain, name_resource, print_json, start_progress
+from vidlatent.cli.console import complain, name_resource, print_json, say, start_progress
 from vidlatent.durable import make_folder
 from vidlatent.errors import UsageError, VidlatentError
 from vidlatent.files import naming_disk_errors
@@ -40,6 +40,14 @@ class Batch:
         self.pairs = [pair for pair in self.pairs if self._attempt(pair, lambda pair=pair: [check(*pair)])]
         return bool(self.pairs)
 
+    def skip(self, is_there: Callable[[Path], bool]) -> bool:
+        """Leave out the pairs whose target is there, say so, and say whether any is left."""
+        for source, target in self.pairs:
+            if is_there(Path(target)):
+                say(f"{target}: is there already, so {source} is left out")
+        self.pairs = [pair for pair in self.pairs if not is_there(Path(pair[1]))]
+        return bool(self.pairs)
+
     def run(self, work: Work, show: Callable[[Any], None], as_json: bool) -> int:
         """Do `work` on every pair, show each result, and return the exit code."""
         results = []
@@ -48,7 +56,7 @@ class Batch:
                 show(result[0])
                 results.append({"source": source, **asdict(result[0])})
         if as_json:
-            print_json(results if self.several else results[0])
+            print_json(results[0] if results and not self.several else results)
         return int(self._failed > 0)
 
     def _attempt(self, pair: Pair, do: Callable[[], list[Any]]) -> list[Any]:

@@ -1,7 +1,11 @@
 """`vidlatent bench`."""
 
-from contextlib import closing
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from secrets import token_hex
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,8 +14,9 @@ from vidlatent.cli import choices as c
 from vidlatent.cli import measuring as m
 from vidlatent.cli import options as o
 from vidlatent.cli import words
-from vidlatent.cli.console import start_progress
+from vidlatent.cli.console import say, start_progress
 from vidlatent.cli.sections import Flags
+from vidlatent.errors import UsageError
 
 if TYPE_CHECKING:
     from vidlatent.jobs.measure.bench_options import BenchOptions, PlanWishes
@@ -80,6 +85,7 @@ class CutFlags(Flags):
     window: o.WindowOption = None
     latent_window: o.LatentWindowOption = None
     tile: o.TileOption = None
+    overlap: o.OverlapOption = None
     name: o.PlanOption = None
     past: o.PastOption = None
 
@@ -87,7 +93,7 @@ class CutFlags(Flags):
         """Make the wishes that every model's plan follows."""
         from vidlatent.jobs.measure.bench_options import PlanWishes
 
-        return PlanWishes(self.window, self.latent_window, self.tile, None, self.name, self.past)
+        return PlanWishes(self.window, self.latent_window, self.tile, self.overlap, self.name, self.past)
 
 
 class ModelFlags(Flags):
@@ -98,6 +104,8 @@ class ModelFlags(Flags):
         list[str] | None,
         typer.Option("--model", "-m", help="Name, folder or weight file; again for more.  [default: pocket]"),
     ] = None
+    weights: o.WeightsOption = None
+    config: o.ConfigOption = None
     latent_dtype: Annotated[
         str | None,
         typer.Option("--latent-dtype", help="fp32,bf16,fp16: keep latents so; each is a row.  [as computed]"),
@@ -111,7 +119,12 @@ class ModelFlags(Flags):
         from vidlatent.jobs.measure.bench_options import Loading, load_subjects
 
         settings = words.parse_settings(self.settings, "--set")
-        how = Loading(self.device, self.dtype, cut.wishes(), settings)
+        if len(self.model or []) > 1 and (self.weights or self.config):
+            raise UsageError(
+                "--weights and --config are of one model, and several are named",
+                "name weight files or folders: -m FILE -m FOLDER",
+            )
+        how = Loading(self.device, self.dtype, cut.wishes(), settings, self.weights, self.config)
         return load_subjects(self.model or [], words.parse_names(self.latent_dtype), how)
 
 
@@ -119,13 +132,39 @@ class WriteFlags(m.ReportFlags):
     """Where the numbers go, and where finished rows are kept."""
 
     resume: Annotated[
-        Path | None, typer.Option("--resume", help="Journal (.jsonl) of finished rows: skip those in it.")
+        Path | None,
+        typer.Option(
+            "--resume",
+            help="Journal (.jsonl) of finished rows: skip those in it.  [default: a new one, "
+            "removed once all is written]",
+        ),
     ] = None
 
     @property
     def pictures(self) -> int:
         """How many rows keep frames to be shown: those of a journal may be put into an HTML report later."""
         return PICTURES if self.resume or any(path.suffix == ".html" for path in self.report or []) else 0
+
+    @contextmanager
+    def journal(self, metrics: tuple[str, ...]) -> Iterator[Path | None]:
+        """Give the file where finished rows are kept while the block runs, so that nothing measured is lost.
+
+        That is the one of --resume, which stays; or else a new one beside the first report, which goes once
+        all is written. A bench with fvd has none, as fvd looks at all clips together.
+        """
+        if self.resume or "fvd" in metrics:
+            yield self.resume
+            return
+        place = self.report[0].absolute() if self.report else Path(gettempdir()) / "vidlatent-bench"
+        path = place.with_name(f".{place.name}.{token_hex(4)}.jsonl")
+        try:
+            yield path
+        except BaseException:
+            if path.exists():
+                say(f"note: finished rows are kept in {path}; the same command goes on with --resume {path}")
+            raise
+        path.unlink(missing_ok=True)
+        shutil.rmtree(f"{path}.pictures", ignore_errors=True)
 
 
 def command(
@@ -144,6 +183,7 @@ def command(
     options, paths = measure.options(read, write), list_clips(clips)
     check_clips(paths)
     subjects = models.load(cut)
-    with closing(start_progress()) as progress:
-        report = bench(paths, subjects, options, write.resume, progress)
-    return write.write(report)
+    with write.journal(options.metrics) as journal:
+        with closing(start_progress()) as progress:
+            report = bench(paths, subjects, options, journal, progress)
+        return write.write(report)

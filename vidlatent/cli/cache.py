@@ -32,6 +32,7 @@ class RunByDefault(TyperGroup):
 app = App(
     cls=RunByDefault,
     help="Cache the latents of whole datasets: `cache SRC… -o DIR` makes what is not there yet.",
+    epilog="Example: vidlatent cache clips/ -o cache/",
 )
 app.command(
     "run",
@@ -66,13 +67,14 @@ def report(
         typer.Option("--recipe", help="Of several in the cache; see cache status.  [default: all]"),
     ] = None,
     force: o.ForceOption = False,
+    as_json: o.JsonOption = False,
 ) -> int:
     """Write a page to look at: what is in a cache, what is not and why, and thumbnails."""
     from vidlatent.jobs.cache.summary import summarise
     from vidlatent.jobs.report.cache_page import write_page
 
     write_page(summarise(root, recipe, clips), output, force)
-    print(output)
+    print_json({"page": output}) if as_json else print(output)
     return 0
 
 
@@ -229,20 +231,23 @@ class ExportCommand(SectionedCommand):
 
 
 @app.command(cls=ExportCommand, epilog="Example: vidlatent cache export cache/ -o musubi/ --for musubi:wan")
-def export(root: Root, write: ExportFlags) -> int:
+def export(root: Root, write: ExportFlags, as_json: o.JsonOption = False) -> int:
     """Write a cache in the layout of another tool, or into shards."""
     from vidlatent.jobs.exchange.export import export as written
 
-    files = 0
+    paths = []
     for path in written(root, write.output, write.layout(), write.options(), say):
-        print(path)
-        files += 1
-    say(f"{write.output}: {files} files, and README.md, which says what to do next")
+        paths.append(path)
+        if not as_json:
+            print(path)
+    if as_json:
+        print_json({"files": paths})
+    say(f"{write.output}: {len(paths)} files, and README.md, which says what to do next")
     return 0
 
 
 @app.command(epilog="Example: vidlatent cache compact cache/")
-def compact(root: Root) -> int:
+def compact(root: Root, as_json: o.JsonOption = False) -> int:
     """Fold the journals of a cache into snapshots, so that it opens fast; runs do it as it grows."""
     from vidlatent.jobs.cache.compact import compact as fold_all
 
@@ -252,16 +257,18 @@ def compact(root: Root) -> int:
         say(f"{one.path}: {one.records} records, {one.added} lines added, {away}")
     if not folded:
         say(f"{root}: nothing to compact")
+    if as_json:
+        print_json([asdict(one) for one in folded])
     return 0
 
 
 @app.command(epilog="Example: vidlatent cache index cache/")
-def index(root: Root) -> int:
+def index(root: Root, as_json: o.JsonOption = False) -> int:
     """Make the catalog from which LatentDataset opens a large cache at once; it does so itself, too."""
     from vidlatent.jobs.readback.mapped import make_catalog
 
     folder, counts = make_catalog(root)
-    print(folder)
+    print_json({"catalog": folder, "recipes": counts}) if as_json else print(folder)
     for recipe, count in counts.items():
         say(f"recipe {recipe}: {count} clips")
     return 0
@@ -274,6 +281,7 @@ def gc(
         bool, typer.Option("--superseded", help="Also entries of sources that were changed and cached again.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: o.JsonOption = False,
 ) -> int:
     """List what is of no more use in a cache, ask, and remove it."""
     from vidlatent.jobs.cache.gc import find_garbage, remove_garbage
@@ -283,8 +291,11 @@ def gc(
         say(f"{item.path}: {item.why}, {item.bytes / 1e6:.2f} MB")
     if not items:
         say(f"{root}: nothing to remove")
-        return 0
-    if not yes:
+    if items and not yes:
         typer.confirm(f"Remove {len(items)} files?", default=False, abort=True, err=True)
-    say(f"{remove_garbage(root, items, superseded) / 1e6:.2f} MB freed")
+    freed = remove_garbage(root, items, superseded) if items else 0
+    if items:
+        say(f"{freed / 1e6:.2f} MB freed")
+    if as_json:
+        print_json({"removed": [item.path for item in items], "bytes": freed})
     return 0

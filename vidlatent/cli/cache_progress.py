@@ -4,7 +4,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from vidlatent.cli.console import PLAIN_EVERY_S, say
+from vidlatent.cli.console import PLAIN_EVERY_S, say, talk
 from vidlatent.printable import make_printable
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ class ClipLines:
     """Shows the progress: one line that changes in a terminal, a new line every ten seconds in a log."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty() and not talk.get()[0]
+        self._line = None
         self._every_s = 0.2 if self._terminal else PLAIN_EVERY_S
         self._said = time.monotonic()
 
@@ -26,14 +27,22 @@ class ClipLines:
             return
         self._said = now
         if self._terminal:
-            print(f"\r\033[K{make_printable(describe(tally))}", end="", file=sys.stderr, flush=True)
+            self._show(make_printable(describe(tally)))
         else:
             say(describe(tally))
 
+    def _show(self, text: str) -> None:
+        """Draw the line anew, cut to the width that the terminal has now."""
+        from tqdm import tqdm
+
+        if self._line is None:
+            self._line = tqdm(bar_format="{desc}", dynamic_ncols=True, leave=False)
+        self._line.set_description_str(text)
+
     def close(self) -> None:
         """Clear the line that was shown in a terminal."""
-        if self._terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        if self._line is not None:
+            self._line.close()
 
 
 def describe(tally: "Tally") -> str:

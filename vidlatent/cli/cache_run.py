@@ -130,14 +130,15 @@ class CutFlags(Flags):
 
     heading = "How to cut"
     window: o.WindowOption = None
+    latent_window: o.LatentWindowOption = None
     tile: o.TileOption = None
     overlap: o.OverlapOption = None
     name: o.PlanOption = None
     past: o.PastOption = None
 
     def plan(self, model: "Model") -> "Plan":
-        """Make the plan by which the model cuts clips; nothing is decoded, so latents are cut as it likes."""
-        return model.plan(self.window, None, self.tile, self.overlap, self.name, self.past)
+        """Make the plan by which the model cuts clips; decode finds the latent window in the entry."""
+        return model.plan(self.window, self.latent_window, self.tile, self.overlap, self.name, self.past)
 
 
 class RunFlags(o.ModelFlags):
@@ -152,12 +153,7 @@ class RunFlags(o.ModelFlags):
     max_memory: Annotated[
         str | None, typer.Option("--max-memory", help="Keep all processes within this much, e.g. 8G.")
     ] = None
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads", min=1, max=o.MOST_PROCESSES, help="Of the model on a CPU.  [default: all cores]"
-        ),
-    ] = None
+    threads: o.ThreadsOption = None
     stall_timeout: Annotated[
         float,
         typer.Option(

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 import time
+import traceback
 from contextvars import ContextVar
 from typing import Any
 
@@ -24,12 +25,16 @@ FLAGS = {
 }
 # The flags of the command that runs, by the parameters of its function.
 own_flags: ContextVar[dict[str, str]] = ContextVar("own_flags")
+# Whether the command that runs is quiet, and whether it is verbose.
+talk: ContextVar[tuple[bool, bool]] = ContextVar("talk", default=(False, False))
 # The words that the command line was called with, for those who want to repeat what a report says.
 own_words: ContextVar[list[str]] = ContextVar("own_words")
 
 
 def complain(error: errors.VidlatentError) -> None:
     """Print an error: one line that says what failed, and one that says what to do."""
+    if talk.get()[1]:
+        traceback.print_exception(error)
     red, plain = ("\033[31m", "\033[0m") if _coloured() else ("", "")
     what, hint = error.worded(flag)
     print(f"{red}error:{plain} {make_printable(what)}", file=sys.stderr)
@@ -59,7 +64,7 @@ def name_resource(error: Exception, file: str = "") -> errors.OutOfResources | N
 
 
 def flag(parameter: str) -> str:
-    """Return the flag of a parameter; where `decode` runs, that of `start` is --from."""
+    """Return the flag of a parameter; where `decode` runs, that of `images` is --format."""
     own = own_flags.get({}).get(parameter) or FLAGS.get(parameter)
     return own or errors.flag(parameter)
 
@@ -70,8 +75,9 @@ def name_command() -> str:
 
 
 def say(line: str) -> None:
-    """Print a line for people, on stderr."""
-    print(make_printable(line), file=sys.stderr, flush=True)
+    """Print a line for people, on stderr, unless they want none."""
+    if not talk.get()[0]:
+        print(make_printable(line), file=sys.stderr, flush=True)
 
 
 def say_notices(lines: tuple[str, ...] | list[str]) -> None:
@@ -102,8 +108,9 @@ def _coloured() -> bool:
 
 
 def start_progress() -> "Bar | PlainLines":
-    """Return what shows the progress: a bar in a terminal, lines elsewhere."""
-    return Bar() if sys.stderr.isatty() and "CI" not in os.environ else PlainLines()
+    """Return what shows the progress: a bar in a terminal, lines elsewhere; they are not said if quiet."""
+    quiet = talk.get()[0]
+    return Bar() if not quiet and sys.stderr.isatty() and "CI" not in os.environ else PlainLines()
 
 
 class Bar:

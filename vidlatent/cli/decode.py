@@ -1,7 +1,7 @@
 """`vidlatent decode`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -10,18 +10,24 @@ from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.batch import pair_targets, run_each
 from vidlatent.cli.console import say, say_notices
-from vidlatent.cli.sections import Flags
+from vidlatent.cli.sections import Flags, SectionedCommand
 
 if TYPE_CHECKING:
     from vidlatent.jobs.decode import DecodeOptions, DecodeResult, PlanWishes
+
+
+class DecodeCommand(SectionedCommand):
+    """A command that also knows the names that two of its flags had before."""
+
+    renamed: ClassVar = {"--from": "--start", "--to": "--end"}
 
 
 class ReadFlags(Flags):
     """Which part of a `.latent` is decoded."""
 
     heading = "What to read"
-    start: Annotated[str | None, typer.Option("--from", help="First time to decode, in seconds.")] = None
-    end: Annotated[str | None, typer.Option("--to", help="Time to stop before, in seconds.")] = None
+    start: Annotated[str | None, typer.Option("--start", help="First time to decode, in seconds.")] = None
+    end: Annotated[str | None, typer.Option("--end", help="Time to stop before, in seconds.")] = None
 
 
 class CutFlags(Flags):
@@ -44,6 +50,10 @@ class CutFlags(Flags):
 class RunFlags(o.SharedModelFlags):
     """Which model is used, on which device, and in how much memory."""
 
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Name, folder or weight file.  [default: the one that made them]"),
+    ] = None
     max_memory: o.MaxMemoryOption = None
 
 
@@ -79,8 +89,8 @@ class WriteFlags(Flags):
         from vidlatent.jobs.decode import DecodeOptions, SinkOptions
 
         return DecodeOptions(
-            start=words.parse_seconds(read.start, "--from"),
-            end=words.parse_seconds(read.end, "--to"),
+            start=words.parse_seconds(read.start, "--start"),
+            end=words.parse_seconds(read.end, "--end"),
             plan=plan,
             max_memory=words.parse_bytes(run.max_memory, "--max-memory"),
             workers=run.workers(),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.batch import Batch, pair_targets
@@ -21,13 +20,8 @@ if TYPE_CHECKING:
 
 
 class ReadFlags(o.ReadFlags):
-    """What is read; `encode` has more flags for it than `cache`, whose sources are of every kind."""
+    """What is read; `encode` takes bare frames, too, while the sources of a cache are of every kind."""
 
-    stream: o.StreamOption = 0
-    assume_matrix: Annotated[
-        str | None, c.one_of("--assume-matrix", c.MATRICES, "Of an untagged video.", {"bt2020": "bt2020nc"})
-    ] = None
-    hwaccel: Annotated[str | None, typer.Option("--hwaccel", help="Decode with e.g. cuda.")] = None
     raw: Annotated[
         str | None,
         typer.Option(
@@ -38,9 +32,6 @@ class ReadFlags(o.ReadFlags):
     def options(self) -> "ReadOptions":
         """Make the options of the reader."""
         return super().options(
-            stream=self.stream,
-            assume_matrix=self.assume_matrix,
-            hwaccel=self.hwaccel,
             raw=words.parse_raw_frames(self.raw, "--raw"),
         )
 
@@ -65,6 +56,7 @@ class RunFlags(o.SharedModelFlags):
     """Which model is used, in which processes and in how much memory."""
 
     max_memory: o.MaxMemoryOption = None
+    threads: o.ThreadsOption = None
     isolate: Annotated[
         bool | None,
         typer.Option(
@@ -98,6 +90,9 @@ class WriteFlags(o.PosteriorFlags):
     output: Annotated[str, typer.Option("--output", "-o", help="The .latent file, or DIR/ for several.")]
     audio: o.AudioOption = "keep"
     force: o.ForceOption = False
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out inputs whose .latent is there already.")
+    ] = False
     resume: o.ResumeOption = False
     as_json: o.JsonOption = False
 
@@ -127,14 +122,18 @@ def command(
 ) -> int:
     """Encode videos into .latent files."""
     from vidlatent.jobs.encode import check_before_loading, encode
+    from vidlatent.jobs.models import use_threads
     from vidlatent.jobs.numbered import tell_of_frames
 
     options = write.options(read.options(), run)
     batch = Batch(pair_targets(inputs, write.output, ".latent"))
     say_notices(list(tell_of_frames(map(Path, inputs), "give their folder")))
+    if write.skip_existing and not batch.skip(Path.exists):
+        return batch.run(None, None, write.as_json)
     if not batch.check(lambda source, target: check_before_loading(source, target, write.force)):
         return 1
     model = run.load()
+    use_threads(run.threads)
     options = replace(options, plan=cut.plan(model))
     with run.opener(batch.several) as opener:
         return batch.run(

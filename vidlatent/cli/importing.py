@@ -1,5 +1,6 @@
 """`vidlatent import`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
 from vidlatent.cli import words
-from vidlatent.cli.console import say
+from vidlatent.cli.console import print_json, say
 from vidlatent.cli.sections import Flags
 
 EXAMPLE = "Example: vidlatent import latents.pt -o film.latent --model wan-2.1 --fps 16 --space normalised"
@@ -41,6 +42,7 @@ class WriteFlags(Flags):
     heading = "What is written"
     output: Annotated[Path, typer.Option("--output", "-o", help="The .latent file, or a folder.")]
     force: o.ForceOption = False
+    as_json: o.JsonOption = False
 
 
 def command(
@@ -61,11 +63,16 @@ def command(
     choice = ModelChoice(hold.model, "cpu", None, hold.weights, hold.config)
     fps = words.parse_rate(hold.fps, "--fps")
     options = ImportOptions(choice, fps, hold.space, hold.axes, write.force)
+    everything: list[dict] = []
     for made in import_files(inputs, write.output, options):
-        print(made.target)
+        if not write.as_json:
+            print(made.target)
+        everything.append(asdict(made))
         t, c, h, w = made.shape
         say(
             f"{made.target}: latents {t}x{c}x{h}x{w} of {made.model}, read as {made.space}; "
             f"{made.frames} frames at {float(made.fps):g} per second, as no video tells their times"
         )
+    if write.as_json:
+        print_json(everything)
     return 0

@@ -9,9 +9,11 @@ from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.console import name_command, print_json, say, say_notices
 from vidlatent.cli.sections import Flags, SectionedCommand
+from vidlatent.errors import VidlatentError
 from vidlatent.printable import make_printable
 
 if TYPE_CHECKING:
+    import rich.console
     import rich.table
 
     from vidlatent.jobs.measure.results import Report
@@ -77,7 +79,10 @@ class ReportFlags(Flags):
         check_targets(self.report or [], self.force)
 
     def write(self, report: "Report") -> int:
-        """Write the reports, print the tables or the JSON document, and return the exit code."""
+        """Print the tables or the JSON document, write the reports, and return the exit code.
+
+        Printing comes first, and what keeps one report from being written does not keep the others.
+        """
         from dataclasses import replace
 
         from vidlatent.jobs.measure.document import report_to_json
@@ -85,28 +90,45 @@ class ReportFlags(Flags):
         from vidlatent.jobs.report.tables import collect_notes
 
         report = replace(report, command=name_command())
-        for path in self.report or []:
-            write_report(report, path, self.force)
-            say(f"wrote {path}")
         say_notices(collect_notes(report))
         print_json(report_to_json(report)) if self.as_json else show(report)
+        wrong: list[VidlatentError] = []
+        for path in self.report or []:
+            try:
+                write_report(report, path, self.force)
+                say(f"wrote {path}")
+            except VidlatentError as e:
+                wrong.append(e)
+        if wrong:
+            raise wrong[0]
         return 1 if report.failed else 0
 
 
 def show(report: "Report") -> None:
     """Print the tables. One that is too wide for the terminal is turned: its rows become columns."""
-    from rich.measure import Measurement
     from rich.text import Text
 
-    from vidlatent.cli.tables import table_console
+    from vidlatent.cli.tables import measure, table_console
     from vidlatent.jobs.report.tables import make_tables
 
     console = table_console()
     for table in make_tables(report):
         drawn = draw(table)
-        if Measurement.get(console, console.options, drawn).maximum > console.width:
+        if measure(console, drawn) > console.width:
             drawn = draw(table.turned())
+        if measure(console, drawn) > console.width:
+            drawn = stack(table)
         console.print(drawn, *(Text(make_printable(f"* {note}")) for note in table.notes), "", sep="\n")
+
+
+def stack(table: "Table") -> "rich.console.Group":
+    """Make blocks of a table that is too wide on its side as well: a line for each fact of a row."""
+    from dataclasses import replace
+
+    from rich.console import Group
+
+    blocks = (replace(table, title=f"{table.title}: {row[0]}", rows=(row,)).turned() for row in table.rows)
+    return Group(*(part for block in blocks for part in (draw(block), "")))
 
 
 def draw(table: "Table") -> "rich.table.Table":

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from vidlatent.cli import options as o
-from vidlatent.cli.console import say, show_facts
+from vidlatent.cli.console import print_json, say, show_facts
 from vidlatent.cli.sections import App
 
-app = App(help="List, show, check and fetch models.")
+app = App(help="List, show, check and fetch models.", epilog="Example: vidlatent models list")
 Name = Annotated[str, typer.Argument(help="Name of a model.")]
 
 
@@ -51,6 +51,7 @@ def check(
 def pull(
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: o.JsonOption = False,
 ) -> int:
     """Fetch a model's weights, after showing their size, their licence, and why they will be believed."""
     from vidlatent.jobs.models import look_up_download
@@ -62,5 +63,6 @@ def pull(
     say(f"trusts: {offer.trust}")
     if not yes:
         typer.confirm("Fetch it?", default=True, abort=True, err=True)
-    print(fetch(name))
+    path = fetch(name)
+    print_json({"model": name, "weights": path}) if as_json else print(path)
     return 0

@@ -50,6 +50,11 @@ MaxMemoryOption = Annotated[
     typer.Option("--max-memory", help="Keep within this much memory, e.g. 4G: picks chunks and tiles."),
 ]
 
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, max=MOST_PROCESSES, help="Of the model on a CPU.  [default: all cores]"),
+]
+
 WindowOption = Annotated[
     int | None, typer.Option("--window", help="Frames encoded at once; 0: all.  [default: the model's]")
 ]
@@ -90,6 +95,11 @@ class ReadFlags(Flags):
     fps: Annotated[str | None, typer.Option("--fps", help="Resample in time, frames per second.")] = None
     size: SizeOption = None
     crop: CropOption = None
+    stream: StreamOption = 0
+    assume_matrix: Annotated[
+        str | None, c.one_of("--assume-matrix", c.MATRICES, "Of an untagged video.", {"bt2020": "bt2020nc"})
+    ] = None
+    hwaccel: Annotated[str | None, typer.Option("--hwaccel", help="Decode with e.g. cuda.")] = None
     fit: Annotated[str, c.one_of("--fit", c.FITS, "With --size: what is done where the aspect differs.")] = (
         "stretch"
     )
@@ -117,6 +127,9 @@ class ReadFlags(Flags):
             size=words.parse_integers(self.size, "--size", 2, "640x360"),
             crop=words.parse_integers(self.crop, "--crop", 4, "0,0,640,480"),
             fit=self.fit,
+            stream=self.stream,
+            assume_matrix=self.assume_matrix,
+            hwaccel=self.hwaccel,
             deinterlace=self.deinterlace,
             tonemap=self.tonemap,
             allow_truncated=self.allow_truncated,

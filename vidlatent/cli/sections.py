@@ -1,10 +1,10 @@
 """Groups of flags: each is one class, and one section of a command's help."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from functools import wraps
 from inspect import Parameter, Signature, get_annotations, signature
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, ClassVar, get_args
 
 import typer
 from typer.core import TyperCommand
@@ -40,6 +40,17 @@ class Flags:
         option.rich_help_panel = cls.heading
         default = getattr(cls, name, Parameter.empty)
         return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+class Talk(Flags):
+    """How much a command says; every command has these flags."""
+
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors: no progress, no notes.")
+    ] = False
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also show where in the code an error was found.")
+    ] = False
 
 
 class App(typer.Typer):
@@ -79,6 +90,16 @@ class SectionedCommand(TyperCommand):
             with formatter.section(heading):
                 formatter.write_dl([param.get_help_record(ctx) for param in params])
 
+    renamed: ClassVar[Mapping[str, str]] = {}  # flags by the names that they had before
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Read the words of the command, flags of former names included."""
+        return super().parse_args(ctx, [self._rename(word) for word in args])
+
+    def _rename(self, word: str) -> str:
+        flag, equals, value = word.partition("=")
+        return self.renamed.get(flag, flag) + equals + value
+
     def invoke(self, ctx: typer.Context) -> Any:
         """Run the command. Errors that it raises are then told with its own flags."""
         console.own_flags.set({param.name: param.opts[0] for param in self.params})
@@ -93,15 +114,17 @@ def flatten(command: Callable[..., int]) -> Callable[..., int]:
 
     @wraps(command)
     def flat(**said: Any) -> int:
+        console.talk.set((said.pop("quiet"), said.pop("verbose")))
         made = {
             name: groups[name](**{flag.name: said.pop(flag.name) for flag in own})
             for name, own in flags.items()
         }
         return command(**said, **made)
 
-    flat.__signature__ = Signature(
+    own = [
         parameter
         for param in given
         for parameter in flags.get(param.name, [param.replace(kind=Parameter.KEYWORD_ONLY)])
-    )
+    ]
+    flat.__signature__ = Signature([*own, *Talk.parameters()])
     return flat

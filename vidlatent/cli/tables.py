@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -40,11 +41,34 @@ def spell(value: Any) -> str:
     return "-" if value is None else make_printable(str(value))
 
 
-def show_rows(rows: list[dict[str, Any]]) -> None:
-    """Print rows of the same facts as a table."""
+def show_rows(rows: list[dict[str, Any]], console: Console | None = None) -> None:
+    """Print rows of the same facts as a table, a line each.
+
+    Columns that do not fit the terminal are left out, the widest first, and that is said.
+    """
+    keys = list(rows[0])
+    if console is None:
+        console = Console()
+        if not sys.stdout.isatty():  # nobody watches: as wide as it takes
+            console = Console(width=max(WIDE, measure(console, make_table(rows, keys))))
+    while measure(console, table := make_table(rows, keys)) > console.width and len(keys) > 2:
+        keys.remove(max(keys[1:], key=lambda key: max(len(spell(row[key])) for row in rows)))
+    console.print(table)
+    if left_out := [key for key in rows[0] if key not in keys]:
+        named = ", ".join(key.replace("_", " ") for key in left_out)
+        console.print(f"not shown in {console.width} columns: {named}", markup=False, highlight=False)
+
+
+def make_table(rows: list[dict[str, Any]], keys: list[str]) -> Table:
+    """Make the table of some columns of the rows."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, key in enumerate(rows[0]):
-        table.add_column(key.replace("_", " "), overflow="fold", no_wrap=i == 0)  # names stay in one piece
+    for key in keys:
+        table.add_column(key.replace("_", " "), no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(spell(value)) for value in row.values()))  # a name may look like markup
-    table_console().print(table)
+        table.add_row(*(Text(spell(row[key])) for key in keys))  # a name may look like markup
+    return table
+
+
+def measure(console: Console, table: Table) -> int:
+    """Say how many columns of the terminal a table takes."""
+    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum

@@ -75,7 +75,10 @@ def parse_bytes(text: str | None, flag: str) -> int | None:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text, re.IGNORECASE)
     if not found or not float(found[1]):
         raise UsageError(f"{flag} {text}: not an amount", f"for instance {flag} 4G")
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    amount = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    if not found[2] and amount < 1024:
+        raise UsageError(f"{flag} {text}: {text} of what? Without a unit it is bytes", f"give {flag} {text}G")
+    return amount
 
 
 def parse_names(text: str | None) -> tuple[str, ...]:

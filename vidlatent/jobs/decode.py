@@ -16,13 +16,13 @@ from vidlatent.engine.demand import Workload
 from vidlatent.engine.memory import Fit, settle
 from vidlatent.engine.model import Model
 from vidlatent.engine.plan import PlanWishes, plan_for
-from vidlatent.errors import UsageError, parameter
+from vidlatent.errors import BadLatentFile, UsageError, parameter
 from vidlatent.files import refuse_existing, refuse_foreign, refuse_same, refuse_unwritable
 from vidlatent.io.journal import Differs
 from vidlatent.io.latent.header import LATENTS
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.write.images import ImageSink
-from vidlatent.io.write.movie import FILM
+from vidlatent.io.write.movie import FILM, FORMATS
 from vidlatent.io.write.sink import STDOUT, SinkOptions, VideoSink, check_target, is_folder, open_sink
 from vidlatent.jobs.decoded_frames import decode_frames, decode_in_segments
 from vidlatent.jobs.models import ModelChoice
@@ -81,9 +81,21 @@ def decode_file(
     progress: Progress = SILENT,
 ) -> DecodeResult:
     """Open a `.latent`, load the model that it names (or the one chosen instead), and decode."""
+    refuse_film(source)
     with open_latent(source) as latents:
         check_before_loading(latents, target, options or DecodeOptions())
         return decode(latents, target, choose_model(latents, choice or ModelChoice()), options, progress)
+
+
+def refuse_film(source: Path) -> None:
+    """Raise BadLatentFile where the file is a video, by its name and by its first bytes."""
+    if source.suffix.lower() in FORMATS and source.is_file():
+        with source.open("rb") as file:
+            if any(sign in file.read(FILM.within) for sign in FILM.signs):
+                raise BadLatentFile(
+                    f"{source}: is a video, and holds no latents",
+                    f"encode it first: vidlatent encode {source} -o {source.stem}.latent",
+                )
 
 
 def check_before_loading(source: LatentReader, target: Path | str, options: DecodeOptions) -> None:

@@ -140,7 +140,7 @@ def encode(
         limit = share_memory(options.max_memory, options.workers)
         settled = settle(model, options.plan or model.spec.plan, work, limit)
         header = make_header(video, taken.name, model, replace(options, plan=settled.plan))
-        progress.begin(str(source), guess_frame_count(video, options.read))
+        progress.begin(str(source), expect_frames(video, options.read))
         making = describe_making(source, describe_recipe(header, options), model, options.resume)
         with open_writer(target, header, video, model, options, making) as writer:
             passes = Passes(video, taken.open)
@@ -364,6 +364,17 @@ def describe_work(video: VideoSource, read: ReadOptions, rereadable: bool = Fals
     """What this clip asks of a network; `rereadable` says that it can be opened again and again."""
     frames = video.info.counted_frames or guess_frame_count(video, read)
     return Workload(video.info.height, video.info.width, frames, rereadable=rereadable)
+
+
+def expect_frames(video: VideoSource, read: ReadOptions) -> int | None:
+    """How many frames to show as the total; where the header counts none, it is told by duration and rate."""
+    length, rate = video.info.header_duration, read.fps or video.info.average_rate
+    known = guess_frame_count(video, read)
+    if length is None or not rate or (known is not None and not read.frames):
+        return known
+    end = length if read.end is None else min(length, read.end)
+    frames = max(1, round((end - max(read.start or 0, 0)) * rate))
+    return min(frames, read.frames or frames)
 
 
 def guess_frame_count(video: VideoSource, read: ReadOptions) -> int | None:

@@ -16,6 +16,12 @@ from vidlatent.models.weights import load_network
 from vidlatent.windows import TimeRule
 
 
+def use_threads(count: int | None) -> None:
+    """Let models on the CPU use so many threads; None: as many as there are cores."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
 @dataclass(frozen=True)
 class ModelChoice:
     """Which model to load, and where it runs; see `load_model`. None leaves the choice to the job."""

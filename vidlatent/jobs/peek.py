@@ -21,7 +21,7 @@ from vidlatent.io.picture.resample import resize, to_square_pixels
 from vidlatent.io.write.movie import FILM
 from vidlatent.io.write.sheet import SHEET, SheetSink
 from vidlatent.io.write.sink import STDOUT, VideoSink, is_folder, open_sink
-from vidlatent.jobs.decode import can_hold_sound
+from vidlatent.jobs.decode import can_hold_sound, refuse_film
 from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.picture import read_picture
 from vidlatent.jobs.progress import SILENT, Progress
@@ -97,6 +97,7 @@ def peek(
     them; see viewer.viewer_for. Nothing of the model itself is loaded.
     """
     options, began = options or PeekOptions(), perf_counter()
+    refuse_film(source)
     if options.every is not None and options.every < 1:
         raise UsageError(f"{parameter('every')} {options.every}: must be at least 1")
     if str(target) != STDOUT and not Path(target).is_dir():

@@ -8,12 +8,14 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import cache_clips as clips
 
 from vidlatent.errors import BadVideo
 from vidlatent.io.read.source import ReadOptions
+from vidlatent.jobs.reading import process
 from vidlatent.jobs.reading.messages import Read
 from vidlatent.jobs.reading.process import Watchdog, Worker
 from vidlatent.jobs.reading.readers import Readers
@@ -62,7 +64,7 @@ class Mute:
         self.listening, self.heard = False, 0
         self.given_up = threading.Event()
 
-    def give_up(self, stall_timeout: float) -> None:
+    def give_up(self, stall_timeout: float, stopping: bool = False) -> None:
         """Remember it."""
         self.given_up.set()
 
@@ -77,6 +79,27 @@ def test_only_a_worker_that_somebody_waits_for_is_overdue():
         assert worker.given_up.wait(20)
     finally:
         watchdog.stop()
+
+
+def test_a_worker_that_hangs_is_given_up_soon_once_the_run_is_to_end(monkeypatch):
+    """A run whose reader hung ended on SIGTERM after the whole --stall-timeout, or never."""
+    monkeypatch.setattr(process, "STOPPING_S", 0.1)
+    worker, stop = Mute(), threading.Event()
+    worker.listening = True
+    watchdog = Watchdog([worker], 0, stop.is_set)
+    try:
+        assert not worker.given_up.wait(0.3), "0 waits for ever"
+        stop.set()
+        assert worker.given_up.wait(20)
+    finally:
+        watchdog.stop()
+
+
+def test_a_clip_that_is_abandoned_so_is_not_to_blame():
+    worker = process.Worker()
+    worker._stalled_s, worker._stopping = 5.0, True
+    died = worker._died(SimpleNamespace(wait=lambda: -signal.SIGKILL), SimpleNamespace(path="a.mp4"), 0)
+    assert isinstance(died, process.Abandoned)
 
 
 def test_without_a_timeout_nobody_watches(tmp_path):

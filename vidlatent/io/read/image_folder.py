@@ -16,6 +16,7 @@ from vidlatent.io.picture.info import Frame, ReadOptions
 from vidlatent.io.picture.resample import Rate, select
 from vidlatent.io.read.libav import LibavSource
 
+FILM_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg"}
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".exr", ".dpx", ".jp2"}
 TIMES_FILE = (
     "timestamps.json"  # written by our own sink: {"time_base": "1/600", "pts": [...], "durations": [...]}
@@ -52,6 +53,18 @@ def find_gap(images: Sequence[Path]) -> str | None:
     return f"{missing} numbers are missing, the first between {first}: shown as if no image were"
 
 
+def _explain_no_images(folder: Path) -> BadVideo:
+    """The error about a folder without images; it may hold videos, which are encoded one by one."""
+    known = f"known are {', '.join(sorted(SUFFIXES))}"
+    others = sorted(path for path in folder.iterdir() if path.suffix.lower() in FILM_SUFFIXES)
+    if not others:
+        return BadVideo(f"{folder}: no images in this folder", known)
+    return BadVideo(
+        f"{folder}: a folder of videos ({others[0].name}), and not of the images of one",
+        f"name them, {folder}/*{others[0].suffix} -o DIR/, or: vidlatent cache {folder} -o CACHE/",
+    )
+
+
 class ImageFolder:
     """A VideoSource over the images of a folder in natural order.
 
@@ -62,7 +75,7 @@ class ImageFolder:
     def __init__(self, folder: Path, options: ReadOptions) -> None:
         images = sorted((p for p in folder.iterdir() if is_image(p)), key=natural_key)
         if not images:
-            raise BadVideo(f"{folder}: no images in this folder", f"known are {', '.join(sorted(SUFFIXES))}")
+            raise _explain_no_images(folder)
         self._folder = folder
         self._images = images
         timed = (folder / TIMES_FILE).exists()

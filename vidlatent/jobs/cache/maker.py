@@ -23,6 +23,7 @@ from vidlatent.jobs.cache.tally import CacheProgress, NoProgress, Tally
 from vidlatent.jobs.cache.thumbnails import FilmStrip
 from vidlatent.jobs.encode import describe_work
 from vidlatent.jobs.reading.messages import Read
+from vidlatent.jobs.reading.process import Abandoned
 from vidlatent.jobs.reading.readers import Readers
 from vidlatent.jobs.reading.remote_video import RemoteVideo
 
@@ -178,6 +179,9 @@ class EntryMaker:
                 made = make_entry(video, task, self._store, self._model, watch)
             if self._options.thumbnails:
                 strip.save(self._store.thumbnail_path(made.key))
+        except Abandoned:  # the run is to end: the next one tries this clip again
+            self._claims.pop(task.key).release()
+            return
         except LeftOut as e:
             row, became = task.make_left_out_row(str(e)), "left_out"
         except (*FAULTS, MemoryError, RuntimeError) as e:

@@ -102,7 +102,7 @@ def open_run(root: Path, model: Model, recipe: Recipe, options: RunOptions) -> I
         closing(Index(store, trusting=not options.rehash)) as index,
         StopSignals() as stop,
         Readers(prober_count, 0, options.stall_timeout, lambda: stop.asked) as probers,
-        Readers(workers, memory.queue, options.stall_timeout) as readers,
+        Readers(workers, memory.queue, options.stall_timeout, stopping=lambda: stop.asked) as readers,
     ):
         maker = EntryMaker(store, model, manifest, memory, options)
         yield CacheRun(SourceLookup(recipe, probers, index), planner, readers, maker, stop)

@@ -1,11 +1,14 @@
-"""Requests to stop: SIGTERM, and SIGUSR1, which batch systems send ahead of it; a clip is finished first."""
+"""Requests to stop: SIGTERM, SIGUSR1, which batch systems send ahead of it, and SIGHUP of a closed terminal.
+
+A clip is finished first.
+"""
 
 import signal
 import threading
 from types import FrameType
 from typing import Self
 
-_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 
 
 class StopSignals:
@@ -20,7 +23,8 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._take_note) for number in _SIGNALS}
+            heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup
+            self._before = {number: signal.signal(number, self._take_note) for number in heard}
         return self
 
     def _take_note(self, number: int, frame: FrameType | None) -> None:

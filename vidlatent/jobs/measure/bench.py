@@ -49,6 +49,7 @@ def bench(
     journal = BenchJournal(resume, asked) if resume else None
     rows: list[ReportRow] = []
     named = [str(clip) for clip in clips]
+    run.expect(len(named))
     for clip in named:
         for row in run.rows(clip, journal):
             rows.append(row)
@@ -90,6 +91,13 @@ class _Run:
         self._subjects = subjects
         self._progress = progress
         self._sets: dict[str, list[Fvd]] = {}
+        self._row = self._rows = 0  # the number of the one in hand; of all
+
+    def expect(self, clips: int) -> None:
+        """Count the rows that so many clips will have, where all goes well."""
+        models = [(subject.name, 1.0) for subject in self._subjects]
+        codecs = sum(len(list(self._list_targets(name, models))) for name in self._options.codecs)
+        self._rows = clips * (len(models) + codecs)
 
     def metrics(self) -> list[Metric]:
         """Fresh metrics for one clip."""
@@ -139,12 +147,14 @@ class _Run:
         self, blank: ReportRow, work: Callable[..., ReportRow], journal: BenchJournal | None
     ) -> ReportRow:
         """The row from the journal, or measured now. An error of ours becomes a row that says it."""
+        self._row += 1
         done = journal.find(blank.clip, blank.subject) if journal else None
         if done:
             return done
         try:
             clip = MeasuredClip(blank.clip, self._options.read, self._options.protocol)
-            self._progress.begin(f"{blank.clip} · {blank.subject}", self._options.frames)
+            what = f"{self._row} of {self._rows}: {Path(blank.clip).name} · {blank.subject}"
+            self._progress.begin(what, self._options.frames)
             return self._measure(blank, clip, work)
         except VidlatentError as e:
             return replace(blank, error=e.what)

@@ -78,6 +78,8 @@ class Loading:
     dtype: str | None = None
     cut: PlanWishes = field(default_factory=PlanWishes)
     settings: Mapping[str, object] = field(default_factory=dict)
+    weights: Path | None = None
+    config: Path | None = None
 
 
 def load_subjects(names: Sequence[str], stores: Iterable[str], how: Loading | None = None) -> list[Subject]:
@@ -87,8 +89,8 @@ def load_subjects(names: Sequence[str], stores: Iterable[str], how: Loading | No
     """
     how, kept = how or Loading(), list(stores)
     subjects = []
-    for name in names or [registry.DEFAULT]:
-        model = load_model(name, how.device, how.dtype, settings=how.settings)
+    for name in names or [None if how.weights else registry.DEFAULT]:
+        model = load_model(name, how.device, how.dtype, how.weights, how.config, how.settings)
         plan = plan_for(model.spec, how.cut)
         for store in kept or [model.runtime.dtype_name]:
             label = f"{model.spec.name} {store}" if kept else model.spec.name

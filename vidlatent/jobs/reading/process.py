@@ -1,11 +1,12 @@
 """A reading process as its parent sees it, and the watchdog that ends one that hangs."""
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -29,6 +30,18 @@ STALL_TIMEOUT = 300.0  # seconds, where nobody says otherwise
 _PIPE_BYTES = 1 << 20
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux
 _LONGEST_TICK_S = 1.0
+STOPPING_S = 5.0  # so long is a worker waited for at most that says nothing while the run is to end
+
+
+class Abandoned(BadVideo):
+    """A video whose reading hung while the run was to end: nothing is known against it."""
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
 _KILLED = -9  # the exit code of a process that SIGKILL ended; Windows, which has no such signal, gives others
 
 
@@ -39,6 +52,7 @@ class Worker:
         self._process: subprocess.Popen | None = None
         self.heard = 0  # messages so far, for the watchdog
         self.listening = False  # whether somebody waits for the next one, likewise
+        self._stopping = False  # likewise, while the run was to end
         self._stalled_s: float | None = None  # it was ended because it said nothing for so long
 
     def ask(self, question: Question) -> Iterator[tuple[object, np.ndarray | None]]:
@@ -92,11 +106,14 @@ class Worker:
         """The number of the process; None while none runs."""
         return self._process.pid if self._process is not None else None
 
-    def give_up(self, stall_timeout: float) -> None:
-        """End a process that has said nothing for so many seconds; whoever waits for it gets an error."""
+    def give_up(self, stall_timeout: float, stopping: bool = False) -> None:
+        """End a process that has said nothing for so many seconds; whoever waits for it gets an error.
+
+        Where that is because the run is `stopping`, it is Abandoned.
+        """
         process = self._process
         if process is not None:
-            self._stalled_s = stall_timeout
+            self._stalled_s, self._stopping = stall_timeout, stopping
             process.kill()
 
     def kill(self) -> None:
@@ -122,6 +139,8 @@ class Worker:
 
     def _died(self, process: subprocess.Popen, question: Question, given: int) -> BadVideo:
         code = process.wait()
+        if self._stalled_s is not None and self._stopping:
+            return Abandoned(f"{question.path}: reading it hung while the run was to end")
         if self._stalled_s is not None:
             return BadVideo(
                 f"{question.path}: reading it made no progress for {self._stalled_s:g} s, and was given up",
@@ -178,13 +197,16 @@ def _read_body(process: subprocess.Popen, head: object) -> np.ndarray | None:
 class Watchdog:
     """A thread that ends workers which say nothing for `stall_timeout` seconds while somebody waits for them.
 
-    It counts its own wake-ups instead of looking at a clock: after Ctrl-Z, or after the machine slept, no
-    worker is overdue.
+    While the run is `stopping` they have STOPPING_S at most. It counts its own wake-ups instead of looking at
+    a clock: after Ctrl-Z, or after the machine slept, no worker is overdue.
     """
 
-    def __init__(self, workers: Sequence[Worker], stall_timeout: float) -> None:
-        self._workers, self._stall_timeout = workers, stall_timeout
-        self._tick_s = min(_LONGEST_TICK_S, stall_timeout / 4)
+    def __init__(
+        self, workers: Sequence[Worker], stall_timeout: float, stopping: Callable[[], bool] = never
+    ) -> None:
+        self._workers, self._stopping = workers, stopping
+        self._stall_timeout = stall_timeout or math.inf
+        self._tick_s = min(_LONGEST_TICK_S, self._stall_timeout / 4)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="vidlatent-watchdog", daemon=True)
         self._thread.start()
@@ -198,10 +220,12 @@ class Watchdog:
         heard = [0] * len(self._workers)
         silent_s = [0.0] * len(self._workers)
         while not self._ended.wait(self._tick_s):
+            stopping = self._stopping()
+            limit = min(self._stall_timeout, STOPPING_S) if stopping else self._stall_timeout
             for n, worker in enumerate(self._workers):
                 quiet = worker.listening and worker.heard == heard[n]
                 silent_s[n] = silent_s[n] + self._tick_s if quiet else 0.0
                 heard[n] = worker.heard
-                if silent_s[n] >= self._stall_timeout:
-                    worker.give_up(self._stall_timeout)
+                if silent_s[n] >= limit:
+                    worker.give_up(limit, stopping)
                     silent_s[n] = 0.0

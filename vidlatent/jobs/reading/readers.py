@@ -24,16 +24,23 @@ class Readers:
     A worker that has read its clip begins the next one while the model still has frames of the former, so one
     clip more than there are workers is under way. `limit` bounds the frames that wait, in bytes. A worker
     that makes no progress for `stall_timeout` seconds is ended, and its clip given up; 0 waits for ever.
-    Once `stopped` says so, sources are looked at no further.
+    Once `stopped` says so, sources are looked at no further; while the run is `stopping`, a worker that hangs
+    is ended soon.
     """
 
     def __init__(
-        self, count: int, limit: int = 0, stall_timeout: float = 0, stopped: Callable[[], bool] = never
+        self,
+        count: int,
+        limit: int = 0,
+        stall_timeout: float = 0,
+        stopped: Callable[[], bool] = never,
+        stopping: Callable[[], bool] = never,
     ) -> None:
         self._stopped = stopped
         self._workers = [Worker() for _ in range(count)]
         self._limit = limit // (count + 1)
-        self._watchdog = Watchdog(self._workers, stall_timeout) if stall_timeout else None
+        watched = stall_timeout or stopping is not never
+        self._watchdog = Watchdog(self._workers, stall_timeout, stopping) if watched else None
 
     def videos(self, items: Iterable[T], question: Callable[[T], Read]) -> Iterator[tuple[T, RemoteVideo]]:
         """Each item and its clip, in order, while the next ones are being read."""

@@ -9,14 +9,9 @@ from typing import Self
 from vidlatent.errors import BadVideo
 from vidlatent.io.read.source import Frame, VideoInfo
 from vidlatent.jobs.reading.messages import Failure, Opened, Pixels, Read
-from vidlatent.jobs.reading.process import Worker
+from vidlatent.jobs.reading.process import Worker, never
 
 _POLL_S = 0.1
-
-
-def never() -> bool:
-    """For what nobody stops."""
-    return False
 
 
 class FrameQueue:
