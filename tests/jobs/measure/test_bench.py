@@ -208,8 +208,10 @@ def test_fvd_is_one_number_over_all_clips(toy, as_clip, moving_clip, tmp_path):
 
 
 def test_fvd_cannot_be_resumed(toy, tmp_path):
+    (tmp_path / "i3d.pt").touch()
+    asked = options(metrics=("fvd",), files={"fvd": tmp_path / "i3d.pt"})
     with pytest.raises(UsageError, match="cannot be resumed"):
-        bench([], [toy], options(metrics=("fvd",)), resume=tmp_path / "rows.jsonl")
+        bench([], [toy], asked, resume=tmp_path / "rows.jsonl")
 
 
 def test_only_the_worst_rows_keep_their_pictures(toy, as_clip, moving_clip):
