@@ -1,7 +1,6 @@
 """Flags that take one of a few words: the help shows them, shells complete them, capitals do not matter."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import typer
@@ -29,11 +28,17 @@ DTYPE_ALIASES = {dtype.torch: name for name, dtype in DTYPES.items()}  # as torc
 
 def one_of(flag: str, values: tuple[str, ...], help: str, aliases: Mapping[str, str] | None = None) -> Any:
     """Make the option of a flag that takes one of `values`; `aliases` are other words for some of them."""
+
+    def parse(
+        text: str,
+    ) -> str:  # a function: older versions of Typer ask for its name, and a partial has none
+        return choose(flag, values, aliases or {}, text)
+
     return typer.Option(
         flag,
         help=help,
         metavar="|".join(values),
-        parser=partial(choose, flag, values, aliases or {}),
+        parser=parse,
         autocompletion=lambda: list(values),
     )
 
