@@ -24,6 +24,7 @@ from vidlatent.models.arithmetic import quickest
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState, in_parts, joined
 from vidlatent.models.clips import fold_cubes, unfold_cubes
+from vidlatent.models.convolution import convolve_frames
 from vidlatent.models.horizon import Horizon, back, narrowed, widened
 from vidlatent.windows import Plan, TimeRule, even_tiles
 
@@ -69,6 +70,17 @@ class Conv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, h, w] → [N, C', h, w]."""
         return F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype), padding=self.padding)
+
+
+class Mix(nn.Conv2d):
+    """A convolution of one position: what the channels there become."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, h, w] → [N, C', h, w]."""
+        return convolve_frames(x, self.weight, self.bias)
 
 
 class TimeBlock(nn.Module):
@@ -160,11 +172,11 @@ class Encoder(nn.Module):
 
     def __init__(self, c: PocketConfig) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3 * PATCH**2, c.stem, 1)
+        self.stem = Mix(3 * PATCH**2, c.stem)
         self.stem_blocks = blocks(c.stem, c.encoder_stem_blocks)
-        self.fold = nn.Conv2d(c.stem * GRID.time * FOLD**2, c.width, 1)
+        self.fold = Mix(c.stem * GRID.time * FOLD**2, c.width)
         self.blocks = blocks(c.width, c.encoder_blocks)
-        self.head = nn.Conv2d(c.width, c.latent_channels, 1)
+        self.head = Mix(c.width, c.latent_channels)
 
     def forward(self, video: Tensor, state: TimeState) -> Tensor:
         """[B, 3, T, H, W] → [B, C, t, H/8, W/8]."""
@@ -200,11 +212,11 @@ class Decoder(nn.Module):
 
     def __init__(self, c: PocketConfig) -> None:
         super().__init__()
-        self.head = nn.Conv2d(c.latent_channels, c.width, 1)
+        self.head = Mix(c.latent_channels, c.width)
         self.blocks = blocks(c.width, c.decoder_blocks)
-        self.unfold = nn.Conv2d(c.width, GRID.time * FOLD**2 * c.stem, 1)
+        self.unfold = Mix(c.width, GRID.time * FOLD**2 * c.stem)
         self.stem_blocks = blocks(c.stem, c.decoder_stem_blocks, c.stem // 4 if c.looks_ahead else 0)
-        self.stem = nn.Conv2d(c.stem, 3 * PATCH**2, 1)
+        self.stem = Mix(c.stem, 3 * PATCH**2)
 
     def forward(self, latents: Tensor, state: TimeState) -> Tensor:
         """[B, C, t, h, w] → [B, 3, T, 8h, 8w]."""
@@ -237,7 +249,7 @@ class Decoder(nn.Module):
     def unfolded(self, x: Tensor, n: int) -> Tensor:
         """Frame `n` of a group [B, width, h, w] → [B, stem, H/4, W/4]."""
         weight, bias = (p.chunk(GRID.time)[n] for p in (self.unfold.weight, self.unfold.bias))
-        return unfold_cubes(F.conv2d(x, weight, bias), len(x), 1, FOLD)[:, :, 0]
+        return unfold_cubes(convolve_frames(x, weight, bias), len(x), 1, FOLD)[:, :, 0]
 
     def near_pixels(self, x: Tensor, state: TimeState) -> Tensor:
         """A clip [B, stem, T, H/4, W/4] from its first frame → [B, 3, T, H, W]."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vidlatent.models.clips import as_clip, as_frames, empty_clip
-from vidlatent.models.convolution import convolve_clip
+from vidlatent.models.convolution import convolve_clip, convolve_frames
 
 
 def halves(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
@@ -34,7 +34,7 @@ def enlarge_frames(
     """
 
     def convolve(part: Tensor, kernel: Tensor) -> Tensor:
-        return as_clip(F.conv2d(as_frames(part), kernel, bias), len(x))
+        return as_clip(convolve_frames(as_frames(part), kernel, bias), len(x))
 
     x = _surrounded(x, pad)
     return _interleave(x, weight, convolve, _room(x, x.shape[2], weight) if out is None else out)
