@@ -16,6 +16,7 @@ from vidlatent.jobs.cache.shards import WRITERS
 from vidlatent.jobs.measure.align import MODES
 from vidlatent.jobs.measure.protocols import PROTOCOLS
 from vidlatent.jobs.save import SPACES
+from vidlatent.jobs.small.pack import PACKED
 from vidlatent.jobs.storing import STORES
 
 
@@ -31,6 +32,7 @@ from vidlatent.jobs.storing import STORES
         (choices.SHARDS, WRITERS),
         (choices.SPACES, SPACES),
         (choices.STORES, STORES),
+        (choices.FILE_STORES, (*STORES, PACKED)),
     ],
 )
 def test_the_words_of_a_flag_are_those_that_the_job_knows(words, table):

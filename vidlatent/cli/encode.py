@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.batch import Batch, pair_targets
+from vidlatent.cli.budget import BudgetFlags
 from vidlatent.cli.console import say, say_notices
 from vidlatent.cli.sections import Flags
 
 if TYPE_CHECKING:
     from vidlatent.jobs.encode import EncodeOptions, EncodeResult, Model, Opener, ReadOptions
+    from vidlatent.jobs.progress import Progress
     from vidlatent.windows import Plan
 
 
@@ -88,6 +91,16 @@ class WriteFlags(o.PosteriorFlags):
     """What is kept of a clip, and where."""
 
     output: Annotated[str, typer.Option("--output", "-o", help="The .latent file, or DIR/ for several.")]
+    store: Annotated[
+        str | None,
+        c.one_of(
+            "--store",
+            c.FILE_STORES,
+            "On disk; int8: half of bf16, for training; packed: about a fifth, for keeping. That makes files "
+            "small, but is no video codec.  [default: as computed]",
+            c.DTYPE_ALIASES,
+        ),
+    ] = None
     audio: o.AudioOption = "keep"
     force: o.ForceOption = False
     skip_existing: Annotated[
@@ -119,12 +132,17 @@ def command(
     cut: CutFlags,
     run: RunFlags,
     write: WriteFlags,
+    budget: BudgetFlags,
 ) -> int:
     """Encode videos into .latent files."""
     from vidlatent.jobs.encode import check_before_loading, encode
     from vidlatent.jobs.models import use_threads
     from vidlatent.jobs.numbered import tell_of_frames
+    from vidlatent.jobs.small.pack import encode_packed
 
+    allowed = budget.budget(write.store)
+    if allowed is not None:
+        write.store = None  # of the floats that are packed: as computed
     options = write.options(read.options(), run)
     batch = Batch(pair_targets(inputs, write.output, ".latent"))
     say_notices(list(tell_of_frames(map(Path, inputs), "give their folder")))
@@ -135,9 +153,15 @@ def command(
     model = run.load()
     use_threads(run.threads)
     options = replace(options, plan=cut.plan(model))
+
+    def make(source: str | Path, target: str | Path, progress: "Progress") -> "EncodeResult":
+        if allowed is None:
+            return encode(source, target, model, options, progress, opener)
+        return encode_packed(source, target, model, options, allowed, progress, opener)
+
     with run.opener(batch.several) as opener:
         return batch.run(
-            lambda source, target, progress: encode(source, target, model, options, progress, opener),
+            make,
             lambda result: show(result, model),
             write.as_json,
         )

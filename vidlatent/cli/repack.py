@@ -9,12 +9,14 @@ from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.batch import pair_targets, run_each
-from vidlatent.cli.console import print_json, say
+from vidlatent.cli.budget import BudgetFlags
+from vidlatent.cli.console import print_json, say, say_notices
 from vidlatent.cli.sections import Flags
 from vidlatent.errors import UsageError
 
 if TYPE_CHECKING:
     from vidlatent.jobs.repack import Repacked, RepackOptions
+    from vidlatent.jobs.small.budget import Budget
 
 EXAMPLE = "Example: vidlatent repack cache/ --store int8"
 
@@ -29,7 +31,12 @@ class WriteFlags(Flags):
     ] = None
     store: Annotated[
         str | None,
-        c.one_of("--store", c.STORES, "int8: for training.  [default: floats as they are]", c.DTYPE_ALIASES),
+        c.one_of(
+            "--store",
+            c.FILE_STORES,
+            "int8: for training; packed: for keeping.  [default: floats as they are]",
+            c.DTYPE_ALIASES,
+        ),
     ] = None
     pack: o.PackOption = False
     recipe: Annotated[
@@ -50,12 +57,28 @@ class WriteFlags(Flags):
         return RepackOptions(self.store, self.pack, self.force)
 
 
+class MeasureFlags(o.ModelFlags):
+    """What packed latents are measured with."""
+
+    heading = "With --store packed: what measures the loss"
+    source: Annotated[
+        Path | None,
+        typer.Option("--source", help="The video of these latents; without it a bound is kept instead."),
+    ] = None
+
+
 def command(
-    inputs: Annotated[list[str], typer.Argument(help="`.latent` files, or one cache.")], write: WriteFlags
+    inputs: Annotated[list[str], typer.Argument(help="`.latent` files, or one cache.")],
+    write: WriteFlags,
+    budget: BudgetFlags,
+    measure: MeasureFlags,
 ) -> int:
-    """Store latents that are there in another, smaller form; no model is needed."""
+    """Store latents that are there in another, smaller form; only `--store packed` needs the model."""
     from vidlatent.jobs.repack import repack
 
+    allowed = budget.budget(write.store)
+    if allowed is not None:
+        return pack_files(inputs, write, allowed, measure)
     options = write.options()
     if any(Path(source).is_dir() for source in inputs):
         return repack_cache(inputs, write, options)
@@ -69,8 +92,26 @@ def command(
     )
 
 
+def pack_files(inputs: list[str], write: WriteFlags, budget: "Budget", measure: MeasureFlags) -> int:
+    """Pack files, and return the exit code."""
+    from vidlatent.jobs.small.pack import PackOptions, pack
+
+    if write.output is None or any(Path(source).is_dir() for source in inputs):
+        raise UsageError("caches cannot be packed, files can", "name .latent files, and a file or DIR/ by -o")
+    if measure.source is not None and len(inputs) > 1:
+        raise UsageError("--source is one video, of one .latent", "pack them one by one")
+    options = PackOptions(budget, measure.source, choice=measure.choice(), force=write.force)
+    return run_each(
+        pair_targets(inputs, write.output, ".latent"),
+        lambda source, target, progress: pack(source, target, options, progress),
+        show,
+        write.as_json,
+    )
+
+
 def show(made: "Repacked") -> None:
     """Say what a file has become."""
+    say_notices(made.notices)
     share = made.bytes / made.bytes_before
     say(f"{made.target}: {made.before} → {made.after}, {made.bytes / 1e6:.2f} MB, {share:.0%} of before")
 

@@ -138,3 +138,13 @@ def parse_raw_frames(text: str | None, flag: str) -> "RawFrames | None":
         raise UsageError(f"{flag} {text}: {wrong}", "WxH:PIX_FMT:FPS, for instance 320x240:yuv420p:25")
     width, height = parse_integers(size, flag, 2, "320x240:yuv420p:25")
     return RawFrames(width, height, pix_fmt, parse_rate(fps, flag))
+
+
+def parse_decibels(text: str | None, flag: str) -> float | None:
+    """Read decibels from "0.1dB" or "20"; None stays None."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(-?\d+(?:\.\d+)?)\s*(?:dB)?", text, re.IGNORECASE)
+    if not found:
+        raise UsageError(f"{flag} {text}: not decibels", f"for instance {flag} 0.1dB")
+    return float(found[1])

@@ -46,13 +46,17 @@ class RepackOptions:
 
 @dataclass(frozen=True)
 class Repacked:
-    """A file that was repacked: how it was stored, how it is now, and how many bytes it took and takes."""
+    """A file that was repacked: how it was stored, how it is now, and how many bytes it took and takes.
+
+    `notices` say what was measured, where that decided over the form.
+    """
 
     target: Path
     before: str
     after: str
     bytes_before: int
     bytes: int
+    notices: tuple[str, ...] = ()
 
 
 def repack(

@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers.latent_edits import picture_of
 from helpers.paths import ROOT
+from helpers.stored import all_of, pack, write
 from safetensors import safe_open
 
 import vidlatent
@@ -132,3 +133,21 @@ def test_every_key_of_a_file_is_in_the_document(clip: Path):
     with safe_open(clip, "pt") as file:
         for key in (*file.metadata(), *file.keys()):
             assert f"`{key}`" in text
+
+
+@pytest.mark.parametrize("shape", [(18, 3, 4, 5), (2, 17, 1, 3)])
+def test_a_stranger_reads_packed_latents_to_the_same_integers(tmp_path: Path, shape: tuple[int, ...]):
+    """By the document's reader of forty lines, which knows numpy and safetensors alone."""
+    text = next(
+        t for t in re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL) if "read_packed" in t
+    )
+    assert "vidlatent" not in text and sum(bool(line.strip()) for line in text.splitlines()) <= 40
+    made: dict = {}
+    exec(text, made)
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).cumsum(0)
+    latents[-1, 0, 0, 0] = 400.0  # too far for any table
+    form = pack(latents, 0.1)
+    path = write(tmp_path / "packed.latent", latents, form)
+    numbers, restored = made["read_packed"](path)
+    assert np.array_equal(numbers, form.fitted.quantise(latents))
+    assert torch.equal(torch.from_numpy(restored), all_of(path))

@@ -1,0 +1,173 @@
+"""Tests for packing within a budget: what is promised of a clip is what decoding it shows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import constants
+
+import vidlatent
+from vidlatent.engine.model import Model
+from vidlatent.errors import BadInput, UsageError
+from vidlatent.files import asset
+from vidlatent.io.latent.reader import open_latent
+from vidlatent.io.read.source import ReadOptions
+from vidlatent.jobs.encode import EncodeOptions
+from vidlatent.jobs.models import ModelChoice
+from vidlatent.jobs.repack import RepackOptions, repack
+from vidlatent.jobs.small import sensitivity, trial
+from vidlatent.jobs.small.budget import Budget, solve
+from vidlatent.jobs.small.pack import PackOptions, encode_packed, pack
+from vidlatent.jobs.small.sensitivity import find_sensitivities, place_sensitivities
+from vidlatent.metrics.psnr import Psnr
+
+CLIP, READ = asset("sample.mp4"), ReadOptions(frames=9, crop=(160, 120, 96, 64))
+SLACK_DB = 1e-4  # what is kept in the file is rounded to four digits
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return vidlatent.load_model("pocket", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory, model: Model) -> Path:
+    path = tmp_path_factory.mktemp("floats") / "clip.latent"
+    vidlatent.encode(CLIP, path, model, EncodeOptions(READ, audio=False))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def small_sample(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What channels weigh is measured once for all tests, on a small picture, and kept apart."""
+    monkeypatch.setattr(sensitivity, "SIDE", 32)
+    monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path_factory.getbasetemp() / "assets"))
+
+
+def decoded_psnr(path: Path, model: Model) -> dict[str, float]:
+    """PSNR of a file's pictures against the source, by the network alone."""
+    with open_latent(path) as latents, vidlatent.open_video(CLIP, READ) as video:
+        z = latents.read(0, latents.frames).float().transpose(0, 1)[None]
+        wanted = np.stack([frame.rgb for frame in video.frames()])
+    found = ((model.decode(z)[0].clamp(-1, 1) + 1) * 127.5 + 0.5).floor().to(torch.uint8)
+    psnr = Psnr()
+    psnr.update(torch.from_numpy(wanted), found.permute(1, 2, 3, 0)[: len(wanted), :64, :96].contiguous())
+    return psnr.result()
+
+
+@pytest.mark.parametrize("allowed", [0.1, 0.5])
+def test_the_drop_is_what_was_asked_for_and_what_was_written(
+    tmp_path: Path, clip: Path, model: Model, allowed: float
+):
+    target, budget = tmp_path / "small.latent", Budget(allowed, min_latent_snr=0)
+    made = pack(clip, target, PackOptions(budget, CLIP, READ), model=model)
+    before, after = decoded_psnr(clip, model), decoded_psnr(target, model)
+    drop = max(before[kind] - after[kind] for kind in ("mean", "pooled"))
+    with open_latent(target) as latents:
+        price = latents.header.stored["price"]
+    assert price["drop_db"] == pytest.approx(drop, abs=SLACK_DB)
+    assert 0.85 * allowed < drop <= allowed
+    assert price["against"] == "against the source" and price["frames"] == [[0, 9]]
+    assert "decodes of 9 frames" in made.notices[0]
+
+
+def test_no_channel_gets_noisier_than_the_floor_allows(tmp_path: Path, clip: Path, model: Model):
+    target = tmp_path / "small.latent"
+    pack(clip, target, PackOptions(Budget(3.0, min_latent_snr=25), CLIP, READ), model=model)
+    with open_latent(clip) as floats, open_latent(target) as packed:
+        before, after = (reader.read(0, reader.frames).double() for reader in (floats, packed))
+        told = packed.header.stored["price"]["latent_snr_db"]
+    power, noise = before.var((0, 2, 3), correction=0), (after - before).square().mean((0, 2, 3))
+    snr = 10 * (power / noise).log10()
+    assert told["worst"] == 25
+    assert float(snr.min()) > 23.5  # of few latents: noise is a twelfth of a squared step in the mean alone
+
+
+def test_without_the_source_a_bound_is_kept_and_said(tmp_path: Path, clip: Path, model: Model):
+    target = tmp_path / "small.latent"
+    made = pack(clip, target, PackOptions(Budget(0.1)), model=model)
+    with open_latent(target) as latents:
+        price = latents.header.stored["price"]
+    drop = decoded_psnr(clip, model)["mean"] - decoded_psnr(target, model)["mean"]
+    assert drop < price["drop_db"] <= 0.1
+    assert "without the source" in made.notices[0] and price["between_psnr_db"] > 50
+
+
+def test_without_a_decoder_steps_go_by_deviation_and_that_is_said(tmp_path: Path, clip: Path, monkeypatch):
+    monkeypatch.setattr("vidlatent.jobs.small.pack.find_decoder", lambda *_: None)
+    made = pack(clip, tmp_path / "small.latent", PackOptions())
+    assert made.notices == ("no decoder at hand: steps by deviation, latent SNR 26 dB, nothing measured",)
+    with open_latent(made.target) as latents:
+        assert latents.header.stored["price"]["steps"] == "by deviation"
+
+
+def test_a_rate_is_met(tmp_path: Path, clip: Path, model: Model):
+    made = pack(
+        clip,
+        tmp_path / "small.latent",
+        PackOptions(Budget(bpp=0.6, min_latent_snr=0), CLIP, READ),
+        model=model,
+    )
+    with open_latent(made.target) as latents:
+        codes = latents._layout.tensors["latents"].nbytes
+    assert 8 * codes / (9 * 96 * 64) == pytest.approx(0.6, rel=0.05)
+
+
+def test_encoding_packed_is_encoding_and_packing(tmp_path: Path, clip: Path, model: Model):
+    wanted, options = tmp_path / "b.latent", EncodeOptions(READ, audio=False)
+    made = encode_packed(CLIP, tmp_path / "a.latent", model, options, Budget(0.2))
+    pack(clip, wanted, PackOptions(Budget(0.2), CLIP, READ), model=model)
+    with open_latent(made.target) as a, open_latent(wanted) as b:
+        assert torch.equal(a.read(0, a.frames), b.read(0, b.frames))
+        assert a.header.source == b.header.source
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.latent", "b.latent"]
+    assert made.bytes == made.target.stat().st_size
+
+
+def test_a_long_clip_is_tried_in_windows(clip: Path, model: Model, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trial, "FRAMES", 4)
+    monkeypatch.setattr(trial, "WINDOWS", 2)
+    with open_latent(clip) as latents:
+        assert trial.choose_spans(latents, model, model.spec.plan) == [(0, 2), (7, 9)]
+
+
+def test_another_video_than_the_source_is_refused(tmp_path: Path, clip: Path, model: Model):
+    for read in (ReadOptions(frames=9), ReadOptions(frames=5, crop=READ.crop)):
+        with pytest.raises(BadInput, match="the source that was given is of other frames"):
+            pack(clip, tmp_path / "small.latent", PackOptions(source=CLIP, read=read), model=model)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_lost_something_already_is_not_packed(tmp_path: Path, clip: Path, model: Model):
+    repack(clip, tmp_path / "int8.latent", RepackOptions("int8"))
+    with pytest.raises(UsageError, match="stored as int8, which has lost something already"):
+        pack(tmp_path / "int8.latent", tmp_path / "small.latent", model=model)
+
+
+def test_weights_that_are_named_and_not_there_are_an_error(tmp_path: Path, clip: Path):
+    choice = ModelChoice(weights=tmp_path / "none.safetensors")
+    with pytest.raises(vidlatent.VidlatentError, match="none"):
+        pack(clip, tmp_path / "small.latent", PackOptions(choice=choice))
+
+
+def test_sensitivities_are_measured_once_for_some_weights(model: Model, monkeypatch: pytest.MonkeyPatch):
+    first = find_sensitivities(model)
+    monkeypatch.setattr(sensitivity, "measure_sensitivities", lambda *_: pytest.fail("measured again"))
+    assert np.array_equal(find_sensitivities(model), first)
+    place = place_sensitivities(model)
+    kept = place.read_text()
+    place.write_text(kept[:-9])
+    with pytest.raises(pytest.fail.Exception, match="measured again"):
+        find_sensitivities(model)
+    place.write_text(kept)
+
+
+@pytest.mark.parametrize("given", [{"max_drop": 0.1, "bpp": 1.0}, {"step": 0.0}, {"max_drop": float("nan")}])
+def test_budgets_that_cannot_be_are_refused(given: dict):
+    with pytest.raises(UsageError):
+        Budget(**given)
+
+
+def test_solving_finds_where_a_function_has_a_value():
+    assert solve(lambda k: k**2, 4.0) == pytest.approx(2.0)

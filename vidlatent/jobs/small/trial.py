@@ -1,0 +1,129 @@
+"""Tries steps on a clip: decodes its latents as they are and as they would be stored, and compares."""
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidlatent.engine.access import Access
+from vidlatent.engine.model import Model
+from vidlatent.errors import BadInput, parameter
+from vidlatent.io.coded.packed import Fitted
+from vidlatent.io.latent.reader import LatentReader
+from vidlatent.jobs.decode import DecodeOptions, fit_model, settle_plan
+from vidlatent.jobs.decoded_frames import decode_frames
+from vidlatent.jobs.progress import Progress
+from vidlatent.metrics.psnr import Psnr
+from vidlatent.windows import Plan
+
+FRAMES = 68  # of a clip are decoded: all of a short one
+WINDOWS = 4  # of a longer one, where the decoder can begin in the middle
+SAME_DB = 100.0  # PSNR of frames that are identical
+
+Frames = Callable[[], Generator[np.ndarray]]  # begins the source anew: frames [H, W, 3]
+
+
+class Requantised:
+    """The latents of a file as they would come back if they were stored as whole numbers."""
+
+    def __init__(self, latents: LatentReader, fitted: Fitted) -> None:
+        self.header, self.shape, self.frames = latents.header, latents.shape, latents.frames
+        self._latents, self._fitted = latents, fitted
+
+    def read_checked(self, start: int, stop: int) -> Tensor:
+        """Latents [stop - start, C, h, w]."""
+        return self._fitted.restore(self._fitted.quantise(self._latents.read_checked(start, stop).float()))
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Of decoded frames [T]: squared error of each, of a peak of 1."""
+
+    each: np.ndarray
+
+    def drop_from(self, base: "Errors") -> float:
+        """How much lower PSNR is than with errors `base`, in dB.
+
+        Of the mean of the frames' PSNR, and of the PSNR of their mean error, the one that falls more.
+        """
+        frames = 10 * np.log10(self.each / base.each).mean()
+        return float(max(frames, 10 * np.log10(self.each.mean() / base.each.mean())))
+
+    @property
+    def psnr(self) -> float:
+        """Mean PSNR of the frames."""
+        return float(-10 * np.log10(self.each).mean())
+
+
+class Trial:
+    """A clip's latents, the model that decodes them, and its source, where that is at hand."""
+
+    def __init__(
+        self, latents: LatentReader, model: Model, source: Frames | None, progress: Progress
+    ) -> None:
+        self._latents, self._source, self._progress = latents, source, progress
+        self._model = fit_model(latents, model)
+        self._plan = settle_plan(latents, self._model, DecodeOptions()).plan
+        self.spans = choose_spans(latents, self._model, self._plan)
+        self.has_source = source is not None
+        self.decodes = 0
+
+    @property
+    def frames(self) -> int:
+        """How many frames are decoded each time."""
+        return sum(last - first for first, last in self.spans)
+
+    def measure_base(self) -> Errors:
+        """The errors of the latents as they are, against the source."""
+        return self.measure(self._latents)
+
+    def measure(self, latents: LatentReader | Requantised) -> Errors:
+        """The errors of latents in another form: against the source, or without one against the clip's."""
+        psnr = Psnr(ceiling=SAME_DB)
+        self._progress.begin(f"{self._latents.path}: decoding, to measure", self.frames)
+        self.decodes += 1
+        with closing(self._read()) as wanted, closing(self._decode(latents)) as decoded:
+            for done, frame in enumerate(decoded, start=1):
+                reference = next(wanted, None)
+                if reference is None or (reference.shape, reference.dtype) != (frame.shape, frame.dtype):
+                    raise BadInput(
+                        f"{self._latents.path}: the source that was given is of other frames than its own",
+                        f"give the clip that it was encoded from by {parameter('source')}",
+                    )
+                psnr.update(*(torch.from_numpy(side)[None] for side in (reference, frame)))
+                self._progress.frames(done)
+        return Errors(10 ** (-psnr.per_frame() / 10))
+
+    def _decode(self, latents: LatentReader | Requantised) -> Generator[np.ndarray]:
+        """The frames of all spans."""
+        for span in self.spans:
+            yield from decode_frames(latents, self._model, self._plan, span)
+
+    def _read(self) -> Generator[np.ndarray]:
+        """What those frames are compared with."""
+        if self._source is None:
+            yield from self._decode(self._latents)
+            return
+        with closing(self._source()) as frames:
+            for n, frame in enumerate(islice(frames, self.spans[-1][1])):
+                if any(first <= n < last for first, last in self.spans):
+                    yield frame
+
+
+def choose_spans(latents: LatentReader, model: Model, plan: Plan) -> list[tuple[int, int]]:
+    """Which frames [first, last) of a clip are decoded: all of a short one, else evenly spread windows.
+
+    A decoder that cannot begin in the middle of a clip is tried at its beginning.
+    """
+    total = latents.header.source.frames
+    if total <= FRAMES:
+        return [(0, total)]
+    if not Access.to_decoder(model.spec, plan, *latents.shape[2:]).is_anywhere:
+        return [(0, FRAMES)]
+    length = FRAMES // WINDOWS
+    starts = np.linspace(0, total - length, WINDOWS).astype(int)
+    return [(int(start), int(start) + length) for start in starts]
