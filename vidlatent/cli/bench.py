@@ -108,7 +108,11 @@ class ModelFlags(Flags):
     config: o.ConfigOption = None
     latent_dtype: Annotated[
         str | None,
-        typer.Option("--latent-dtype", help="fp32,bf16,fp16: keep latents so; each is a row.  [as computed]"),
+        typer.Option(
+            "--latent-dtype",
+            help="fp32,bf16,fp16,int8,packed:0.1dB: keep latents so; each is a row, at the bits it takes as "
+            "stored. At equal bits codecs are better: latents are no video codec.  [as computed]",
+        ),
     ] = None
     settings: o.SetOption = None
     device: o.DeviceOption = None

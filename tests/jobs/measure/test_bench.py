@@ -7,6 +7,7 @@ import pytest
 
 from vidlatent.engine.load import load_model
 from vidlatent.errors import BadInput, UsageError
+from vidlatent.jobs.measure import packed
 from vidlatent.jobs.measure.bench import bench
 from vidlatent.jobs.measure.bench_options import BenchOptions, list_clips, load_subjects
 from vidlatent.jobs.measure.document import report_to_json, row_from_json, row_to_json
@@ -223,6 +224,17 @@ def test_only_the_worst_rows_keep_their_pictures(toy, as_clip, moving_clip):
 def test_each_latent_dtype_is_a_subject():
     names = [s.name for s in load_subjects(["toy"], ["fp32", "fp16"])]
     assert names == ["toy fp32", "toy fp16"]
+
+
+def test_latents_packed_for_a_clip_cost_it_what_was_allowed(as_clip, moving_clip, monkeypatch):
+    model = load_model("pocket", device="cpu")
+    monkeypatch.setattr(packed, "find_sensitivities", lambda model: np.ones(model.spec.channels))
+    subjects = [Subject(store, model, store, model.spec.plan) for store in ("fp32", "packed:0.5dB")]
+    floats, small = bench([as_clip("a", moving_clip(5, 48, 48))], subjects, options()).rows
+    drop = floats.scores["psnr"].values["mean"] - small.scores["psnr"].values["mean"]
+    assert drop <= 0.5 + 1e-6
+    assert small.bits_per_pixel < floats.bits_per_pixel / 2
+    assert "dB against the source" in small.notices[-1]
 
 
 def test_a_folder_stands_for_the_videos_inside(tmp_path):

@@ -16,12 +16,14 @@ from vidlatent.jobs.measure.deltas import compute_deltas
 from vidlatent.jobs.measure.film import Film
 from vidlatent.jobs.measure.journal import BenchJournal
 from vidlatent.jobs.measure.machine import Clocked, describe_machine
+from vidlatent.jobs.measure.packed import pack_clip
 from vidlatent.jobs.measure.pictures import KeptPictures
 from vidlatent.jobs.measure.rates import list_rates
 from vidlatent.jobs.measure.results import Report, ReportRow, Speed
 from vidlatent.jobs.measure.roundtrip import See, Subject, measure
 from vidlatent.jobs.measure.score import Score, Scoreboard, define_metrics
 from vidlatent.jobs.measure.sources import identify
+from vidlatent.jobs.measure.stored import find_drop
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.metrics.base import Metric
 from vidlatent.metrics.fvd import Fvd
@@ -189,12 +191,16 @@ class _Run:
         )
 
     def _model(self, blank: ReportRow, subject: Subject, clip: MeasuredClip, see: See) -> ReportRow:
+        drop, notices = find_drop(subject.store), ()
+        if drop is not None:
+            subject, notices = pack_clip(subject, drop, clip.frames)
         found = measure(subject, clip.frames, self._options.runs, see)
         pixels = found.last.frames * clip.size[0] * clip.size[1]
         return replace(
             blank,
             bits_per_pixel=found.last.bits / pixels,
             stored=subject.store,
+            notices=tuple(f"{blank.subject}: {notice}" for notice in notices),
             speed=found.speed,
             peak_host_bytes=found.peak_host_bytes,
             peak_device_bytes=found.peak_device_bytes,

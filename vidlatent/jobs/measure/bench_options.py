@@ -12,6 +12,7 @@ from vidlatent.jobs.measure.codecs import CODECS
 from vidlatent.jobs.measure.protocols import Protocol
 from vidlatent.jobs.measure.rates import EQUAL, LADDER
 from vidlatent.jobs.measure.roundtrip import Subject
+from vidlatent.jobs.measure.stored import check_name
 from vidlatent.metrics.table import check_metrics
 from vidlatent.models import registry
 
@@ -88,6 +89,8 @@ def load_subjects(names: Sequence[str], stores: Iterable[str], how: Loading | No
     Without names it is the bundled model.
     """
     how, kept = how or Loading(), list(stores)
+    for store in kept:
+        check_name(store)
     subjects = []
     for name in names or [None if how.weights else registry.DEFAULT]:
         model = load_model(name, how.device, how.dtype, how.weights, how.config, how.settings)

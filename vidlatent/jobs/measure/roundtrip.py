@@ -14,7 +14,7 @@ from vidlatent.engine import pixels
 from vidlatent.engine.model import Model
 from vidlatent.jobs.measure.machine import Clocked, PeakMemory
 from vidlatent.jobs.measure.results import Speed
-from vidlatent.jobs.measure.stored import find_form
+from vidlatent.jobs.measure.stored import StoredForm, find_form, keep_all
 from vidlatent.models.base import Posterior
 from vidlatent.windows import Plan
 
@@ -33,6 +33,7 @@ class Subject:
     plan: Plan
     seed: int | None = None  # sample the posterior with it; None: its mode
     truncate: bool = False  # decoded floats to integers as the papers' scripts do it, not rounded
+    form: StoredForm | None = None  # where that of `store` is fitted to one clip
 
 
 @dataclass
@@ -70,15 +71,23 @@ def _hold(frames: Iterator[np.ndarray], done: RoundtripPass) -> Iterator[np.ndar
 
 def _store_latents(windows: Iterator[Tensor], subject: Subject, done: RoundtripPass) -> Iterator[Tensor]:
     """The latents [1, C, h, w] of one latent frame after the other, as they are read back from their form."""
-    form = find_form(subject.store)
+    form = subject.form or find_form(subject.store)
+    done.bits += form.fixed_bits
+    for kept, bits in keep_all(form, draw_latents(windows, subject)):
+        done.bits += bits
+        done.latents += len(kept)
+        yield from kept.split(1)
+
+
+def draw_latents(windows: Iterator[Tensor], subject: Subject) -> Iterator[Tensor]:
+    """The latents [t, C, h, w] of each window of moments."""
+    count = 0
     for moments in windows:
         posterior = Posterior.of(moments)
         sampled = subject.seed is not None
-        latents = posterior.sample(subject.seed, start=done.latents) if sampled else posterior.mode()
-        kept, bits = form.keep(latents)
-        done.bits += bits
-        done.latents += latents.shape[2]
-        yield from kept.unbind(2)
+        latents = posterior.sample(subject.seed, start=count) if sampled else posterior.mode()
+        count += latents.shape[2]
+        yield latents[0].transpose(0, 1)
 
 
 def _round_windows(windows: Iterator[Tensor], subject: Subject, done: RoundtripPass) -> Iterator[np.ndarray]:
