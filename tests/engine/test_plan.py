@@ -11,6 +11,7 @@ from vidlatent.windows import TimeRule, even_tiles
 
 HUNYUAN = registry.find("hunyuan-video")
 HUNYUAN15 = registry.find("hunyuan-video-1.5")
+COGVIDEOX = registry.find("cogvideox-2b")
 POCKET = registry.find("pocket")
 
 
@@ -107,6 +108,22 @@ def test_wishes_change_the_plan_of_a_file_where_they_say_something():
 def test_wishes_that_cannot_be_are_refused_with_one_that_can(wish, said):
     with pytest.raises(UsageError, match=said):
         plan_for(POCKET, PlanWishes(**wish))
+
+
+@pytest.mark.parametrize("overlap", [None, 0.5])
+def test_tiles_share_what_is_asked_for_and_else_what_the_model_says(overlap):
+    plan = plan_for(POCKET, PlanWishes(tile=64, overlap=overlap))
+    given = POCKET.tile_overlap if overlap is None else overlap
+    assert (plan.encode_tiles, plan.decode_tiles) == POCKET.tiles(64, given)
+    assert POCKET.tile_overlap != 0.5
+
+
+@pytest.mark.parametrize("overlap", [None, 0.5])
+def test_tiles_that_are_wider_than_high_share_columns_by_a_number_of_their_own(overlap):
+    plan, columns = plan_for(COGVIDEOX, PlanWishes(tile=240, overlap=overlap)), COGVIDEOX.tile_columns
+    given = columns.overlap if overlap is None else overlap
+    assert (plan.encode_columns, plan.decode_columns) == COGVIDEOX.tiles(360, given)
+    assert (plan.encode_columns.size, plan.decode_columns.size) == (360, 45)
 
 
 def test_the_nearest_wishes_that_can_be_are_followed():

@@ -32,6 +32,11 @@ def test_a_step_between_two_calls_is_not_lost(pair):
     assert len(whole.per_frame()) == 3
 
 
+def test_clips_of_other_depths_are_not_compared():
+    with pytest.raises(BadInput, match="frames cannot be compared"):
+        Flicker().update(grey(1, 2), grey(1, 2).to(torch.uint16))
+
+
 def test_a_single_frame_cannot_flicker():
     metric = Flicker()
     metric.update(grey(1), grey(1))

@@ -89,6 +89,21 @@ def test_sixteen_bits_are_measured_against_their_own_peak():
     assert metric.result()["mean"] == pytest.approx(20 * math.log10(65535), abs=1e-12)
 
 
+def test_squares_of_sixteen_bits_are_exact():
+    """4097² has one bit more than a float32 keeps."""
+    deep = torch.full((1, 8, 8, 3), 30_000, dtype=torch.uint16)
+    metric = Psnr()
+    metric.update(deep, (deep.int() + 4097).to(torch.uint16))
+    assert metric.result()["mean"] == pytest.approx(20 * math.log10(65535 / 4097), abs=1e-12)
+
+
+def test_clips_of_other_sizes_or_depths_are_not_compared():
+    grey = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+    for other in (grey[:1], grey.to(torch.uint16)):
+        with pytest.raises(BadInput, match="frames cannot be compared"):
+            Psnr().update(grey, other)
+
+
 def test_the_protocol_says_what_identical_frames_count():
     assert "identical frames: inf, left out of the mean" in Psnr().protocol
     assert "identical frames: 100 dB, like any more alike" in Psnr(ceiling=100).protocol
