@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -307,6 +308,20 @@ def test_offline_without_a_copy_says_what_to_do(offline, shelf):
     ):
         hub.fetch(PLACE)
     assert shelf.asked == []
+
+
+@pytest.mark.usefixtures("client")
+def test_without_a_network_nobody_is_asked_time_and_again(shelf, monkeypatch):
+    """The client library tried five times, for half a minute, and printed each attempt."""
+
+    def no_name(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(hub, "getproxies", dict)
+    monkeypatch.setattr(socket, "getaddrinfo", no_name)
+    with pytest.raises(BadWeights, match="not here, and the hub cannot be reached"):
+        hub.fetch(PLACE)
+    assert not shelf.asked
 
 
 @pytest.mark.usefixtures("client")

@@ -7,10 +7,13 @@ before. Transfers, their resumption, mirrors and offline mode are huggingface_hu
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from vidlatent.errors import BadWeights
 from vidlatent.files import replace_on_close, sha256_file
@@ -67,8 +70,26 @@ def look(hub: Hub) -> Remote:
     from huggingface_hub import hf_hub_download
 
     with naming_hub_errors(hub):
-        found = hf_hub_download(hub.repo, hub.file, revision=_revision(hub), dry_run=True)
+        found = hf_hub_download(
+            hub.repo, hub.file, revision=_revision(hub), dry_run=True, local_files_only=is_unreachable()
+        )
     return Remote(found.file_size, found.commit_hash, found.is_cached)
+
+
+def is_unreachable() -> bool:
+    """Whether the name of the hub leads nowhere, as without a network; through a proxy nobody can tell.
+
+    The client library would try for half a minute, and print each attempt.
+    """
+    from huggingface_hub import constants
+
+    if getproxies():
+        return False
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, None)
+    except OSError:
+        return True
+    return False
 
 
 def fetch(hub: Hub) -> Fetched:
@@ -77,8 +98,9 @@ def fetch(hub: Hub) -> Fetched:
 
     revision = look(hub).revision
     with naming_hub_errors(hub):
-        config = hub.config and Path(hf_hub_download(hub.repo, hub.config, revision=revision))
-        weights = Path(hf_hub_download(hub.repo, hub.file, revision=revision))
+        asked = {"revision": revision, "local_files_only": is_unreachable()}
+        config = hub.config and Path(hf_hub_download(hub.repo, hub.config, **asked))
+        weights = Path(hf_hub_download(hub.repo, hub.file, **asked))
     pin = read_pin(hub)
     known = pin if pin is not None and pin.revision == revision else None
     config_sha256 = config and checked(
