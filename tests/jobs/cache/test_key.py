@@ -240,9 +240,13 @@ def test_what_was_wrong_before_has_another_key_now(recipe):
     assert ("noise" in said) == (recipe.posterior == "sample")
 
 
-def test_what_image_to_video_models_are_fed_is_said_where_it_is_made():
-    assert keys.describe(replace(PLAIN, first_frame=True), TOY)["recipe"]["first_frame"] is True
-    assert "first_frame" not in keys.describe(PLAIN, TOY)["recipe"]
+@pytest.mark.parametrize("fact", ["first_frame", "pack"])
+def test_what_is_only_made_where_it_is_asked_for_is_only_said_there(fact):
+    asked = replace(PLAIN, **{fact: True})
+    assert (
+        keys.describe(asked, TOY)["recipe"][fact] is True and fact not in keys.describe(PLAIN, TOY)["recipe"]
+    )
+    assert make_entry_key(SOURCE, asked, TOY) != make_entry_key(SOURCE, PLAIN, TOY)
 
 
 def test_the_rule_for_clips_off_the_grid_is_part_of_what_a_run_asks_for():
