@@ -40,7 +40,7 @@ class BudgetFlags(Flags):
         typer.Option("--step", help="For experts: k of the steps k/√s, s what a channel weighs."),
     ] = None
 
-    def budget(self, store: str | None) -> "Budget | None":
+    def budget(self, store: str | None, pack: bool) -> "Budget | None":
         """Make the budget; None where latents are not to be packed."""
         from vidlatent.jobs.small.budget import Budget
 
@@ -53,6 +53,8 @@ class BudgetFlags(Flags):
             if given:
                 raise UsageError(f"{given[0]}: for --store packed", "add --store packed, or leave it out")
             return None
+        if pack:
+            raise UsageError("--pack: packs floats, and --store packed are none", "leave --pack out")
         floor = words.parse_decibels(self.min_latent_snr, "--min-latent-snr")
         drop = words.parse_decibels(self.max_drop, "--max-drop")
         return Budget(

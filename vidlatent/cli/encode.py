@@ -140,7 +140,7 @@ def command(
     from vidlatent.jobs.numbered import tell_of_frames
     from vidlatent.jobs.small.pack import encode_packed
 
-    allowed = budget.budget(write.store)
+    allowed = budget.budget(write.store, write.pack)
     if allowed is not None:
         write.store = None  # of the floats that are packed: as computed
     options = write.options(read.options(), run)

@@ -76,7 +76,7 @@ def command(
     """Store latents that are there in another, smaller form; only `--store packed` needs the model."""
     from vidlatent.jobs.repack import repack
 
-    allowed = budget.budget(write.store)
+    allowed = budget.budget(write.store, write.pack)
     if allowed is not None:
         return pack_files(inputs, write, allowed, measure)
     options = write.options()
