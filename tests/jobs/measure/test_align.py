@@ -57,3 +57,25 @@ def test_where_all_must_match_both_lengths_are_said(counts, said):
 def test_nothing_in_common_is_an_error():
     with pytest.raises(BadInput, match="a and b have no frame in common"):
         paired("overlap", frames(0, 1), frames(2, 3))
+
+
+def test_clips_that_begin_apart_or_part_later_are_told_where():
+    with pytest.raises(BadInput, match=r"begin apart: a at 0.000000 s, b at 0.500000 s\nhint: align start"):
+        paired("exact", frames(0, 1), frames(0.5, 1.5))
+    with pytest.raises(BadInput, match=r"times part at frame 1: a at 1.000000 s, b at 1.250000 s"):
+        paired("exact", frames(0, 1), frames(0, 1.25))
+    with pytest.raises(BadInput, match=r"times part at frame 1: a at 1.000000 s, b at 1.750000 s"):
+        paired("start", frames(0, 1), frames(0.5, 1.75))
+
+
+def test_laid_together_at_their_start_the_shift_is_said():
+    found, aligner = paired("start", frames(0, 1), frames(0.5, 1.5))
+    assert found == [(0, 50), (100, 150)] and aligner.alignment.at == 1
+    assert str(aligner.alignment).endswith("; the second shifted by -0.5 s")
+    assert "shifted" not in str(paired("exact", frames(0, 1), frames(0, 1))[1].alignment)
+
+
+def test_by_number_times_do_not_matter_and_rounding_never_does():
+    assert paired("index", frames(0, 1), frames(5, 9))[1].alignment.pairs == 2
+    assert paired("exact", frames(0, 1), frames(0, 1.001))[1].alignment.pairs == 2
+    assert paired("overlap", frames(0, 1), frames(0, 1.001))[1].alignment.pairs == 2
