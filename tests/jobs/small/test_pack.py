@@ -16,8 +16,8 @@ from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.encode import EncodeOptions
 from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.repack import RepackOptions, repack
-from vidlatent.jobs.small import sensitivity, trial
-from vidlatent.jobs.small.budget import Budget, solve
+from vidlatent.jobs.small import budget, sensitivity, trial
+from vidlatent.jobs.small.budget import Budget, Packing, solve
 from vidlatent.jobs.small.pack import PackOptions, encode_packed, pack
 from vidlatent.jobs.small.sensitivity import find_sensitivities, place_sensitivities
 from vidlatent.metrics.psnr import Psnr
@@ -100,6 +100,22 @@ def test_without_a_decoder_steps_go_by_deviation_and_that_is_said(tmp_path: Path
     assert made.notices == ("no decoder at hand: steps by deviation, latent SNR 26 dB, nothing measured",)
     with open_latent(made.target) as latents:
         assert latents.header.stored["price"]["steps"] == "by deviation"
+
+
+def test_a_clip_that_always_costs_more_than_was_expected_is_packed_within_its_budget(
+    tmp_path: Path, clip: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+):
+    """Small clips do not cost smoothly: as many tries as there were could all be a little too dear."""
+    measure = Packing._measure
+
+    def dearer(packing: Packing, *at: object) -> budget.Errors:
+        found, base = measure(packing, *at), packing.base
+        return budget.Errors(base.each + 1.25 * (found.each - base.each))
+
+    monkeypatch.setattr(Packing, "_measure", dearer)
+    pack(clip, tmp_path / "small.latent", PackOptions(Budget(0.1, min_latent_snr=0), CLIP, READ), model=model)
+    with open_latent(tmp_path / "small.latent") as latents:
+        assert 0.07 < latents.header.stored["price"]["drop_db"] <= 0.1
 
 
 def test_a_rate_is_met(tmp_path: Path, clip: Path, model: Model):

@@ -23,8 +23,9 @@ from vidlatent.jobs.small.steps import COARSEST, ChannelFacts, Steps, measure_la
 from vidlatent.jobs.small.trial import Errors, Frames, Requantised, Trial
 
 DEFAULT_DROP_DB = 0.1
-AIM, NEAR = 0.97, 0.9  # of the budget: what is aimed at, and what is near enough
-TRIES = 6
+AIM, NEAR = 0.97, 0.93  # of the budget, what is aimed at; of that, what is near enough
+SMOOTH, LOWER = 2, 0.9  # after so many tries that cost too much, so much less is aimed at: small clips leap
+TRIES = 8
 NOTHING = 1e-12  # the least squared error that steps are said to add
 ASSUMED_DB = 40.0  # PSNR of the model without a source to measure it by; few clips decode better
 BLIND_SNR_DB = 26.0  # of the latents where no decoder tells what matters: about 0.1 dB with `pocket`
@@ -124,16 +125,18 @@ class Packing:
 
     def _find_drop(self, steps: Steps, allowed: float) -> tuple[float, Errors]:
         """The largest k found whose drop is allowed, and its errors."""
-        best = None
-        for _ in range(TRIES):
-            k = solve(lambda k: self._predict(steps, k), AIM * allowed)
+        best, aim = None, AIM * allowed
+        for turn in range(TRIES):
+            k = solve(lambda k, aim=aim: self._predict(steps, k), aim)
             found = self._measure(steps, k)
             drop = found.drop_from(self.base)
             if drop <= allowed and (best is None or k > best[0]):
                 best = k, found
             widest = steps.added(k) == steps.added(COARSEST)
-            if drop <= allowed and (drop >= NEAR * allowed or widest):
+            if drop <= allowed and (drop >= NEAR * aim or widest):
                 break
+            if drop > allowed and turn >= SMOOTH:
+                aim *= LOWER
         if best is None:
             raise UsageError(
                 f"{self._latents.path}: {TRIES} tries found no steps that cost less than {allowed:g} dB",
