@@ -5,7 +5,7 @@ are the side tensors, whose names follow a dot: `latents.steps` lies beside `lat
 ValueError; whoever knows the file's name adds it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -78,3 +78,8 @@ class Opened(Protocol):
 def count_chunks(frames: int) -> int:
     """How many chunks there are of so many latent frames."""
     return -(-frames // CHUNK)
+
+
+def list_chunks(frames: int) -> Iterator[tuple[int, int]]:
+    """[start, stop) of one chunk of latent frames after the other."""
+    return ((start, min(start + CHUNK, frames)) for start in range(0, frames, CHUNK))

@@ -19,7 +19,6 @@ import numpy as np
 SCALES, EIGHTHS = 32, 8
 REACH = 127
 ESCAPE = 2 * REACH + 1  # the last symbol; the others are distances from -REACH on
-MAX_LANES = 1 << 16
 BITS = 12  # of a probability
 LOW = 1 << 16  # a state is at least this, and below 2^32
 _SYMBOL, _BITS, _WORD, _MASK = np.uint32([24, BITS, 16, (1 << BITS) - 1])
