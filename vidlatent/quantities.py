@@ -45,12 +45,20 @@ def to_bytes(value: int | str | None, name: str = "max_memory") -> int | None:
     """Bytes from a number of bytes, or from text such as "4G" or "512M"; None stays None."""
     if value is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", str(value), re.IGNORECASE)
-    if not found or not float(found[1]):
+    if (amount := read_amount(str(value))) is None:
         raise UsageError(
             f"{_NAMES[name]} {value}: not an amount of memory", 'give "4G", "512M", or a number of bytes'
         )
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    return amount[0]
+
+
+def read_amount(text: str) -> tuple[int, str] | None:
+    """Bytes of a text such as "4G", and the unit that it names, if any; None where it says no amount."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text, re.IGNORECASE)
+    if not found or not float(found[1]):
+        return None
+    unit = found[2].upper()
+    return int(float(found[1]) * 1024 ** " KMGT".index(unit or " ")), unit
 
 
 def _to_fraction(value: object) -> Fraction | None:

@@ -72,11 +72,12 @@ def parse_bytes(text: str | None, flag: str) -> int | None:
     """Read bytes from "4G", "512M" or "2.5GB"; None stays None."""
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text, re.IGNORECASE)
-    if not found or not float(found[1]):
+    from vidlatent.quantities import read_amount
+
+    if (found := read_amount(text)) is None:
         raise UsageError(f"{flag} {text}: not an amount", f"for instance {flag} 4G")
-    amount = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
-    if not found[2] and amount < 1024:
+    amount, unit = found
+    if not unit and amount < 1024:
         raise UsageError(f"{flag} {text}: {text} of what? Without a unit it is bytes", f"give {flag} {text}G")
     return amount
 
