@@ -1,9 +1,9 @@
 """What shows the latents of a file quickly: a tiny model that stands in for theirs, or colours alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from vidlatent.engine.model import Model
@@ -17,20 +17,21 @@ from vidlatent.models.base import ModelSpec
 from vidlatent.models.projection import Projection
 from vidlatent.models.registry import Resolved
 from vidlatent.models.tae_vae import Glimpse, Growth
+from vidlatent.normalising import normalise
 
 
 @dataclass(frozen=True)
 class Viewer:
     """A quick decoder for the latents of one file.
 
-    `tiny` is the tiny model, or None where colours are all there is. `fed` is shift and scale, a value per
-    channel [C, 1, 1], by which latents become what a diffusion model is fed; None where raw ones are wanted.
+    `tiny` is the tiny model, or None where colours are all there is. `fed` is scale and shift, of each
+    channel or of all, by which latents become what a diffusion model is fed; None where raw ones are wanted.
     """
 
     spec: ModelSpec
     runtime: Runtime
     tiny: Model | None = None
-    fed: tuple[Tensor, Tensor] | None = None
+    fed: tuple[Sequence[float], Sequence[float]] | None = None
 
     @property
     def name(self) -> str:
@@ -52,8 +53,7 @@ class Viewer:
         """Latents [n, C, h, w] of the file → as the decoder wants them."""
         if self.fed is None:
             return latents
-        shift, scale = self.fed
-        return (latents.float() - shift) * scale
+        return normalise(latents, *self.fed, axis=-3)
 
     def _glimpse(self, growth: Growth) -> Model:
         return Model(Glimpse(self.tiny.network, growth), self.runtime, self.tiny.weights_sha256)
@@ -70,8 +70,7 @@ def viewer_for(source: LatentReader, choice: ModelChoice) -> Viewer:
     tiny = choice.load(spec.name)
     if spec.stands_in.raw or header.model == spec.name:
         return Viewer(spec, tiny.runtime, tiny)
-    shift, scale = (torch.tensor(values).view(-1, 1, 1) for values in (header.shift, header.scale))
-    return Viewer(spec, tiny.runtime, tiny, (shift, scale))
+    return Viewer(spec, tiny.runtime, tiny, (header.scale, header.shift))
 
 
 def find_stand_ins(model: str) -> list[str]:

@@ -20,6 +20,7 @@ from vidlatent.models.ltx_names import config_of, rename_authors, rename_diffuse
 from vidlatent.models.ltx_network import LtxVae
 from vidlatent.models.options import Option
 from vidlatent.models.published import hub_of
+from vidlatent.normalising import denormalise, normalise
 from vidlatent.windows import Plan, TimeRule, even_tiles
 
 MOST_SEED = (1 << 64) - 1
@@ -67,9 +68,8 @@ def mixed(spec: ModelSpec, latents: Tensor, index: int) -> Tensor:
     if not share:
         return latents
     noise = torch.from_numpy(frame_noise(int(spec.setting("seed")), index, tuple(latents.shape)))
-    scale, shift = (noise.new_tensor(values).view(-1, 1, 1) for values in (spec.scale, spec.shift))
-    normal = (latents.to("cpu", torch.float32) - shift) * scale
-    return normal.lerp_(noise, share).div_(scale).add_(shift).to(latents.device)
+    normal = normalise(latents.cpu(), spec.scale, spec.shift, axis=-3).lerp_(noise, share)
+    return denormalise(normal, spec.scale, spec.shift, axis=-3).to(latents.device)
 
 
 def learn(network: LtxVae, path: Path) -> ModelSpec:
