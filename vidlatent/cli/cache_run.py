@@ -274,7 +274,7 @@ class WriteFlags(o.PosteriorFlags):
         str | None,
         c.one_of("--shards", c.SHARDS, "Pack entries into tar (WebDataset) or safetensors.  [default: no]"),
     ] = None
-    shard_size: Annotated[str, typer.Option("--shard-size", help="Bytes of a shard, about.")] = "1G"
+    shard_size: o.ShardSizeOption = "1G"
     thumbnails: Annotated[
         int,
         typer.Option("--thumbnails", min=0, help="Keep so many small frames of each clip, for cache report."),

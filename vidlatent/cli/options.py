@@ -29,6 +29,7 @@ ResumeOption = Annotated[
         help="Go on where a killed run of the same command stopped; then Ctrl-C keeps what there is.",
     ),
 ]
+ShardSizeOption = Annotated[str, typer.Option("--shard-size", help="Bytes of a shard, about.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 WeightsOption = Annotated[

@@ -46,7 +46,7 @@ class WriteFlags(Flags):
         str | None,
         c.one_of("--shards", c.SHARDS, "Pack entries of a cache into tar or safetensors.  [default: no]"),
     ] = None
-    shard_size: Annotated[str, typer.Option("--shard-size", help="Bytes of a shard, about.")] = "1G"
+    shard_size: o.ShardSizeOption = "1G"
     force: o.ForceOption = False
     as_json: o.JsonOption = False
 
