@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -62,10 +62,20 @@ def theirs(name: str, folder: Path | None = None) -> torch.nn.Module:
     if kind is diffusers.AutoencoderKLWan:  # which takes Wan 2.1's for every one, where it is told none
         config |= {"latents_mean": list(spec.shift), "latents_std": [1 / scale for scale in spec.scale]}
     network = kind.from_config(config)
-    for parameter in network.parameters():
-        if parameter.numel() == max(parameter.shape):
-            parameter.data += 0.1 * torch.randn_like(parameter)
+    vary(network)
     return network
+
+
+def vary(network: torch.nn.Module) -> None:
+    """Make gains and biases random too, which a new network has as ones and zeros."""
+    for parameter in network.parameters():
+        if parameter.numel() == max(parameter.shape, default=1):
+            parameter.data += 0.1 * torch.randn_like(parameter)
+
+
+def save_weights(network: torch.nn.Module, path: Path) -> None:
+    """Write all weights of a network into one file."""
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path)
 
 
 def publish(name: str, folder: Path) -> None:
@@ -76,7 +86,7 @@ def publish(name: str, folder: Path) -> None:
     if not weights.is_file():  # large ones are written in parts
         for part in folder.glob("diffusion_pytorch_model*"):
             part.unlink()
-        save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
+        save_weights(network, weights)
 
 
 def input_of(direction: str, name: str, frames: int, size: int) -> Tensor:
@@ -204,17 +214,25 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def arguments() -> argparse.Namespace:
-    """What was asked."""
+def make_parser(description: str, models: Iterable[str]) -> argparse.ArgumentParser:
+    """What may be asked of a comparison of ours with another implementation."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", default=list(CLASSES), choices=list(CLASSES))
+    parser.add_argument("--models", nargs="+", default=list(models), choices=list(models))
     parser.add_argument("--directions", nargs="+", default=DIRECTIONS, choices=DIRECTIONS)
     parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--size", type=int, default=256, help="pixels per side (256)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each, the median counts (3)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="runs of each, the median counts (3); 0: parity"
+    )
+    return parser
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked."""
+    parser = make_parser(__doc__, CLASSES)
     parser.add_argument("--no-memory", action="store_true", help="measure no memory")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)

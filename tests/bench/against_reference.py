@@ -26,16 +26,26 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from against_diffusers import DIRECTIONS, REL_RMS, Apply, in_turns, input_of, our_verbs, parity, say
+from against_diffusers import (
+    OPTIONS,
+    REL_RMS,
+    Apply,
+    in_turns,
+    input_of,
+    make_parser,
+    our_verbs,
+    parity,
+    save_weights,
+    say,
+    vary,
+)
 from od_vae_speed import cpu_name
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from vidlatent.models import registry
 
 PARITY = {"frames": 9, "size": 64}
-ASKED = ("frames", "size", "threads", "repeats")
 
 
 def import_class(checkout: Path, package: str, module: str, name: str) -> type:
@@ -99,9 +109,7 @@ def build_theirs(kind: type, config: Mapping[str, object]) -> torch.nn.Module:
     """The authors' network with random weights, gains and biases too."""
     torch.manual_seed(0)
     network = kind.from_config(dict(config)).eval().requires_grad_(False)
-    for parameter in network.parameters():
-        if parameter.numel() == max(parameter.shape, default=1):
-            parameter += 0.1 * torch.randn_like(parameter)
+    vary(network)
     return network
 
 
@@ -134,8 +142,7 @@ def both(name: str, checkout: Path | None) -> dict[str, dict[str, Apply]]:
     network = build_theirs(MODELS[name][1](checkout), config)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))
-        weights = {key: value.contiguous() for key, value in network.state_dict().items()}
-        save_file(weights, Path(folder) / "diffusion_pytorch_model.safetensors")
+        save_weights(network, Path(folder) / "diffusion_pytorch_model.safetensors")
         ours = our_verbs(Path(folder))
     verbs = their_verbs(network)
     return {"ours": ours, "theirs": verbs if MODELS[name][0] else frame_by_frame(verbs)}
@@ -161,17 +168,7 @@ def compare(args: argparse.Namespace, name: str) -> dict[str, object]:
 
 def arguments() -> argparse.Namespace:
     """What was asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument("--directions", nargs="+", default=DIRECTIONS, choices=DIRECTIONS)
-    parser.add_argument("--frames", type=int, default=17)
-    parser.add_argument("--size", type=int, default=256, help="pixels per side (256)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--repeats", type=int, default=3, help="runs of each, the median counts (3); 0: parity"
-    )
+    parser = make_parser(__doc__, MODELS)
     for option in ("--open-sora-plan", "--cv-vae", "--wf-vae"):
         parser.add_argument(option, type=Path, metavar="FOLDER", help="checkout of the authors' code")
     return parser.parse_args()
@@ -183,7 +180,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     with torch.inference_mode():
         results = {name: compare(args, name) for name in args.models}
-    asked = {key: getattr(args, key) for key in ASKED}
+    asked = {key: getattr(args, key) for key in OPTIONS}
     machine = {
         "cpu": cpu_name(),
         "vectors": torch.backends.cpu.get_cpu_capability(),
