@@ -186,11 +186,12 @@ ssize_t writev(int file, const struct iovec *parts, int count_of_parts) {
     return 0;
 }
 
+/* A flush of ours is noted, and not done: no power fails here, and a disk would take most of the time. */
 static int flushed(int file, long number) {
     if (!known(file))
         return syscall(number, file);
     pthread_mutex_lock(&lock);
-    int result = must_fail() ? -1 : syscall(number, file);
+    int result = must_fail() ? -1 : 0;
     note(FSYNC, result, file, 0, NULL, NULL, NULL, 0);
     pthread_mutex_unlock(&lock);
     return result;

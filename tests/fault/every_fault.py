@@ -9,6 +9,8 @@ With `--share N` one case in N is tried, drawn by `--seed`; each command is trie
 
 import argparse
 import errno
+import gc
+import io
 import json
 import os
 import random
@@ -17,8 +19,12 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 HERE = Path(__file__).resolve()
 CODES = ("EIO", "ENOSPC", "EDQUOT", "ESTALE", "EMFILE", "ENFILE", "EAGAIN", "EACCES", "EROFS")
@@ -190,10 +196,7 @@ class Bench:
         return outcome
 
     def _work(self, words: Words) -> int:
-        from helpers.forked_readers import fork_readers
-
         os.chdir(self.folder)
-        fork_readers()
         return self._run(list(words))
 
     def try_fault(self, fault) -> tuple[int, str | None]:
@@ -287,15 +290,38 @@ def try_all(name: str, place: Path, videos: Path, chance: random.Random, share: 
 
 
 def prepare(place: Path) -> Path:
-    """Load what forks of this process need, and write two clips; the folder that they are in."""
+    """Load all that forks of this process need, and write two clips; the folder that they are in.
+
+    Without this most of what a run costs would go into imports, and into making the command line.
+    """
     import torch
+    import typer.main
     from helpers import cache_clips as clips
 
-    from vidlatent.engine.load import load_model
-
     torch.set_num_threads(1)
-    load_model("toy", "cpu")
-    return clips.write_clips(place / "videos", 2)
+    videos = clips.write_clips(place / "videos", 2)
+    typer.main.get_command = cache(typer.main.get_command)
+    shutil.copytree(videos, place / "warm up" / "videos")
+    with chdir(place / "warm up"), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warm_up()
+    gc.freeze()  # what the collector does not look through is not copied into a fork
+    return videos
+
+
+def warm_up() -> None:
+    """Import every module, and encode and cache once in this process."""
+    from helpers.forked_readers import fork_readers
+
+    import vidlatent
+    from vidlatent.cli import app
+
+    for module in walk_packages(vidlatent.__path__, "vidlatent."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    fork_readers()
+    for words in (ENCODE, CACHE):
+        if code := app.run(list(words)):
+            raise SystemExit(f"{' '.join(words)} gave {code}")
 
 
 def main() -> int:
