@@ -21,10 +21,11 @@ ALLOWED = {  # what each floor may import from
 SHELVES = {  # of floors that have shelves: what each shelf may import from, beside its own files
     "io": set(),  # the files that lie on no shelf
     "io/coded": {"io"},
+    "io/sources": {"io"},
     "io/picture": set(),
     "io/latent": {"io", "io/coded", "io/picture"},
-    "io/read": {"io", "io/picture"},
-    "io/sound": {"io", "io/picture", "io/read"},
+    "io/read": {"io", "io/picture", "io/sources"},
+    "io/sound": {"io", "io/picture", "io/read", "io/sources"},
     "io/write": {"io", "io/picture", "io/read", "io/sound"},
     "jobs": set(),
     "jobs/reading": set(),

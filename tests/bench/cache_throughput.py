@@ -20,6 +20,7 @@ import torch
 from vidlatent.engine.load import load_model
 from vidlatent.engine.model import Model
 from vidlatent.io.read.source import ReadOptions, open_video
+from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.run import count_workers, run
@@ -53,7 +54,7 @@ def read_only(paths: list[Path], workers: int) -> int:
     """Read every clip in workers, and drop the frames."""
     count = 0
     with Readers(workers, QUEUE_BYTES) as readers:
-        for _, video in readers.videos(paths, lambda path: Read(path, None, ReadOptions())):
+        for _, video in readers.videos(paths, lambda path: Read(DiskSource(Path(path)), ReadOptions())):
             with video:
                 count += sum(1 for _ in video.frames())
     return count

@@ -19,6 +19,7 @@ from helpers.mutations import mutate_bytes, mutate_json, mutate_latent, mutate_l
 from helpers.paths import GOLDEN, SAMPLE, SHARED
 from vidlatent.engine.model import Model
 from vidlatent.io.latent.reader import open_latent
+from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.cache.status import describe_cache
@@ -85,9 +86,9 @@ def decoder(model: Model) -> Callable[[Path], None]:
 
 def list_source(path: Path) -> None:
     """Every clip that a table or a tar names, listed in this process. What is wrong is told by a clip."""
-    for clip in list_clips(path, CAPTION_EXTENSIONS, no_beat):
+    for clip in list_clips(DiskSource(path), CAPTION_EXTENSIONS, no_beat):
         json.dumps(clip.facts, allow_nan=False)
-        assert clip.unreadable or clip.path.name
+        assert clip.unreadable or clip.source.name
 
 
 def read_shard(path: Path) -> None:

@@ -15,6 +15,7 @@ from helpers.cache_clips import write_clip
 from vidlatent.engine.model import Model
 from vidlatent.engine.runtime import Runtime
 from vidlatent.io.read.source import open_video
+from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.cache.answers import find_answer
 from vidlatent.jobs.cache.entry import make_done_row, make_entry
 from vidlatent.jobs.cache.key import ModelIdentity
@@ -35,7 +36,7 @@ FPS = 25
 def clip(path: Path, caption: str, first: int | None = None, frames: int | None = None) -> Clip:
     """A file as a clip, or `frames` of its frames from number `first` on."""
     start = None if first is None else Fraction(first, FPS)
-    return Clip(path, str(path), start=start, frames=frames, facts={"caption": caption})
+    return Clip(DiskSource(path), str(path), start=start, frames=frames, facts={"caption": caption})
 
 
 def write_whole(folder: Path) -> list[Clip]:
@@ -85,13 +86,13 @@ def make_cache(root: Path, model: Model, clips: Iterable[Clip], **recipe: object
     store = Store.create(root)
     manifest = Manifest(store)
     timed = planner.recipe.chunk_s is not None
-    found = ((clip, look_at(clip.path, Look(clip.path, timed=timed), lambda: None)) for clip in clips)
+    found = ((clip, look_at(Look(clip.source, timed=timed), lambda: None)) for clip in clips)
     for task in planner.plan(found):
         known = find_answer(manifest, task)
         if known is not None:
             manifest.add(task.copy_row(known))
             continue
-        with open_video(task.clip.path, task.read) as video:
+        with open_video(task.clip.source, task.read) as video:
             made = make_entry(video, task, store, model)
         manifest.add(make_done_row(task, made))
     manifest.close()

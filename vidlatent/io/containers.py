@@ -7,6 +7,7 @@ itself is read, and nothing is fetched.
 
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -40,6 +41,8 @@ def open_video_file(
 ) -> InputContainer:
     """Open a video for reading: a path, or a file object; `kind` is its format where that is known.
 
+    libav is told no name of a file object, or it would look for frames in files of such names.
+
     A path is read as the one file that it names, whatever signs for patterns are in it.
     """
     reach = {"protocol_whitelist": "file", "format_whitelist": _video_formats(), "pattern_type": "none"}
@@ -61,10 +64,9 @@ def create_file(path: Path, kind: str, **options: object) -> OutputContainer:
     return av.open(file_url(path), "w", format=kind, **options)
 
 
-def describe_playlist(path: Path) -> str | None:
+def describe_playlist(file: BinaryIO) -> str | None:
     """What a file of directions is, in words; None for a file that does not begin as one."""
-    with path.open("rb") as file:
-        head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     return next((what for sign, what in _PLAYLISTS.items() if head.startswith(sign)), None)
 
 

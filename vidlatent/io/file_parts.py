@@ -4,6 +4,7 @@ A `.latent` may lie inside a tar or a shard, and the sound of a clip lies inside
 here are read only.
 """
 
+import errno
 import io
 import mmap
 import os
@@ -21,8 +22,11 @@ class _ReadOnlyPart(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to `offset`, counted from the start, the current position or the end; the new position."""
-        self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}[whence]
-        return self.at
+        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}[whence]
+        if at < 0:  # there are bytes, but they are not of the part
+            raise OSError(errno.EINVAL, "a position before the first byte")
+        self.at = at
+        return at
 
     def tell(self) -> int:
         """The current position."""

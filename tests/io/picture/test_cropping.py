@@ -2,6 +2,7 @@
 
 import struct
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -11,6 +12,8 @@ from helpers import video_clips as clips
 
 from vidlatent.io.picture.cropping import Insets, read_insets
 from vidlatent.io.read.source import ReadOptions, describe_reading, open_video
+from vidlatent.io.sources.disk import DiskSource
+from vidlatent.io.sources.source import look_into
 
 NESTED = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1")
 # 50x41 pixels, the centre 2 to the right of and 2.5 above the middle of 64x48.
@@ -142,7 +145,7 @@ def test_a_box_whose_length_cannot_be_ends_the_search(plain, length):
     at = data.index(b"trak") - 4
     plain.write_bytes(data[:at] + struct.pack(">I", length) + data[at + 4 :])
     track = (1, 0)
-    found = read_insets(str(plain), track, (64, 48))
+    found = look_into(DiskSource(plain), partial(read_insets, track=track, size=(64, 48)))
     assert found == (Insets(LEFT, TOP, RIGHT, BOTTOM) if length == 0 else Insets())  # 0: to the end
 
 

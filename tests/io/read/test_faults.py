@@ -14,6 +14,8 @@ from vidlatent.errors import BadVideo, VidlatentError
 from vidlatent.io.picture.integrity import count_missing_bytes, find_fault, find_torn_end
 from vidlatent.io.read.source import ReadOptions, open_video
 from vidlatent.io.sound.copy import copy_audio
+from vidlatent.io.sources.disk import DiskSource
+from vidlatent.io.sources.source import look_into
 
 Recipe = clips.Recipe
 TIMEOUT_S = 120  # for a child that reads a broken clip of 12 tiny frames, on a busy machine
@@ -96,9 +98,9 @@ def with_index_first(source: Path, target: Path) -> Path:
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".avi", ".mov"])
 def test_whole_files_are_not_called_torn(tmp_path, suffix):
     path = clips.make(tmp_path / f"x{suffix}", CONTAINERS[suffix])
-    assert count_missing_bytes(str(path)) == 0
+    assert look_into(DiskSource(path), count_missing_bytes) == 0
     path.write_bytes(path.read_bytes()[:-9])
-    assert count_missing_bytes(str(path)) == 9
+    assert look_into(DiskSource(path), count_missing_bytes) == 9
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".mov", ".ts"])
@@ -120,8 +122,8 @@ def test_unknown_and_null_elements_of_matroska_are_passed_over(tmp_path, inside)
     length = int.from_bytes(data[begin : begin + 8], "big") + len(inside)
     path = tmp_path / "y.mkv"
     path.write_bytes(data[:begin] + length.to_bytes(8, "big") + data[begin + 8 : at] + inside + data[at:])
-    assert find_fault(str(path)) is None
-    assert find_fault(str(tmp_path / "x.mkv")) is None
+    assert look_into(DiskSource(path), find_fault) is None
+    assert look_into(DiskSource(tmp_path / "x.mkv"), find_fault) is None
 
 
 def test_an_avi_whose_size_was_never_filled_in_is_whole(tmp_path):
@@ -154,10 +156,10 @@ def test_a_recording_that_ends_in_the_middle_of_a_part_is_said_to(tmp_path, suff
 def test_a_live_recording_of_webm_that_ends_in_the_middle_of_a_part_is_said_to(tmp_path):
     recording = tmp_path / "live.webm"
     recording.write_bytes(whole := live(clips.make(tmp_path / "x.webm", CONTAINERS[".webm"])))
-    assert find_torn_end(str(recording)) is None
+    assert look_into(DiskSource(recording), find_torn_end) is None
     for cut in (1, 50, len(whole) // 3):
         recording.write_bytes(whole[:-cut])
-        assert "ends in the middle of a part" in find_torn_end(str(recording))
+        assert "ends in the middle of a part" in look_into(DiskSource(recording), find_torn_end)
 
 
 @pytest.mark.parametrize("kept", [None, -1, -30])
@@ -165,9 +167,9 @@ def test_an_ogg_that_ends_without_its_last_page_is_said_to(tmp_path, kept):
     path = tmp_path / "x.ogg"
     page = b"OggS\0%c" + b"\0" * 20 + b"\x01\x20" + b"x" * 32
     path.write_bytes((page % 0 + page % 4)[:kept])
-    assert (find_torn_end(str(path)) is None) is (kept is None)
+    assert (look_into(DiskSource(path), find_torn_end) is None) is (kept is None)
     path.write_bytes(page % 0)
-    assert find_torn_end(str(path))
+    assert look_into(DiskSource(path), find_torn_end)
 
 
 @pytest.mark.parametrize(("kept", "torn"), [(0, False), (1, True), (40, True)])
@@ -176,7 +178,7 @@ def test_a_wmv_that_ends_before_its_data_is_said_to(tmp_path, kept, torn):
     head = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + (34).to_bytes(8, "little") + b"x" * 10
     path = tmp_path / "x.wmv"
     path.write_bytes((head + data)[: len(head + data) - kept])
-    assert (find_torn_end(str(path)) is not None) is torn
+    assert (look_into(DiskSource(path), find_torn_end) is not None) is torn
 
 
 def live(source: Path) -> bytes:

@@ -17,6 +17,8 @@ from vidlatent.io.picture.pages import count_pages
 from vidlatent.io.picture.timeline import COARSE, MOST_TICKS, Timeline, bound_rate
 from vidlatent.io.read.image_folder import find_gap
 from vidlatent.io.read.source import ReadOptions, open_video
+from vidlatent.io.sources.disk import DiskSource
+from vidlatent.io.sources.source import look_into
 from vidlatent.io.write.images import encode_image
 
 ODD = MEDIA / "odd"
@@ -109,13 +111,13 @@ def test_pages_that_lead_in_a_circle_end(tmp_path):
     data = bytearray(path.read_bytes())
     data[-4:] = struct.pack("<I", 8)
     path.write_bytes(data)
-    assert count_pages(str(path)) == 1
+    assert look_into(DiskSource(path), count_pages) == 1
 
 
 def test_the_frames_of_an_animated_webp_are_counted(tmp_path):
     part = b"ANMF" + struct.pack("<I", 3) + b"abc\0"
     (tmp_path / "x.webp").write_bytes(b"RIFF\0\0\0\0WEBP" + part * 3)
-    assert count_pages(str(tmp_path / "x.webp")) == 3
+    assert look_into(DiskSource(tmp_path / "x.webp"), count_pages) == 3
 
 
 def test_hidden_files_are_no_frames(tmp_path):
@@ -221,7 +223,8 @@ def test_a_second_layer_of_hevc_is_seen(tmp_path):
     ftyp = b"\0\0\0\x10ftypqt  \0\0\0\0"
     (tmp_path / "x.mov").write_bytes(ftyp + b"\0\0\0\x14moov\0\0\0\x0clhvC\0\0\0\0")
     (tmp_path / "y.mov").write_bytes(ftyp + b"\0\0\0\x14moov\0\0\0\x0chvcC\0\0\0\0")
-    assert has_second_layer(str(tmp_path / "x.mov")) and not has_second_layer(str(tmp_path / "y.mov"))
+    assert look_into(DiskSource(tmp_path / "x.mov"), has_second_layer)
+    assert not look_into(DiskSource(tmp_path / "y.mov"), has_second_layer)
 
 
 def test_an_hour_without_frames_is_not_filled_with_repeats(tmp_path):

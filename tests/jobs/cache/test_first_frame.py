@@ -11,6 +11,7 @@ from helpers.cache_clips import write_clip
 from vidlatent.engine.pixels import to_floats
 from vidlatent.errors import BadLatentFile
 from vidlatent.io.read.source import open_video
+from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.cache.estimate import estimate_bytes
 from vidlatent.jobs.cache.key import ModelIdentity
 from vidlatent.jobs.cache.manifest import open_manifest
@@ -64,7 +65,7 @@ def test_a_clip_that_is_padded_has_as_many_latents_of_its_first_frame(tmp_path, 
 def test_a_dry_run_counts_its_bytes(tmp_path, model):
     video = write_clip(tmp_path / "v.avi", 1, frames=9, size=(64, 32))
     clip, recipe = caches.clip(video, ""), Recipe(model.spec.plan, first_frame=True)
-    seen = look_at(video, Look(video), lambda: None)
+    seen = look_at(Look(DiskSource(video)), lambda: None)
     (task,) = Planner(recipe, ModelIdentity.of(model)).plan([(clip, seen)])
     root = caches.make_cache(tmp_path / "cache", model, [clip], first_frame=True)
     (row,) = open_manifest(root).present_rows()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import count, islice
+from pathlib import Path
 
 import pytest
 from helpers import cache_clips as clips
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from vidlatent.cli.cache_progress import describe
 from vidlatent.engine.load import load_model
+from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.cache import estimate, lookup, run, scan, seen
 from vidlatent.jobs.cache.estimate import draw_clips, dry_run, find_margin
 from vidlatent.jobs.cache.lookup import take_part
@@ -28,7 +30,7 @@ def few(monkeypatch):
 
 
 def name_clips(number: int) -> list[Clip]:
-    return [Clip(path=f"/{n}.mp4", name=f"/{n}.mp4") for n in range(number)]
+    return [Clip(DiskSource(Path(f"/{n}.mp4")), name=f"/{n}.mp4") for n in range(number)]
 
 
 @given(st.lists(st.integers(0, 40), max_size=80), st.integers(1, 5))
@@ -65,7 +67,7 @@ def test_parts_of_many_clips_have_all_of_them_once_and_are_about_equal():
 
 
 def test_a_share_of_many_clips_begins_before_they_are_all_listed(few):
-    endless = (Clip(path=f"/{n}.mp4", name=f"/{n}.mp4") for n in count())
+    endless = (Clip(DiskSource(Path(f"/{n}.mp4")), name=f"/{n}.mp4") for n in count())
     source = lookup.SourceLookup(recipe=None, probers=None, index=None)
     assert len(list(islice(source.pick_part(endless, Part(1, 2)), 5))) == 5
 

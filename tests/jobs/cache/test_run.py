@@ -20,6 +20,7 @@ from helpers.hanging import hang
 from vidlatent.engine.load import load_model
 from vidlatent.errors import OutOfResources, UsageError
 from vidlatent.io.latent.reader import open_latent
+from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.entry import make_entry
 from vidlatent.jobs.cache.options import RunOptions
@@ -228,7 +229,7 @@ def test_a_codec_that_crashes_is_a_failed_row_and_not_the_end(tmp_path, monkeypa
 
     def shot(video: RemoteVideo) -> RemoteVideo:
         opened(video)
-        if "clip1" in str(video._question.path):
+        if "clip1" in video._question.source.name:
             os.kill(video._worker.pid, signal.SIGSEGV)
         return video
 
@@ -244,10 +245,10 @@ def test_a_worker_that_died_is_replaced(tmp_path):
     from vidlatent.jobs.reading.survey import Look
 
     with Readers(1) as readers:
-        ((_, first),) = readers.looks([clip], Look)
+        ((_, first),) = readers.looks([DiskSource(clip)], Look)
         readers._workers[0]._process.kill()
         readers._workers[0]._process.wait()
-        ((_, second),) = readers.looks([clip], Look)
+        ((_, second),) = readers.looks([DiskSource(clip)], Look)
     assert first == second and first.sha256
 
 
@@ -258,7 +259,7 @@ def test_waiting_frames_are_bounded_in_bytes(tmp_path):
     from vidlatent.jobs.reading.messages import Read
 
     with Readers(1, 2 * 5 * frame_bytes) as readers:  # of two clips, if there were two
-        for _, video in readers.videos([clip], lambda path: Read(path, None, ReadOptions())):
+        for _, video in readers.videos([clip], lambda path: Read(DiskSource(path), ReadOptions())):
             with video:
                 deadline = time.monotonic() + 20
                 while video._frames._queue.qsize() < 5 and time.monotonic() < deadline:
@@ -347,7 +348,7 @@ def test_a_worker_ends_with_its_parent(tmp_path):
     clip = clips.write_clip(tmp_path / "clip.avi", 1)
     from vidlatent.jobs.reading.survey import Look
 
-    list(worker.ask(Look(clip)))
+    list(worker.ask(Look(DiskSource(clip))))
     worker._process.stdin.close()
     assert worker._process.wait(timeout=20) == 0
     worker.kill()
@@ -427,8 +428,8 @@ def test_sigterm_is_obeyed_while_a_table_is_read(tmp_path, monkeypatch):
 def test_sigterm_is_obeyed_while_a_film_is_hashed(tmp_path, monkeypatch):
     folder = clips.write_clips(tmp_path / "videos", 2)
     (tmp_path / "sitecustomize.py").write_text(
-        "import time\nfrom vidlatent.jobs.reading import survey\n"
-        "survey.hash_source = lambda path, beat: time.sleep(60)\n"
+        "import time\nfrom vidlatent.io.sources.disk import DiskSource\n"
+        "DiskSource.sha256 = lambda self, beat: time.sleep(60)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     threading.Timer(2, os.kill, (os.getpid(), signal.SIGTERM)).start()

@@ -13,6 +13,7 @@ from helpers.hanging import hang
 from helpers.tars import write_tar
 
 from vidlatent.errors import UsageError
+from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.cache.captions import choose_extensions, get_caption
 from vidlatent.jobs.cache.scan import scan
 from vidlatent.jobs.reading.captions import MOST_CAPTION_BYTES
@@ -63,7 +64,7 @@ def test_tables_say_where_from_and_carry_the_rest_along(tmp_path):
     jsonl.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for table in (csv, jsonl):
         first, second = scan([str(table)], NOWHERE)
-        assert first.path == tmp_path / "sub/a.mp4" and first.facts == {"caption": "a cat"}
+        assert first.source.path == tmp_path / "sub/a.mp4" and first.facts == {"caption": "a cat"}
         assert (first.start, first.end, first.frames) == (Fraction(3, 2), 2, None)
         assert (second.start, second.end, second.frames) == (None, None, 17)
 
@@ -76,7 +77,7 @@ def test_parquet_says_the_same(tmp_path):
         pyarrow.table({"path": ["a.mp4"], "start": [0.5], "tag": [3]}), tmp_path / "t.parquet"
     )
     (clip,) = scan([str(tmp_path / "t.parquet")], NOWHERE)
-    assert (clip.path, clip.start, clip.facts) == (tmp_path / "a.mp4", Fraction(1, 2), {"tag": 3})
+    assert (clip.source.path, clip.start, clip.facts) == (tmp_path / "a.mp4", Fraction(1, 2), {"tag": 3})
 
 
 def test_a_number_that_makes_no_sense_costs_its_row(tmp_path):
@@ -120,7 +121,7 @@ BAD_ROWS = {
 def test_a_bad_row_of_a_table_costs_itself(tmp_path, kind, first, good):
     text = first + "".join(f"{row}\n{good}\n" for row, _ in BAD_ROWS[kind])
     (tmp_path / f"t.{kind}").write_bytes(text.encode("utf-8", "surrogateescape"))
-    found = list(list_table_clips(tmp_path / f"t.{kind}"))
+    found = list(list_table_clips(DiskSource(tmp_path / f"t.{kind}")))
     for bad, fine, (_, words) in zip(found[::2], found[1::2], BAD_ROWS[kind], strict=True):
         assert words in bad.error.what and f"{tmp_path}/t.{kind}" in bad.error.what
         assert fine.facts == {"caption": "fine"} and fine.error is None
@@ -172,7 +173,7 @@ def test_a_tar_gives_its_videos_with_their_texts(tmp_path):
     first, second = scan([str(tmp_path)], NOWHERE)
     assert first.name == f"{tmp_path}/s.tar::x/1.mp4"
     assert first.facts == {"txt": "a cat", "json": "{}", "caption": "a cat"}
-    offset, size = second.member
+    offset, size = second.source.offset, second.source.size
     assert (tmp_path / "s.tar").read_bytes()[offset : offset + size] == b"other" and second.facts == {}
 
 
@@ -234,7 +235,7 @@ def test_columns_are_called_what_people_call_them(tmp_path, row, facts):
     (tmp_path / "list.json").write_text(json.dumps([row]))
     for table in ("t.jsonl", "list.json"):
         (clip,) = scan([str(tmp_path / table)], NOWHERE)
-        assert clip.path == tmp_path / "a.mp4" and clip.facts == facts
+        assert clip.source.path == tmp_path / "a.mp4" and clip.facts == facts
 
 
 def test_a_caption_in_the_json_of_a_tar_is_one(tmp_path):
@@ -305,7 +306,7 @@ def test_members_of_one_name_are_two_clips(tmp_path):
     tar = write_tar(tmp_path / "s.tar", ("a.mp4", b"first"), ("a.mp4", b"other"))
     found = list(scan([str(tar)], NOWHERE))
     assert [clip.name.partition("::")[2] for clip in found] == ["a.mp4", "a.mp4 (2)"]
-    assert found[0].member != found[1].member
+    assert found[0].source != found[1].source
 
 
 def test_a_torn_tar_gives_what_comes_before_and_a_row(tmp_path):
@@ -378,7 +379,7 @@ def test_a_folder_named_twice_is_one_and_the_way_into_it_may_be_long(tmp_path):
     touch(deep / "1.mp4")
     for source in (tmp_path, f"{tmp_path}/**/*.mp4"):
         (clip,) = scan([str(source), str(source)], NOWHERE)
-        assert clip.is_readable and clip.path == deep / "1.mp4"
+        assert clip.is_readable and clip.source.path == deep / "1.mp4"
 
 
 def test_a_folder_that_cannot_be_read_is_a_row(tmp_path, monkeypatch):

@@ -15,19 +15,20 @@ from helpers import cache_clips as clips
 
 from vidlatent.errors import BadVideo
 from vidlatent.io.read.source import ReadOptions
+from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.reading import process
 from vidlatent.jobs.reading.messages import Read
 from vidlatent.jobs.reading.process import Watchdog, Worker
 from vidlatent.jobs.reading.readers import Readers
 from vidlatent.jobs.reading.remote_video import RemoteVideo
-from vidlatent.jobs.reading.survey import Look, hash_source
+from vidlatent.jobs.reading.survey import Look
 from vidlatent.jobs.reading.worker import ALIVE_EVERY_S, Pulse
 
 STALL_S = 4.0  # longer than a small clip takes to open, also on a busy machine
 
 
 def question(path) -> Read:
-    return Read(path, None, ReadOptions())
+    return Read(DiskSource(path), ReadOptions())
 
 
 def test_a_reader_that_hangs_is_a_failed_row_and_the_run_goes_on(tmp_path, monkeypatch):
@@ -38,7 +39,7 @@ def test_a_reader_that_hangs_is_a_failed_row_and_the_run_goes_on(tmp_path, monke
 
     def hung(video: RemoteVideo) -> RemoteVideo:
         opened(video)
-        if "clip1" in str(video._question.path):
+        if "clip1" in video._question.source.name:
             os.kill(video._worker.pid, signal.SIGSTOP)
         return video
 
@@ -98,7 +99,11 @@ def test_a_worker_that_hangs_is_given_up_soon_once_the_run_is_to_end(monkeypatch
 def test_a_clip_that_is_abandoned_so_is_not_to_blame():
     worker = process.Worker()
     worker._stalled_s, worker._stopping = 5.0, True
-    died = worker._died(SimpleNamespace(wait=lambda: -signal.SIGKILL), SimpleNamespace(path="a.mp4"), 0)
+    died = worker._died(
+        SimpleNamespace(wait=lambda: -signal.SIGKILL),
+        SimpleNamespace(source=SimpleNamespace(name="a.mp4")),
+        0,
+    )
     assert isinstance(died, process.Abandoned)
 
 
@@ -120,7 +125,7 @@ def test_a_worker_serves_again_after_it_was_given_up(tmp_path):
             with pytest.raises(BadVideo, match="made no progress"), video:
                 os.kill(video._worker.pid, signal.SIGSTOP)
                 list(video.frames())
-        ((_, seen),) = readers.looks([clip], Look)
+        ((_, seen),) = readers.looks([DiskSource(clip)], Look)
     assert seen.sha256
 
 
@@ -128,7 +133,7 @@ def test_a_long_file_that_is_hashed_is_a_sign_of_life(tmp_path, monkeypatch):
     path = tmp_path / "film.avi"
     path.write_bytes(bytes(5 << 20))
     beats = []
-    assert len(hash_source(path, lambda: beats.append(1))) == 64 and len(beats) == 5
+    assert len(DiskSource(path).sha256(lambda: beats.append(1))) == 64 and len(beats) == 5
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     with (tmp_path / "out").open("wb") as out:
@@ -145,9 +150,9 @@ def test_a_process_that_only_reads_loads_no_torch(tmp_path):
     clip = clips.write_clip(tmp_path / "clip.avi", 1)
     code = (
         "import sys; from pathlib import Path; from vidlatent.jobs.reading import worker, messages, survey\n"
-        "from vidlatent.io.read.source import ReadOptions\n"
-        f"path = Path({str(clip)!r})\n"
-        "for ask in (survey.Look(path), messages.Read(path, None, ReadOptions())):\n"
+        "from vidlatent.io.read.source import ReadOptions; from vidlatent.io.sources.disk import DiskSource\n"
+        f"source = DiskSource(Path({str(clip)!r}))\n"
+        "for ask in (survey.Look(source), messages.Read(source, ReadOptions())):\n"
         "    kinds = [type(answer) for answer, _ in worker.answer(ask, lambda: None)]\n"
         "    assert messages.Failure not in kinds\n"
         "print('torch' in sys.modules)"
@@ -169,7 +174,8 @@ def test_a_reader_that_hangs_ends_with_a_parent_that_is_killed(tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path\n"
         "from vidlatent.jobs.reading.process import Worker; from vidlatent.jobs.reading.survey import Look\n"
-        "worker = Worker(); list(worker.ask(Look(Path('nothing'))))\n"
+        "from vidlatent.io.sources.disk import DiskSource\n"
+        "worker = Worker(); list(worker.ask(Look(DiskSource(Path('nothing')))))\n"
         "os.kill(worker.pid, signal.SIGSTOP); print(worker.pid, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
@@ -185,9 +191,9 @@ def test_a_reader_that_hangs_ends_with_a_parent_that_is_killed(tmp_path):
 
 def test_a_reader_outlives_the_thread_that_asked_first(tmp_path):
     """Linux ends a child with the thread that started it, and threads that ask come and go."""
-    clip, worker, answers = clips.write_clip(tmp_path / "clip.avi", 1), Worker(), []
+    ask, worker, answers = Look(DiskSource(clips.write_clip(tmp_path / "clip.avi", 1))), Worker(), []
     for _ in range(2):
-        thread = threading.Thread(target=lambda: answers.append((worker.pid, list(worker.ask(Look(clip))))))
+        thread = threading.Thread(target=lambda: answers.append((worker.pid, list(worker.ask(ask)))))
         thread.start()
         thread.join()
     assert worker.pid == answers[1][0] and answers[0][1][-1][0].sha256 == answers[1][1][-1][0].sha256

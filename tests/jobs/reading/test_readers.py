@@ -6,6 +6,7 @@ import pytest
 from helpers import cache_clips as clips
 
 from vidlatent.io.read.source import ReadOptions
+from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.reading.messages import Read
 from vidlatent.jobs.reading.readers import Readers
 
@@ -20,7 +21,7 @@ def few(tmp_path):
 
 
 def question(path) -> Read:
-    return Read(path, None, ReadOptions())
+    return Read(DiskSource(path), ReadOptions())
 
 
 def count(video) -> int:

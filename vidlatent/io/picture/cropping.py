@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
-from pathlib import Path
 from typing import BinaryIO
 
 from vidlatent.io.picture.integrity import EBML, find_segment_end, read_element
@@ -44,20 +43,17 @@ class Insets:
         return width - self.left - self.right, height - self.top - self.bottom
 
 
-def read_insets(path: str, track: tuple[int, int], size: tuple[int, int]) -> Insets:
-    """The insets that the file at `path` asks for, for a video track of stored `size` (width, height).
+def read_insets(file: BinaryIO, track: tuple[int, int], size: tuple[int, int]) -> Insets:
+    """The insets that a file asks for, for a video track of stored `size` (width, height).
 
     `track` names it twice: by the id that MP4 gives it, and by its number among the video tracks.
     """
-    if not Path(path).is_file():
-        return Insets()
-    with Path(path).open("rb") as file:
-        head = file.read(8)
-        if head[4:] == b"ftyp" or head[4:] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
-            clap = _find_clean_aperture(file, track[0])
-            return _insets_of_aperture(clap, *size) if clap else Insets()
-        if head[:4] == EBML:
-            return _read_pixel_crop(file, track[1])
+    head = file.read(8)
+    if head[4:] == b"ftyp" or head[4:] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
+        clap = _find_clean_aperture(file, track[0])
+        return _insets_of_aperture(clap, *size) if clap else Insets()
+    if head[:4] == EBML:
+        return _read_pixel_crop(file, track[1])
     return Insets()
 
 
@@ -127,8 +123,9 @@ def _list_boxes(file: BinaryIO, start: int, end: int, kind: bytes) -> Iterator[t
 
 def _read_pixel_crop(file: BinaryIO, number: int) -> Insets:
     """PixelCrop of video track `number` in a Matroska or WebM file."""
-    end = find_segment_end(file) or Path(file.name).stat().st_size
-    tracks = next((span for kind, *span in _list_elements(file, file.tell(), end) if kind == _TRACKS), None)
+    end, begin = find_segment_end(file), file.tell()
+    found = _list_elements(file, begin, end or file.seek(0, 2))
+    tracks = next((span for kind, *span in found if kind == _TRACKS), None)
     if tracks is None:
         return Insets()
     found = (span for kind, *span in _list_elements(file, *tracks) if kind == _TRACK)

@@ -8,7 +8,6 @@ length, but where one ends in the middle of a part, that can be seen, and is sai
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import BinaryIO
 
 EBML = b"\x1a\x45\xdf\xa3"
@@ -29,36 +28,27 @@ _TS_PACKETS = (188, 192, 204)  # bytes of a packet of MPEG-TS: plain, with a tim
 _TAIL_BYTES = 1 << 17  # more than the largest page of Ogg
 
 
-def find_fault(path: str) -> str | None:
-    """What is wrong with the file at `path` as a whole, in words; None where nothing was found."""
-    if missing := count_missing_bytes(path):
+def find_fault(file: BinaryIO) -> str | None:
+    """What is wrong with a file as a whole, in words; None where nothing was found."""
+    if missing := count_missing_bytes(file):
         return f"the file ends {missing:,} bytes too early"
-    if not Path(path).is_file():
-        return None
-    with Path(path).open("rb") as file:
-        head = file.read(4)
-        find = {EBML: _find_matroska_break, b"GIF8": _find_gif_break}.get(head)
-        broken = find(file) if find else None
+    file.seek(0)
+    head = file.read(4)
+    find = {EBML: _find_matroska_break, b"GIF8": _find_gif_break}.get(head)
+    broken = find(file) if find else None
     return None if broken is None else f"the file's structure is broken at byte {broken:,}"
 
 
-def is_header_unfinished(path: str) -> bool:
-    """Whether the writer of the AVI at `path` could not go back to fill in how long it became."""
-    if not Path(path).is_file():
-        return False
-    with Path(path).open("rb") as file:
-        head = file.read(8)
+def is_header_unfinished(file: BinaryIO) -> bool:
+    """Whether the writer of an AVI could not go back to fill in how long it became."""
+    head = file.read(8)
     return head[:4] == b"RIFF" and int.from_bytes(head[4:], "little") in _UNPATCHED
 
 
-def find_torn_end(path: str) -> str | None:
+def find_torn_end(file: BinaryIO) -> str | None:
     """A notice where a file of a kind that states no length ends in the middle of a part; None elsewhere."""
-    if not Path(path).is_file():
-        return None
-    with Path(path).open("rb") as file:
-        head = file.read(1024)
-        check = _end_check(head)
-        torn = check is not None and check(file)
+    check = _end_check(file.read(1024))
+    torn = check is not None and check(file)
     return "the file ends in the middle of a part: it may have been cut off" if torn else None
 
 
@@ -222,21 +212,19 @@ def read_element(file: BinaryIO) -> tuple[int, int | None]:
     return int.from_bytes(first + file.read(extra), "big"), _read_size(file)
 
 
-def count_missing_bytes(path: str) -> int:
-    """How many bytes are missing at the end of the file at `path`, by its own sizes; 0 where it has none."""
-    if not Path(path).is_file():
+def count_missing_bytes(file: BinaryIO) -> int:
+    """How many bytes are missing at the end of a file, by its own sizes; 0 where it has none."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    head = file.read(12)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        end = _find_boxes_end(file, size)
+    elif head[:4] == b"RIFF":
+        end = _find_riff_end(file, size)
+    elif head[:4] == EBML:
+        end = find_segment_end(file)
+    else:
         return 0
-    size = Path(path).stat().st_size
-    with Path(path).open("rb") as file:
-        head = file.read(12)
-        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            end = _find_boxes_end(file, size)
-        elif head[:4] == b"RIFF":
-            end = _find_riff_end(file, size)
-        elif head[:4] == EBML:
-            end = find_segment_end(file)
-        else:
-            return 0
     return max(0, end - size)
 
 

@@ -4,7 +4,7 @@ WebM keeps transparency beside each packet, AVIF and HEIF keep it as a picture o
 Where pictures themselves are transparent, their pixel format says so, and nothing needs to be looked for.
 """
 
-from pathlib import Path
+from typing import BinaryIO
 
 from av.video.stream import VideoStream
 
@@ -15,23 +15,20 @@ _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:a
 _SECOND_LAYER = b"lhvC"  # the configuration of a layer above the first, of HEVC
 
 
-def keeps_alpha_apart(path: str, stream: VideoStream) -> bool:
+def keeps_alpha_apart(file: BinaryIO, stream: VideoStream) -> bool:
     """Whether there is transparency that does not come with the pictures of `stream`."""
-    return stream.metadata.get("alpha_mode") == "1" or _has_box(path, *_ALPHA)
+    return stream.metadata.get("alpha_mode") == "1" or _has_box(file, *_ALPHA)
 
 
-def has_second_layer(path: str) -> bool:
+def has_second_layer(file: BinaryIO) -> bool:
     """Whether there is a second layer of HEVC: transparency, or the other eye of a spatial video."""
-    return _has_box(path, _SECOND_LAYER)
+    return _has_box(file, _SECOND_LAYER)
 
 
-def _has_box(path: str, *signs: bytes) -> bool:
-    """Whether one of these is in the index of the file at `path`, if that is an MP4 or a relative of it."""
-    if not Path(path).is_file():
+def _has_box(file: BinaryIO, *signs: bytes) -> bool:
+    """Whether one of these is in the index of a file, if that is an MP4 or a relative of it."""
+    head = file.read(_HEAD_BYTES)
+    if head[4:8] != b"ftyp":
         return False
-    with Path(path).open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-        if head[4:8] != b"ftyp":
-            return False
-        index = read_index(file)
+    index = read_index(file)
     return any(sign in head or sign in index for sign in signs)

@@ -1,23 +1,19 @@
 """Image files of several pictures, of which libav gives only the first: pages of a TIFF, an animated WebP."""
 
 import struct
-from pathlib import Path
 from typing import BinaryIO
 
 _MOST_PAGES = 1 << 16  # a chain that is longer leads in a circle
 _ENTRY_BYTES = 12  # of a TIFF's directory
 
 
-def count_pages(path: str) -> int:
-    """How many pictures the image at `path` holds; 1 for files of other kinds."""
-    if not Path(path).is_file():
-        return 1
-    with Path(path).open("rb") as file:
-        head = file.read(12)
-        if head[:4] in (b"II*\0", b"MM\0*"):
-            return _count_directories(file, "<" if head[:2] == b"II" else ">")
-        if head[:4] == b"RIFF" and head[8:] == b"WEBP":
-            return _count_animation_frames(file)
+def count_pages(file: BinaryIO) -> int:
+    """How many pictures an image holds; 1 for files of other kinds."""
+    head = file.read(12)
+    if head[:4] in (b"II*\0", b"MM\0*"):
+        return _count_directories(file, "<" if head[:2] == b"II" else ">")
+    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+        return _count_animation_frames(file)
     return 1
 
 

@@ -4,7 +4,6 @@ Where the last frame of such a video is cut off, libav ends the video and report
 counted here.
 """
 
-from pathlib import Path
 from typing import BinaryIO
 
 from av import VideoFormat
@@ -12,6 +11,7 @@ from av.packet import Packet
 
 from vidlatent.errors import UsageError, parameter
 from vidlatent.io.picture.info import RawFrames
+from vidlatent.io.sources.source import Source, measure_bytes
 
 YUV4MPEG = "yuv4mpegpipe"
 RAW = "rawvideo"
@@ -54,8 +54,8 @@ def raw_options(raw: RawFrames) -> dict[str, str]:
 class CutOffCheck:
     """Finds out whether the last frame is cut off: remembers where in the bytes the last whole one ended."""
 
-    def __init__(self, path: str, pipe: Pipe | None) -> None:
-        self._path, self._pipe = path, pipe
+    def __init__(self, source: Source, pipe: Pipe | None) -> None:
+        self._source, self._pipe = source, pipe
         self._frame_bytes = 0
         self._end: int | None = None
 
@@ -72,6 +72,6 @@ class CutOffCheck:
         """What is wrong with the end, in words; None where the last frame is whole. Call it at the end."""
         if self._end is None:
             return None
-        total = self._pipe.read_bytes if self._pipe else Path(self._path).stat().st_size
+        total = self._pipe.read_bytes if self._pipe else measure_bytes(self._source)
         left = total - self._end
         return f"cut off after {left:,} bytes, a whole one has {self._frame_bytes:,}" if left > 0 else None

@@ -14,45 +14,48 @@ from vidlatent.errors import BadVideo, UsageError, parameter
 from vidlatent.io.containers import describe_playlist, open_video_file
 from vidlatent.io.picture.info import RawFrames
 from vidlatent.io.read.bare_frames import RAW, YUV4MPEG, Pipe, raw_options
+from vidlatent.io.sources.disk import DiskSource, refuse_special
+from vidlatent.io.sources.source import Source
 
 STDIN = "-"
 
 
-def refuse_special(path: Path | str) -> None:
-    """Raise BadVideo for a pipe or a device: it can be read once, or never ends, and has no size."""
-    path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise BadVideo(f"{path}: a pipe or a device, no file", "write its contents into a file first")
-
-
 def open_input(
-    path: str, hwaccel: str | None = None, raw: RawFrames | None = None, pipe: Pipe | None = None
+    source: Source, hwaccel: str | None = None, raw: RawFrames | None = None, pipe: Pipe | None = None
 ) -> InputContainer:
-    """Open the container at `path`, or YUV4MPEG from `pipe`; frames laid out as in `raw` where that is given.
+    """Open the container of a source, or YUV4MPEG from `pipe`; frames as in `raw` where that is given.
 
     Raises BadVideo where there is no such video.
     """
-    if pipe is None and not Path(path).exists():
-        raise BadVideo(f"{path}: no such file")
-    if pipe is None:
-        refuse_special(path)
+    if isinstance(source, DiskSource):
+        if not source.path.exists():
+            raise BadVideo(f"{source.name}: no such file")
+        refuse_special(source)
     what, hint = "not a video, or one that libav cannot read", None
-    if pipe is None and Path(path).is_file() and (playlist := describe_playlist(Path(path))):
+    with source.open() as file:
+        playlist = describe_playlist(file)
+    if playlist:
         what = f"{playlist}, not a video: only what a file holds itself is read"
         hint = "give the videos that it names"
     if pipe is not None and not raw:
         what = "not YUV4MPEG"
         hint = f"say what raw frames are by {parameter('raw')} (WxH:PIX_FMT:FPS), give other videos as files"
-    with naming_errors(path, what, hint):
-        return _open_container(
-            pipe or path, RAW if raw else YUV4MPEG if pipe else None, raw_options(raw) if raw else {}, hwaccel
-        )
+    kind, options = RAW if raw else YUV4MPEG if pipe else None, raw_options(raw) if raw else {}
+    with naming_errors(source.name, what, hint):
+        return _open_container(pipe or source, kind, options, hwaccel)
 
 
 def _open_container(
-    source: str | Pipe, kind: str | None, options: dict[str, str], hwaccel: str | None
+    source: Source | Pipe, kind: str | None, options: dict[str, str], hwaccel: str | None
 ) -> InputContainer:
-    """Open libav's container; raises UsageError where it opens, but not with the accelerator asked for."""
+    """Open libav's container; raises UsageError where it opens, but not with the accelerator asked for.
+
+    A file on a disk is read by libav itself, which is fastest.
+    """
+    if isinstance(source, DiskSource):
+        source = source.path
+    elif not isinstance(source, Pipe):
+        source = source.open()
     open_plainly = partial(open_video_file, source, kind, options)
     if hwaccel is None:
         return open_plainly()
@@ -60,7 +63,7 @@ def _open_container(
     try:
         return open_plainly(hwaccel=accelerator)
     except FFmpegError as e:
-        if isinstance(source, str):
+        if isinstance(source, Path):
             open_plainly().close()  # raises libav's own error where the video itself is at fault
         raise UsageError(
             f"{parameter('hwaccel')} {hwaccel}: no such device works on this machine ({reason(e)})",

@@ -15,6 +15,7 @@ from vidlatent.io.picture import facts
 from vidlatent.io.picture.info import Frame, ReadOptions
 from vidlatent.io.picture.resample import Rate, select
 from vidlatent.io.read.libav import LibavSource
+from vidlatent.io.sources.disk import DiskSource
 
 FILM_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg"}
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".exr", ".dpx", ".jp2"}
@@ -87,7 +88,7 @@ class ImageFolder:
             self.notices.append(gap)
         self._base, self._pts, self._durations = self._times(options.fps)
         fps = self._select.fps
-        with LibavSource(str(images[0]), self._options) as first:
+        with LibavSource(DiskSource(images[0]), self._options) as first:
             self.notices += first.notices
             self.info = replace(
                 first.info,
@@ -128,7 +129,7 @@ class ImageFolder:
     def frames(self) -> Iterator[Frame]:
         """One frame per image; raises BadVideo where one cannot be read or differs in size."""
         for image, pts, duration in self._timed():
-            with LibavSource(str(image), self._options) as source:
+            with LibavSource(DiskSource(image), self._options) as source:
                 self._refuse_other_size(image, source)
                 yield replace(next(source.frames()), pts=pts, duration=duration)
 

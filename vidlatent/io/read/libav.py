@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import chain
-from typing import BinaryIO, Self
+from typing import Self
 
 from av import VideoFrame
 from av.container import InputContainer
@@ -30,6 +31,8 @@ from vidlatent.io.read.bare_frames import Pipe
 from vidlatent.io.read.ffmpeg import naming_errors, open_input, use_threads
 from vidlatent.io.read.pictures import Pictures, deinterlace
 from vidlatent.io.read.probe import describe, left_out, pick_stream, stream_duration, unknown_sound
+from vidlatent.io.sources.pipe import PipeSource
+from vidlatent.io.sources.source import Source, look_into
 
 Timed = tuple[VideoFrame, int, int]  # picture, pts and duration in ticks
 # Containers with an index of presentation times; elsewhere a seek may land anywhere, so reading starts at 0.
@@ -42,10 +45,10 @@ _SEEK_MARGIN_S = 1  # first pictures after a seek may lack what they refer to
 class LibavSource:
     """A VideoSource over libav; see `source.VideoSource`."""
 
-    def __init__(self, path: str, options: ReadOptions, stream: BinaryIO | None = None) -> None:
-        self._path = path
+    def __init__(self, source: Source, options: ReadOptions) -> None:
+        self._source, self._path = source, source.name
         self._options = replace(options, fps=options.fps and bound_rate(options.fps))
-        self._pipe = Pipe(stream) if stream is not None else None
+        self._pipe = Pipe(source.stream) if isinstance(source, PipeSource) else None
         self.notices: list[str] = []
         if self._options.fps != options.fps:
             self.notices.append(f"{float(options.fps):.10g} frames per second taken as {self._options.fps}")
@@ -57,7 +60,7 @@ class LibavSource:
             raise
 
     def _open(self) -> tuple[InputContainer, VideoStream]:
-        container = open_input(self._path, self._options.hwaccel, self._options.raw, self._pipe)
+        container = open_input(self._source, self._options.hwaccel, self._options.raw, self._pipe)
         try:
             stream = pick_stream(self._path, container, self._options.stream)
             use_threads(stream, self._options.threads)
@@ -111,7 +114,9 @@ class LibavSource:
 
     def _refuse_foreign_colours(self) -> None:
         """Raise BadVideo where the pictures are in no colours known here, unless a matrix is assumed."""
-        if self._options.assume_matrix is None and read_profile(self._path) == FOREIGN_PROFILE:
+        if self._options.assume_matrix is not None:
+            return
+        if look_into(self._source, read_profile) == FOREIGN_PROFILE:
             raise BadVideo(
                 f"{self._path}: Dolby Vision profile {FOREIGN_PROFILE}, whose colours are no others'",
                 f"convert it first, or read it all the same by {parameter('assume_matrix')}",
@@ -121,7 +126,7 @@ class LibavSource:
         """The insets that the container asks for; none where they do not fit the picture."""
         track = self._stream.id, list(self._container.streams.video).index(self._stream)
         size = (picture.width, picture.height)
-        window = read_insets(self._path, track, size)
+        window = look_into(self._source, partial(read_insets, track=track, size=size))
         if not window.fits(*size):
             self.notices.append("the container's cropping window does not fit the picture: not applied")
             return Insets()
@@ -179,7 +184,7 @@ class LibavSource:
     def _decode(self) -> VideoFrame | None:
         """Start decoding at the container's position, and return the first picture."""
         self._pictures = Pictures(
-            self._path, self._container, self._stream, self._options.allow_truncated, self._pipe
+            self._source, self._container, self._stream, self._options.allow_truncated, self._pipe
         )
         self._decoding = iter(self._pictures)
         first = next(self._decoding, None)
@@ -192,10 +197,10 @@ class LibavSource:
         if guessed := [name for name in ("matrix", "range") if name in info.colour.assumed]:
             said = ", ".join(f"{name} {getattr(info.colour, name)}" for name in guessed)
             self.notices.append(f"colour not tagged, assumed: {said}")
-        apart = keeps_alpha_apart(self._path, self._stream)
+        apart = look_into(self._source, partial(keeps_alpha_apart, stream=self._stream))
         if apart or (colours.has_alpha(first.format) and info.codec != "gif"):
             self.notices.append("transparency dropped")
-        elif has_second_layer(self._path):
+        elif look_into(self._source, has_second_layer):
             self.notices.append("a second layer of the video left out: transparency, or another eye")
         if matrix and (angle := odd_angle(matrix)) is not None:
             self.notices.append(f"display rotation of {angle:.1f}° rounded to {info.rotation}°")
@@ -206,7 +211,7 @@ class LibavSource:
             self.notices.append(
                 f"{info.video_streams} video streams, reading {self._options.stream} (--stream)"
             )
-        if (pages := count_pages(self._path)) > 1:
+        if (pages := look_into(self._source, count_pages)) > 1:
             self.notices.append(f"an image of {pages} pictures: only the first is read")
         self.notices += unknown_sound(self._container) + left_out(self._container, self._stream)
 
@@ -258,7 +263,7 @@ class LibavSource:
 
     def _note_missing(self) -> None:
         """Add notices where the header states more than was found, as with edit lists or a damaged index."""
-        if is_header_unfinished(self._path):
+        if look_into(self._source, is_header_unfinished):
             return
         counted, promised = self._pictures.count, self.info.header_frames or 0
         if counted < promised and self._options.start is None:

@@ -14,6 +14,7 @@ from vidlatent.io.picture.integrity import find_fault, find_torn_end
 from vidlatent.io.picture.passes import build_graph
 from vidlatent.io.read.bare_frames import RAW, YUV4MPEG, CutOffCheck, Pipe
 from vidlatent.io.read.ffmpeg import reason
+from vidlatent.io.sources.source import Source, look_into
 
 # Recordings that may begin in the middle of a group of pictures, as cut from a broadcast.
 _STARTS_ANYWHERE = {"mpegts", "mpeg", "mpegvideo", "h264", "hevc"}
@@ -38,17 +39,17 @@ class Pictures:
 
     def __init__(
         self,
-        path: str,
+        source: Source,
         container: InputContainer,
         stream: VideoStream,
         allow_truncated: bool,
         pipe: Pipe | None = None,
     ) -> None:
-        self._path = path
+        self._source = source
         self._container = container
         self._stream = stream
         self._allow_truncated = allow_truncated
-        self._cut_off_check = CutOffCheck(path, pipe) if container.format.name in (RAW, YUV4MPEG) else None
+        self._cut_off_check = CutOffCheck(source, pipe) if container.format.name in (RAW, YUV4MPEG) else None
         self.count = self.concealed = self.skipped = self._packets = 0
         self._begun = False  # whether a packet was seen
         self._between_keyframes = False  # whether the stream begins there, and its first keyframe is to come
@@ -74,9 +75,15 @@ class Pictures:
         except FFmpegError as e:
             self._break(f"frame {self.count} cannot be decoded ({reason(e)})", e)
             return
-        if wrong := self._cut_off_check.find_fault() if self._cut_off_check else find_fault(self._path):
+        if wrong := self._find_fault():
             self._break(f"frame {self.count}: {wrong}", None)
         self.complete = self.ended_early is None
+
+    def _find_fault(self) -> str | None:
+        """What is wrong with the end of the source, or with it as a whole."""
+        if self._cut_off_check:
+            return self._cut_off_check.find_fault()
+        return look_into(self._source, find_fault)
 
     def _note_beginning(self, packet: Packet) -> None:
         if not self._begun and packet.size:
@@ -101,7 +108,7 @@ class Pictures:
 
     def _break(self, what: str, cause: Exception | None) -> None:
         if not self._allow_truncated:
-            raise BadVideo(f"{self._path}: {what}", _HINT) from cause
+            raise BadVideo(f"{self._source.name}: {what}", _HINT) from cause
         self.ended_early = what
 
     def notices(self) -> list[str]:
@@ -109,7 +116,7 @@ class Pictures:
         found = []
         if self.ended_early:
             found.append(f"{self.ended_early}; {self.count} frames kept")
-        elif self._cut_off_check is None and (torn := find_torn_end(self._path)):
+        elif self._cut_off_check is None and (torn := look_into(self._source, find_torn_end)):
             found.append(torn)
         if self.skipped:
             found.append(f"{self.skipped} packets before the first whole picture dropped")

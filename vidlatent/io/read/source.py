@@ -18,9 +18,12 @@ from vidlatent.io.picture.info import (
     VideoInfo,
     describe_reading,
 )
-from vidlatent.io.read.ffmpeg import STDIN, refuse_special
+from vidlatent.io.read.ffmpeg import STDIN
 from vidlatent.io.read.image_folder import ImageFolder
 from vidlatent.io.read.libav import LibavSource
+from vidlatent.io.sources.disk import DiskSource, refuse_special
+from vidlatent.io.sources.pipe import PipeSource
+from vidlatent.io.sources.source import Source, measure_bytes
 
 __all__ = [
     "AudioTrack", "Chapter", "Colour", "Frame", "Picture", "RawFrames", "ReadOptions", "VideoInfo",
@@ -44,20 +47,28 @@ class VideoSource(Protocol):
 
 
 def open_video(
-    path: Path | str, options: ReadOptions | None = None, stream: BinaryIO | None = None
+    source: Source | Path | str, options: ReadOptions | None = None, stream: BinaryIO | None = None
 ) -> VideoSource:
-    """Open a video file, an image, a folder of images, or YUV4MPEG (or raw frames) on stdin ("-").
+    """Open a source, or what a path names: a video file, an image, a folder of images, or stdin ("-").
 
-    With a `stream` YUV4MPEG or raw frames are read from it, and `path` is its name. Raises BadVideo where no
-    picture can be read.
+    On stdin, or on a `stream` whose name is `source`, YUV4MPEG or raw frames are read. Raises BadVideo where
+    no picture can be read.
     """
     options = options or ReadOptions()
     check_reading(options)
+    if isinstance(source, Path | str):
+        source = _take_path(source, stream)
+    if isinstance(source, DiskSource):
+        refuse_special(source)
+        if source.path.is_dir():
+            return ImageFolder(source.path, options)
+    if source.state() is not None and measure_bytes(source) == 0:
+        raise BadVideo(f"{source.name}: empty file")
+    return LibavSource(source, options)
+
+
+def _take_path(path: Path | str, stream: BinaryIO | None) -> Source:
+    """The source that a path names."""
     if stream is not None or str(path) == STDIN:
-        return LibavSource(str(path), options, stream or sys.stdin.buffer)
-    refuse_special(path)
-    if Path(path).is_dir():
-        return ImageFolder(Path(path), options)
-    if Path(path).exists() and Path(path).stat().st_size == 0:
-        raise BadVideo(f"{path}: empty file")
-    return LibavSource(str(path), options)
+        return PipeSource(str(path), stream or sys.stdin.buffer)
+    return DiskSource(Path(path))

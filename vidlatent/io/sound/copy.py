@@ -28,6 +28,7 @@ from vidlatent.io.file_parts import FilePart
 from vidlatent.io.picture.timeline import Timeline
 from vidlatent.io.read.ffmpeg import STDIN, naming_errors, open_input
 from vidlatent.io.sound.lane import CopyLane, Lane, add_copy, lane_for, lost_language
+from vidlatent.io.sources.disk import DiskSource
 
 SHIFT = "VIDLATENT_SHIFT"  # seconds added to all times, as "num/den"
 # Containers for sound alone, with the options by which they keep the tag SHIFT. The first that can hold all
@@ -47,7 +48,7 @@ def copy_audio(
     """
     if str(source) == STDIN or source.is_dir():
         return 0
-    with open_input(str(source)) as container:
+    with open_input(DiskSource(source)) as container:
         tracks = [s for s in container.streams.audio if s.codec_context is not None]
         packets = _keep_between(_read_packets(source, container, tracks), start, end)
         first = next(packets, None)

@@ -10,7 +10,7 @@ import torch
 from vidlatent.durable import make_folder
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, VidlatentError, flag, parameter
-from vidlatent.file_state import State, read_state
+from vidlatent.file_state import State
 from vidlatent.files import naming_disk_errors, naming_read_errors, sha256_file
 from vidlatent.grid import Grid
 from vidlatent.io.latent.reader import open_latent
@@ -176,7 +176,7 @@ def name_entry(task: Task, store: Store, left: int) -> Made:
 
 def refuse_changed(task: Task) -> None:
     """Raise BadInput where the file is no longer the one whose bytes are in the key."""
-    if task.state is not None and read_state(task.clip.path) != task.state:
+    if task.state is not None and task.clip.source.state() != task.state:
         raise BadInput(
             f"{task.clip.name}: changed while it was read", f"run again with {parameter('retry_failed')}"
         )

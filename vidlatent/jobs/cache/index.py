@@ -13,7 +13,7 @@ from contextlib import suppress
 from fractions import Fraction
 
 from vidlatent.errors import BadInput, UsageError
-from vidlatent.file_state import FileState, read_state
+from vidlatent.file_state import FileState
 from vidlatent.jobs.cache.journal import JournalReader, JournalWriter
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.snapshot import Kind, Snapshot, open_snapshot
@@ -51,7 +51,7 @@ class Index:
         if found is None:
             return None
         *known, sha256, facts = found
-        probe, state = _parse_probe(facts), read_state(clip.path)
+        probe, state = _parse_probe(facts), clip.source.state()
         same = isinstance(state, FileState) and [state.size, state.mtime_ns] == known
         if not same or (ask.hashed and not sha256) or (ask.timed and probe.first_s is None):
             return None

@@ -57,7 +57,7 @@ class SourceLookup:
     def _recall(self, clip: Clip, hashed: bool) -> tuple[Clip, Look, Seen | None]:
         recipe = self.recipe
         counted = recipe.chunk_s or recipe.take or recipe.fixed_counts or recipe.read.start or clip.start
-        ask = Look(clip.path, clip.member, recipe.read.stream, hashed, timed=bool(counted))
+        ask = Look(clip.source, recipe.read.stream, hashed, timed=bool(counted))
         return clip, ask, self.index.recall(clip, ask)
 
 

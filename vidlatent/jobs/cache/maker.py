@@ -212,7 +212,7 @@ class EntryMaker:
 
 
 def _ask_for(task: Task) -> Read:
-    return Read(task.clip.path, task.clip.member, task.read)
+    return Read(task.clip.source, task.read)
 
 
 def _blame_clip(task: Task, fault: BaseException) -> VidlatentError:

@@ -8,6 +8,8 @@ from glob import has_magic
 from pathlib import Path
 
 from vidlatent.errors import BadInput, UsageError
+from vidlatent.io.sources.disk import DiskSource
+from vidlatent.io.sources.member import MEMBER
 from vidlatent.jobs.cache.patterns import find_files
 from vidlatent.jobs.cache.seen import SeenBefore
 from vidlatent.jobs.cache.store import FORMAT, MARKER
@@ -19,7 +21,7 @@ from vidlatent.jobs.reading.captions import (
     find_caption_beside,
     read_caption_text,
 )
-from vidlatent.jobs.reading.clip import MEMBER, Clip
+from vidlatent.jobs.reading.clip import Clip
 from vidlatent.jobs.reading.lister import Lister
 from vidlatent.jobs.reading.listing import TARS, make_bad_clip
 from vidlatent.jobs.reading.process import STALL_TIMEOUT
@@ -115,7 +117,7 @@ class Walk:
                 return []
             entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         except OSError as e:
-            yield make_bad_clip(folder, BadInput(f"{folder}: cannot be read ({e.strerror or e})"))
+            yield make_bad_clip(DiskSource(folder), BadInput(f"{folder}: cannot be read ({e.strerror or e})"))
             return []
         self.note_frames(entries)
         return entries
@@ -123,7 +125,7 @@ class Walk:
     def _list_file(self, path: Path, listed: Iterable[str] = TARS) -> Iterator[Clip]:
         """A file as a clip, or the clips that it names where its kind is among those that are `listed`."""
         if path.suffix.lower() in listed:
-            yield from self._lister.list(path, self._captions)
+            yield from self._lister.list(DiskSource(path), self._captions)
         else:
             yield _make_file_clip(path, self._captions)
 
@@ -141,7 +143,7 @@ def refuse_missing(source: str) -> None:
 
 def _make_file_clip(path: Path, captions: tuple[str, ...]) -> Clip:
     """The clip of a file, with the caption that lies beside it."""
-    clip = Clip(path, os.path.abspath(path), is_caption=path.suffix.lower() in captions)
+    clip = Clip(DiskSource(path), os.path.abspath(path), is_caption=path.suffix.lower() in captions)
     if clip.is_sidecar or (beside := find_caption_beside(path, captions)) is None:
         return clip
     try:
@@ -173,4 +175,4 @@ def _is_same(folder: Path, other: Path) -> bool:
 
 
 def _skip(path: Path, why: str) -> Clip:
-    return Clip(path, os.path.abspath(path), skipped=f"{path}: {why}")
+    return Clip(DiskSource(path), os.path.abspath(path), skipped=f"{path}: {why}")

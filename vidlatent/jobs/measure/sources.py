@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidlatent.jobs.reading.survey import hash_source, no_beat
+from vidlatent.io.sources.disk import DiskSource
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ def identify(paths: Iterable[str]) -> dict[str, SourceFile]:
         path = Path(name)
         if path.is_file() or path.is_dir():  # nothing is read from pipes: it would be lost
             with suppress(OSError):
-                found[name] = SourceFile(hash_source(path, no_beat), _count_bytes(path))
+                found[name] = SourceFile(DiskSource(path).sha256(), _count_bytes(path))
     return found
 
 

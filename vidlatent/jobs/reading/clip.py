@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidlatent.errors import VidlatentError
+from vidlatent.io.sources.source import Source
 
 # Files that lie beside videos in data sets: each gets a row that says so, and none is opened.
 SIDECARS = {
@@ -14,14 +15,13 @@ SIDECARS = {
     *(".srt", ".vtt", ".ass", ".npy", ".npz", ".pt", ".pth", ".safetensors", ".latent", ".py", ".log"),
     *(".wav", ".mp3", ".flac", ".aac", ".m4a", ".ogg", ".opus", ".sha256", ".md5"),
 }
-MEMBER = "::"  # between a tar and the name of a file in it, or a table and one of its rows
 
 
 @dataclass(frozen=True, slots=True)  # millions of them are held
 class Clip:
     """One video to cache.
 
-    `member` is (offset, bytes) of a video inside the tar at `path`; None: the file is the video.
+    `name` is that of its source, made absolute, so that it says the same from wherever it is read.
     `start`, `end` (seconds) and `frames` count instead of those of the recipe. `facts` are carried along into
     the manifest, as plain JSON values; the one named `caption` is the clip's caption. `is_caption` is set for
     files that by their extension hold captions. `error` says why the clip is not to be encoded, such as a
@@ -29,9 +29,8 @@ class Clip:
     not even a file to look at; `skipped` says why there is no point in one.
     """
 
-    path: Path
+    source: Source
     name: str
-    member: tuple[int, int] | None = None
     start: Fraction | None = None
     end: Fraction | None = None
     frames: int | None = None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from vidlatent.io.read.source import Frame, ReadOptions, VideoInfo, VideoSource, open_video
+from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.reading.messages import Closed, Failure, Opened, Pixels, Read
 from vidlatent.jobs.reading.process import STALL_TIMEOUT, Watchdog, Worker
 
@@ -32,7 +33,7 @@ class IsolatedReader:
             return open_video(path, options)
         if self._stall_timeout and self._watchdog is None:
             self._watchdog = Watchdog([self._worker], self._stall_timeout)
-        return IsolatedVideo(self._worker, Read(Path(path), None, options))
+        return IsolatedVideo(self._worker, Read(DiskSource(Path(path)), options))
 
     def __enter__(self) -> Self:
         return self

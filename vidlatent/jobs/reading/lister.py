@@ -2,10 +2,10 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from typing import Self
 
 from vidlatent.errors import BadInput, UsageError, VidlatentError
+from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.reading.clip import Clip
 from vidlatent.jobs.reading.listing import make_bad_clip
 from vidlatent.jobs.reading.messages import Closed, Failure, List, Listed
@@ -27,16 +27,16 @@ class Lister:
         self._stall_timeout, self.stopped = stall_timeout, stopped
         self._watchdog: Watchdog | None = None
 
-    def list(self, path: Path, captions: tuple[str, ...]) -> Iterator[Clip]:
+    def list(self, source: DiskSource, captions: tuple[str, ...]) -> Iterator[Clip]:
         """The clips of a table or a tar; what cannot be listed to its end has a last one that says so."""
         if self._stall_timeout and self._watchdog is None:
             self._watchdog = Watchdog([self._worker], self._stall_timeout)
         answers = FrameQueue(_AHEAD)
-        thread = threading.Thread(target=self._fill, args=(List(path, captions), answers), daemon=True)
+        thread = threading.Thread(target=self._fill, args=(List(source, captions), answers), daemon=True)
         thread.start()
         ended = False
         try:
-            ended = yield from self._take(path, answers)
+            ended = yield from self._take(source, answers)
         finally:
             answers.stop()
             if not ended:  # it would go on with clips that nobody wants
@@ -51,7 +51,7 @@ class Lister:
         except BaseException as e:  # raised where the clips are used
             answers.put(e, 0)
 
-    def _take(self, path: Path, answers: FrameQueue) -> Generator[Clip, None, bool]:
+    def _take(self, source: DiskSource, answers: FrameQueue) -> Generator[Clip, None, bool]:
         """The clips, and whether the list came to an end."""
         while isinstance(answer := answers.get(self.stopped), Listed):
             yield from answer.clips
@@ -60,7 +60,7 @@ class Lister:
         if isinstance(answer, UsageError) or not isinstance(answer, VidlatentError | Closed | None):
             raise answer
         if isinstance(answer, VidlatentError):
-            yield make_bad_clip(path, BadInput(answer.args[0], "clips before that place are there"))
+            yield make_bad_clip(source, BadInput(answer.args[0], "clips before that place are there"))
         return answer is not None
 
     def __enter__(self) -> Self:

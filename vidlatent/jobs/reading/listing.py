@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import BinaryIO
 
 from vidlatent.errors import BadInput
+from vidlatent.io.sources.disk import DiskSource
+from vidlatent.io.sources.member import MEMBER, MemberSource
+from vidlatent.io.sources.source import Beat, no_beat
 from vidlatent.io.tar import TarMember, TornTar, list_tar, open_tar, split_name
 from vidlatent.jobs.reading.captions import (
     CAPTION,
@@ -20,8 +22,7 @@ from vidlatent.jobs.reading.captions import (
     name_caption,
     read_caption_text,
 )
-from vidlatent.jobs.reading.clip import MEMBER, SIDECARS, Clip
-from vidlatent.jobs.reading.survey import Beat, no_beat
+from vidlatent.jobs.reading.clip import SIDECARS, Clip
 from vidlatent.jobs.reading.tables import PATH_COLUMNS, read_table
 from vidlatent.json_values import to_plain_json
 
@@ -30,24 +31,24 @@ _MOST_TEXTS = 1_000_000  # of one tar: those behind are left out
 _NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d{0,18})?([eE][+-]?\d{1,2})?|[+-]?\.\d{1,18}|\d{1,18}/\d{1,18}")
 
 
-def list_clips(path: Path, captions: tuple[str, ...], beat: Beat) -> Iterator[Clip]:
+def list_clips(source: DiskSource, captions: tuple[str, ...], beat: Beat) -> Iterator[Clip]:
     """The clips of a table or a tar, in order. What is wrong with one of them is told by the clip itself.
 
     `captions` are the extensions of texts in a tar that hold captions.
     """
-    if path.suffix.lower() in TARS:
-        return list_tar_clips(path, captions, beat)
-    return list_table_clips(path)
+    if source.path.suffix.lower() in TARS:
+        return list_tar_clips(source, captions, beat)
+    return list_table_clips(source)
 
 
-def make_bad_clip(path: Path, error: BadInput, place: str = "") -> Clip:
+def make_bad_clip(source: DiskSource, error: BadInput, place: str = "") -> Clip:
     """The row of a source, or of one place in it, that cannot be read."""
-    name = os.path.abspath(path)
-    return Clip(path, f"{name}{MEMBER}{place}" if place else name, error=error, unreadable=True)
+    name = os.path.abspath(source.path)
+    return Clip(source, f"{name}{MEMBER}{place}" if place else name, error=error, unreadable=True)
 
 
 def list_tar_clips(
-    path: Path, captions: tuple[str, ...] = CAPTION_EXTENSIONS, beat: Beat = no_beat
+    source: DiskSource, captions: tuple[str, ...] = CAPTION_EXTENSIONS, beat: Beat = no_beat
 ) -> Iterator[Clip]:
     """The videos of a WebDataset tar, each with the texts of its sample: `a.mp4` with `a.txt`, `a.json`.
 
@@ -57,17 +58,18 @@ def list_tar_clips(
     named: Counter[str] = Counter()
     endings = tuple(dict.fromkeys((*captions, ".txt", ".json")))
     try:
-        with open_tar(path) as tar:
+        with open_tar(source.path) as tar:
             texts = _find_texts(tar, endings, beat)
             for member in list_tar(tar):
                 beat()
                 if _is_no_video(member.name, captions):
                     continue
                 named[member.name] += 1
-                clip = _make_member_clip(path, member, named[member.name])
+                clip = _make_member_clip(source, member, named[member.name])
                 yield _add_texts(clip, tar, member, texts, captions)
     except TornTar as e:
-        yield make_bad_clip(path, BadInput(f"{path}: not a tar that can be read to its end ({e})", _TAR_HINT))
+        what = f"{source.name}: not a tar that can be read to its end ({e})"
+        yield make_bad_clip(source, BadInput(what, _TAR_HINT))
 
 
 def _is_no_video(name: str, captions: tuple[str, ...]) -> bool:
@@ -97,11 +99,12 @@ def _add_texts(
 ) -> Clip:
     """The clip with the texts of its sample as facts, by their endings; the first caption is its caption."""
     sample, _ = split_name(member.name)
+    tar_name = clip.source.name.partition(MEMBER)[0]
     facts: dict[str, object] = {}
     try:
         for ending in dict.fromkeys((*captions, ".txt", ".json")):
             if (text := texts.get(sample + ending)) is not None:
-                name = f"{clip.path}{MEMBER}{text.name}"
+                name = f"{tar_name}{MEMBER}{text.name}"
                 facts[ending.removeprefix(".")] = read_caption_text(text.read(tar), name)
     except BadInput as e:
         return replace(clip, error=clip.error or e)
@@ -110,66 +113,67 @@ def _add_texts(
     return replace(clip, facts=facts if caption is None else {**facts, CAPTION: caption})
 
 
-def _make_member_clip(path: Path, member: TarMember, nth: int) -> Clip:
-    name = f"{os.path.abspath(path)}{MEMBER}{member.name}{f' ({nth})' if nth > 1 else ''}"
+def _make_member_clip(tar: DiskSource, member: TarMember, nth: int) -> Clip:
+    inside = f"{MEMBER}{member.name}{f' ({nth})' if nth > 1 else ''}"
+    name = f"{os.path.abspath(tar.path)}{inside}"
     if member.fault is not None:
-        error = BadInput(f"{path}{MEMBER}{member.name}: {member.fault}", "pack it as a plain file")
-        return Clip(path, name, error=error, unreadable=True)
-    return Clip(path, name, (member.offset, member.size))
+        error = BadInput(f"{tar.name}{MEMBER}{member.name}: {member.fault}", "pack it as a plain file")
+        return Clip(tar, name, error=error, unreadable=True)
+    return Clip(MemberSource(tar, f"{tar.name}{inside}", member.offset, member.size), name)
 
 
-def list_table_clips(path: Path) -> Iterator[Clip]:
+def list_table_clips(source: DiskSource) -> Iterator[Clip]:
     """The clips of a CSV, TSV, JSONL or parquet table. Relative paths begin at the table's folder."""
     try:
-        for number, row in read_table(path):
+        for number, row in read_table(source):
             try:
                 if isinstance(row, BadInput):
                     raise row
-                yield _make_row_clip(path, number, row)
+                yield _make_row_clip(source, number, row)
             except BadInput as e:
-                yield make_bad_clip(path, e, f"row {number}")
+                yield make_bad_clip(source, e, f"row {number}")
     except BadInput as e:
-        yield make_bad_clip(path, e)
+        yield make_bad_clip(source, e)
 
 
-def _make_row_clip(path: Path, number: int, row: Mapping[str, object]) -> Clip:
+def _make_row_clip(table: DiskSource, number: int, row: Mapping[str, object]) -> Clip:
     column = next((c for c in PATH_COLUMNS if row.get(c)), None)
     if column is None:
         raise BadInput(
-            f"{path}: row {number} has no path (columns: {', '.join(map(str, row))[:200]})",
+            f"{table.name}: row {number} has no path (columns: {', '.join(map(str, row))[:200]})",
             f"name the column one of {', '.join(PATH_COLUMNS)}",
         )
     named = row[column]
     if not isinstance(named, str) or "\0" in named:
-        raise BadInput(f"{path}: row {number}: {column} {str(named)[:80]!r} is no path")
-    video, own = path.parent / named, (column, "start", "end", "frames")
+        raise BadInput(f"{table.name}: row {number}: {column} {str(named)[:80]!r} is no path")
+    video, own = table.path.parent / named, (column, "start", "end", "frames")
     facts = to_plain_json({name: value for name, value in row.items() if name not in own})
     return Clip(
-        video,
+        DiskSource(video),
         os.path.abspath(video),
-        start=_parse_seconds(row, "start", path, number),
-        end=_parse_seconds(row, "end", path, number),
-        frames=_parse_count(row, path, number),
+        start=_parse_seconds(row, "start", table.name, number),
+        end=_parse_seconds(row, "end", table.name, number),
+        frames=_parse_count(row, table.name, number),
         facts=name_caption(facts),
     )
 
 
-def _parse_seconds(row: Mapping[str, object], name: str, path: Path, number: int) -> Fraction | None:
+def _parse_seconds(row: Mapping[str, object], name: str, table: str, number: int) -> Fraction | None:
     """A time, exactly. Numbers of a size that is no time are refused before anything is computed of them."""
     value = row.get(name)
     if value in (None, ""):
         return None
     text = str(value).strip()
     if not _NUMBER.fullmatch(text) or re.search(r"/0+$", text):
-        raise BadInput(f"{path}: row {number}: {name} {text[:80]!r} is not a number of seconds")
+        raise BadInput(f"{table}: row {number}: {name} {text[:80]!r} is not a number of seconds")
     return Fraction(text)
 
 
-def _parse_count(row: Mapping[str, object], path: Path, number: int) -> int | None:
+def _parse_count(row: Mapping[str, object], table: str, number: int) -> int | None:
     value = row.get("frames")
     if value in (None, ""):
         return None
     text = str(value).strip()
     if not re.fullmatch(r"\+?\d{1,18}", text) or not int(text):
-        raise BadInput(f"{path}: row {number}: frames {text[:80]!r} is not a number of frames")
+        raise BadInput(f"{table}: row {number}: frames {text[:80]!r} is not a number of frames")
     return int(text)

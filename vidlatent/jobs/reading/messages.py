@@ -3,13 +3,13 @@
 import pickle
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from vidlatent.errors import VidlatentError
 from vidlatent.io.read.source import ReadOptions, VideoInfo
+from vidlatent.io.sources.source import Source
 from vidlatent.jobs.reading.clip import Clip
-from vidlatent.jobs.reading.survey import Look, Seen, TarMember
+from vidlatent.jobs.reading.survey import Look, Seen
 
 PARENT = "VIDLATENT_PARENT"  # the variable that tells a reading process whose it is
 LENGTHS = struct.Struct("<IQ")  # of the head, of the bytes that follow it
@@ -19,8 +19,7 @@ LENGTHS = struct.Struct("<IQ")  # of the head, of the bytes that follow it
 class Read:
     """The question for the frames of a source."""
 
-    path: Path
-    member: TarMember
+    source: Source
     options: ReadOptions
 
 
@@ -28,7 +27,7 @@ class Read:
 class List:
     """The question for the clips that a table or a tar names; `captions` as for `list_clips`."""
 
-    path: Path
+    source: Source
     captions: tuple[str, ...]
 
 

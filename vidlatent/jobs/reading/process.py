@@ -138,23 +138,23 @@ class Worker:
         return self._process is process and self._stalled_s is None and process.wait() == _KILLED
 
     def _died(self, process: subprocess.Popen, question: Question, given: int) -> BadVideo:
-        code = process.wait()
+        code, name = process.wait(), question.source.name
         if self._stalled_s is not None and self._stopping:
-            return Abandoned(f"{question.path}: reading it hung while the run was to end")
+            return Abandoned(f"{name}: reading it hung while the run was to end")
         if self._stalled_s is not None:
             return BadVideo(
-                f"{question.path}: reading it made no progress for {self._stalled_s:g} s, and was given up",
+                f"{name}: reading it made no progress for {self._stalled_s:g} s, and was given up",
                 f"its codec or its disk hangs; {parameter('stall_timeout')} says how long to wait",
             )
         where = f" at frame {max(0, given - 1)}" if isinstance(question, Read) else ""  # the first is Opened
         if code == _KILLED:
             return BadVideo(
-                f"{question.path}: the process that read it was killed twice (SIGKILL){where}",
+                f"{name}: the process that read it was killed twice (SIGKILL){where}",
                 "most likely this machine ran out of memory: read fewer clips at once, or smaller ones",
             )
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return BadVideo(
-            f"{question.path}: the process that read it died ({how}){where}",
+            f"{name}: the process that read it died ({how}){where}",
             "its codec cannot take this file",
         )
 

@@ -1,25 +1,12 @@
 """What must be known of a source before it is encoded: the sha256 of its bytes, and what its header says."""
 
-import hashlib
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 from vidlatent.errors import VidlatentError
 from vidlatent.file_state import State
-from vidlatent.io.read.ffmpeg import refuse_special
 from vidlatent.io.read.source import ReadOptions, VideoInfo, open_video
-
-TarMember = tuple[int, int] | None  # (offset, bytes) of a video inside a tar; None: the file is the video
-Beat = Callable[[], None]  # called again and again by what takes long: a sign of life
-_BLOCK_BYTES = 1 << 20
-
-
-def no_beat() -> None:
-    """For work that nobody watches."""
+from vidlatent.io.sources.source import Beat, Source
 
 
 @dataclass(frozen=True)
@@ -45,8 +32,7 @@ class Look:
     With `hashed` its bytes are hashed; with `timed` its first frame is decoded, to know the frame's time.
     """
 
-    path: Path
-    member: TarMember = None
+    source: Source
     stream: int = 0
     hashed: bool = True
     timed: bool = False
@@ -56,7 +42,7 @@ class Look:
 class Seen:
     """The answer to Look. Of what is no video there is an `error`, and the hash all the same.
 
-    `state` is that of the file (the tar, the files of the folder) when it was looked at.
+    `state` is that of the source when it was looked at.
     """
 
     sha256: str = ""
@@ -65,48 +51,10 @@ class Seen:
     state: State = None
 
 
-@contextmanager
-def put_on_disk(path: Path, member: TarMember, beat: Beat) -> Iterator[Path]:
-    """The file itself; a member of a tar as a temporary file while the block runs.
-
-    Raises BadVideo for a pipe or a device, which could be read once, or for ever.
-    """
-    refuse_special(path)
-    if member is None:
-        yield path
-        return
-    offset, size = member
-    with tempfile.NamedTemporaryFile(prefix="vidlatent-", suffix=".member") as copy, path.open("rb") as tar:
-        tar.seek(offset)
-        while size and (block := tar.read(min(size, _BLOCK_BYTES))):
-            copy.write(block)
-            size -= len(block)
-            beat()
-        copy.flush()
-        yield Path(copy.name)
-
-
-def hash_source(path: Path, beat: Beat) -> str:
-    """sha256 of a file's bytes, or of the names and bytes of all files in a folder of images."""
-    if not path.is_dir():
-        return _file_sha256(path, beat)
-    listed = ((p.name, _file_sha256(p, beat)) for p in sorted(path.iterdir()) if p.is_file())
-    return hashlib.sha256("".join(f"{name}\0{sha}\n" for name, sha in listed).encode()).hexdigest()
-
-
-def _file_sha256(path: Path, beat: Beat) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            beat()
-    return digest.hexdigest()
-
-
-def look_at(path: Path, ask: Look, beat: Beat) -> Seen:
-    """Hash and probe the file at `path`; raises OSError where it cannot be read at all."""
-    sha256 = hash_source(path, beat) if ask.hashed else ""
-    with open_video(path, ReadOptions(stream=ask.stream, threads=1)) as video:
+def look_at(ask: Look, beat: Beat) -> Seen:
+    """Hash and probe a source; raises OSError where it cannot be read at all."""
+    sha256 = ask.source.sha256(beat) if ask.hashed else ""
+    with open_video(ask.source, ReadOptions(stream=ask.stream, threads=1)) as video:
         first = next(video.frames()).pts * video.info.time_base if ask.timed else None
         return Seen(sha256, make_probe(video.info, first))
 

@@ -6,10 +6,10 @@ They are read a row at a time, whatever their size, and a row that makes no sens
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TextIO
 
 from vidlatent.errors import BadInput, UsageError
+from vidlatent.io.sources.disk import DiskSource
 
 PATH_COLUMNS = (
     *("path", "video_path", "media_path", "file_path"),
@@ -22,14 +22,14 @@ _ROWS_AT_ONCE = 16  # of parquet
 Row = dict[str, object]
 
 
-def read_table(path: Path) -> Iterator[tuple[int, Row | BadInput]]:
+def read_table(source: DiskSource) -> Iterator[tuple[int, Row | BadInput]]:
     """The number of each row, and its values by column, or what is wrong with it.
 
     Raises BadInput where the whole table cannot be read.
     """
-    if not path.is_file():
-        raise BadInput(f"{path}: no plain file, so no table")
-    return TABLES[path.suffix.lower()](path)
+    if not source.path.is_file():
+        raise BadInput(f"{source.name}: no plain file, so no table")
+    return TABLES[source.path.suffix.lower()](source)
 
 
 class _BadLine(Exception):
@@ -60,27 +60,29 @@ class _Lines:
         return line
 
 
-def _open_text(path: Path) -> TextIO:
-    return path.open(newline="", encoding="utf-8-sig", errors="surrogateescape")
+def _open_text(source: DiskSource) -> TextIO:
+    return source.path.open(newline="", encoding="utf-8-sig", errors="surrogateescape")
 
 
-def _read_separated(path: Path, delimiter: str) -> Iterator[tuple[int, Row | BadInput]]:
+def _read_separated(source: DiskSource, delimiter: str) -> Iterator[tuple[int, Row | BadInput]]:
     csv.field_size_limit(MOST_CHARACTERS)
-    with _open_text(path) as file:
+    with _open_text(source) as file:
         rows = csv.reader(_Lines(file), delimiter=delimiter)
         try:
             columns = next(rows, [])
         except (csv.Error, _BadLine) as e:
-            raise BadInput(f"{path}: its first row makes no sense ({e})", "it names the columns") from e
-        _refuse_columns(path, columns)
+            raise BadInput(
+                f"{source.name}: its first row makes no sense ({e})", "it names the columns"
+            ) from e
+        _refuse_columns(source, columns)
         for number, values in _number_rows(rows):
             if isinstance(values, list) and len(values) == len(columns):
                 yield number, dict(zip(columns, values, strict=True))
             elif isinstance(values, list):
                 found = f"{len(values)}, the header has {len(columns)}"
-                yield number, BadInput(f"{path}: row {number} has another number of columns: {found}")
+                yield number, BadInput(f"{source.name}: row {number} has another number of columns: {found}")
             else:
-                yield number, BadInput(f"{path}: row {number} cannot be read ({values})")
+                yield number, BadInput(f"{source.name}: row {number} cannot be read ({values})")
 
 
 def _number_rows(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str] | Exception]]:
@@ -98,25 +100,25 @@ def _number_rows(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str] | E
             yield number, values
 
 
-def _refuse_columns(path: Path, columns: Sequence[str]) -> None:
+def _refuse_columns(source: DiskSource, columns: Sequence[str]) -> None:
     """Raise BadInput where no column names files."""
     if not set(columns) & set(PATH_COLUMNS):
         raise BadInput(
-            f"{path}: has no path (columns: {', '.join(map(str, columns))[:200]})",
+            f"{source.name}: has no path (columns: {', '.join(map(str, columns))[:200]})",
             f"name the column one of {', '.join(PATH_COLUMNS)}",
         )
 
 
-def _read_csv(path: Path) -> Iterator[tuple[int, Row | BadInput]]:
-    return _read_separated(path, ",")
+def _read_csv(source: DiskSource) -> Iterator[tuple[int, Row | BadInput]]:
+    return _read_separated(source, ",")
 
 
-def _read_tsv(path: Path) -> Iterator[tuple[int, Row | BadInput]]:
-    return _read_separated(path, "\t")
+def _read_tsv(source: DiskSource) -> Iterator[tuple[int, Row | BadInput]]:
+    return _read_separated(source, "\t")
 
 
-def _read_jsonl(path: Path) -> Iterator[tuple[int, Row | BadInput]]:
-    with _open_text(path) as file:
+def _read_jsonl(source: DiskSource) -> Iterator[tuple[int, Row | BadInput]]:
+    with _open_text(source) as file:
         lines, number = _Lines(file), 0
         while True:
             number += 1
@@ -127,23 +129,25 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, Row | BadInput]]:
             except StopIteration:
                 return
             except (ValueError, RecursionError, _BadLine) as e:
-                yield number, BadInput(f"{path}: line {number} is not JSON ({e})")
+                yield number, BadInput(f"{source.name}: line {number} is not JSON ({e})")
 
 
-def _read_json(path: Path) -> Iterator[tuple[int, Row | BadInput]]:
-    if path.stat().st_size > _MOST_JSON_BYTES:
-        raise BadInput(f"{path}: a list of more than {_MOST_JSON_BYTES:,} bytes", "write it as JSON lines")
+def _read_json(source: DiskSource) -> Iterator[tuple[int, Row | BadInput]]:
+    if source.path.stat().st_size > _MOST_JSON_BYTES:
+        raise BadInput(
+            f"{source.name}: a list of more than {_MOST_JSON_BYTES:,} bytes", "write it as JSON lines"
+        )
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = json.loads(source.path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as e:
-        raise BadInput(f"{path}: not JSON ({e})") from e
+        raise BadInput(f"{source.name}: not JSON ({e})") from e
     if not isinstance(rows, list):
-        raise BadInput(f"{path}: expected a list of JSON objects, one for each clip")
+        raise BadInput(f"{source.name}: expected a list of JSON objects, one for each clip")
     for number, row in enumerate(rows, start=1):
         try:
             yield number, _check_object(row)
         except ValueError as e:
-            yield number, BadInput(f"{path}: row {number} makes no sense ({e})")
+            yield number, BadInput(f"{source.name}: row {number} makes no sense ({e})")
 
 
 def _parse_object(line: str) -> Row:
@@ -169,21 +173,21 @@ def _count_levels(value: object) -> int:
     return level
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[int, Row | BadInput]]:
+def _read_parquet(source: DiskSource) -> Iterator[tuple[int, Row | BadInput]]:
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError as e:
         raise UsageError(
-            f"{path}: reading parquet needs pyarrow", "pip install pyarrow, or give CSV or JSONL"
+            f"{source.name}: reading parquet needs pyarrow", "pip install pyarrow, or give CSV or JSONL"
         ) from e
     try:
-        with ParquetFile(path) as table:
-            _refuse_columns(path, table.schema_arrow.names)
+        with ParquetFile(source.path) as table:
+            _refuse_columns(source, table.schema_arrow.names)
             batches = table.iter_batches(_ROWS_AT_ONCE)
             yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
     except (ArrowException, OSError, ValueError) as e:
-        raise BadInput(f"{path}: cannot be read as parquet ({e})") from e
+        raise BadInput(f"{source.name}: cannot be read as parquet ({e})") from e
 
 
 TABLES = {

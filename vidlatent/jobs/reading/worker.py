@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import BinaryIO
 
-from vidlatent.errors import BadVideo, OutOfResources, VidlatentError, say_instead
-from vidlatent.file_state import read_state
+from vidlatent.errors import BadVideo, OutOfResources, VidlatentError
 from vidlatent.io.read.source import open_video
+from vidlatent.io.sources.source import Beat
 from vidlatent.jobs.reading.listing import list_clips
 from vidlatent.jobs.reading.messages import (
     PARENT,
@@ -34,7 +33,7 @@ from vidlatent.jobs.reading.messages import (
     receive,
     send,
 )
-from vidlatent.jobs.reading.survey import Beat, Look, Seen, hash_source, look_at, put_on_disk
+from vidlatent.jobs.reading.survey import Look, Seen, look_at
 
 ALIVE_EVERY_S = 1.0
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
@@ -56,19 +55,17 @@ class Pulse:
 
 def answer(ask: Question, beat: Beat) -> Iterator[tuple[Answer, object]]:
     """Every answer to a question, with the bytes that follow it. Any failure becomes an answer, too."""
-    name, here = str(ask.path), ask.path
+    name = ask.source.name
     try:
         if isinstance(ask, List):
             yield from _list(ask, beat)
-            return
-        state = read_state(ask.path)
-        with put_on_disk(ask.path, ask.member, beat) as here:
-            if isinstance(ask, Read):
-                yield from _read_frames(here, ask)
-            else:
-                yield replace(_look_or_fail(here, ask, beat), state=state), b""
+        elif isinstance(ask, Read):
+            yield from _read_frames(ask)
+        else:
+            state = ask.source.state()
+            yield replace(_look_or_fail(ask, beat), state=state), b""
     except VidlatentError as e:
-        yield Failure(say_instead(e, str(here), name)), b""
+        yield Failure(e), b""
     except OSError as e:
         yield Failure(BadVideo(f"{name}: cannot be read ({e.strerror or e})")), b""
     except MemoryError:
@@ -77,25 +74,24 @@ def answer(ask: Question, beat: Beat) -> Iterator[tuple[Answer, object]]:
         yield Failure(BadVideo(f"{name}: {type(e).__name__}: {e}")), b""
 
 
-def _look_or_fail(path: Path, ask: Look, beat: Beat) -> Seen:
+def _look_or_fail(ask: Look, beat: Beat) -> Seen:
     try:
-        return look_at(path, ask, beat)
+        return look_at(ask, beat)
     except VidlatentError as e:  # no video, but its bytes are known
-        if not path.exists():
+        if ask.source.state() is None:
             raise
-        error = say_instead(e, str(path), str(ask.path))
-        return Seen(hash_source(path, beat) if ask.hashed else "", error=error)
+        return Seen(ask.source.sha256(beat) if ask.hashed else "", error=e)
 
 
 def _list(ask: List, beat: Beat) -> Iterator[tuple[Answer, object]]:
-    clips = list_clips(ask.path, ask.captions, beat)
+    clips = list_clips(ask.source, ask.captions, beat)
     while some := tuple(islice(clips, CLIPS_AT_ONCE)):
         yield Listed(some), b""
     yield Closed(), b""
 
 
-def _read_frames(path: Path, ask: Read) -> Iterator[tuple[Answer, object]]:
-    with open_video(path, ask.options) as video:
+def _read_frames(ask: Read) -> Iterator[tuple[Answer, object]]:
+    with open_video(ask.source, ask.options) as video:
         yield Opened(video.info), b""
         for frame in video.frames():
             yield Pixels(frame.pts, frame.duration, frame.rgb.shape, frame.rgb.dtype.str), frame.rgb
