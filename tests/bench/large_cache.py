@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -45,37 +45,43 @@ def key_of(number: int) -> str:
     return hashlib.sha256(str(number).encode()).hexdigest()
 
 
-def make_row(key: str, number: int) -> ManifestRow:
-    """The row of a clip that was packed."""
-    return ManifestRow(
-        source=f"/data/videos/part-{number // 10_000:05d}/{number:09d}.mp4",
+def make_template(shape: tuple[int, ...]) -> str:
+    """The line of a clip that was packed, as a run writes it, with places for what differs."""
+    row = ManifestRow(
+        source="/data/videos/part-%(part)05d/%(number)09d.mp4",
         status=DONE,
-        key=key,
+        key="%(key)s",
         recipe="0123456789abcdef",
-        source_sha256=key,
-        shape=(21, 16, 60, 104) if number % 3 else (13, 16, 104, 60),
+        source_sha256="%(key)s",
+        shape=shape,
         dtype="BF16",
         frames=81,
         width=832,
         height=480,
         bytes=ENTRY_BYTES,
-        checksum=key,
-        shard=f"shard-{number // PER_SHARD:016x}.tar",
-        offset=number % PER_SHARD * ENTRY_BYTES,
+        checksum="%(key)s",
+        shard="shard-%(shard)016x.tar",
         seconds=1.5,
         read={"fps": "16"},
         model="wan-2.1",
-        facts={"caption": f"a person walks along a street, clip number {number}"},
+        facts={"caption": "a person walks along a street, clip number %(number)d"},
         at=1.8e9,
     )
+    return json.dumps(asdict(row), sort_keys=True).replace('"offset": 0', '"offset": %(offset)d') + "\n"
 
 
 def make_lines(numbers: range) -> Iterator[str]:
     """The lines of rows, as a run writes them."""
-    names = tuple(f.name for f in fields(ManifestRow))
+    wide, tall = make_template((21, 16, 60, 104)), make_template((13, 16, 104, 60))
     for number in numbers:
-        row = make_row(key_of(number), number)
-        yield json.dumps({name: getattr(row, name) for name in names}) + "\n"
+        shard, nth = divmod(number, PER_SHARD)
+        yield (wide if number % 3 else tall) % {
+            "part": number // 10_000,
+            "number": number,
+            "key": key_of(number),
+            "shard": shard,
+            "offset": nth * ENTRY_BYTES,
+        }
 
 
 def make(root: Path, clips: int) -> dict:

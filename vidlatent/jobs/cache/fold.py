@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from heapq import merge
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -38,17 +37,16 @@ from vidlatent.jobs.cache.snapshot import (
     read_line,
     write_line,
 )
+from vidlatent.jobs.cache.sorting import Line, LineSorter
 
 FOLDED = "folded"  # the folder of journals that were put away
 _CACHE_KIB = 64 << 10  # of pages while a snapshot is written
-_NEW = "CREATE TABLE new (id INTEGER PRIMARY KEY, name TEXT, key TEXT, done INTEGER, line TEXT)"
 _LINES = (
     "CREATE TABLE lines (id INTEGER PRIMARY KEY, name INTEGER, key INTEGER, done INTEGER, line TEXT);"
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT)"
 )
-_INSERT = "INSERT INTO {} (name, key, done, line) VALUES (?, ?, ?, ?)"
+_INSERT = "INSERT INTO lines (name, key, done, line) VALUES (?, ?, ?, ?)"
 _SHARED = "SELECT key FROM lines WHERE key > ? GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT 1000"
-Line = tuple[str, str, bool, str]  # name, key, whether the name was done with it, and the line itself
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def _move(path: Path, away: Path, nbytes: int) -> bool:
 
 
 class SnapshotWriter(Generic[T]):
-    """Writes one snapshot, in memory that does not grow with it: new lines are sorted on disk, in TMPDIR."""
+    """Writes one snapshot, in memory that does not grow with it: new lines are sorted on disk."""
 
     def __init__(self, path: Path, kind: Kind[T]) -> None:
         self._path, self._kind = path, kind
@@ -123,23 +121,14 @@ class SnapshotWriter(Generic[T]):
 
     def write(self, folder: Path, old: Snapshot[T]) -> int:
         """Write what the old snapshot and newer lines of journals say; how many of those there were."""
-        scratch = Replacement(folder / "new-lines")
         reader = JournalReader(folder, old.folded)
-        try:
-            with (
-                closing(_create(scratch.partial, _NEW)) as new,
-                closing(_create(self._path, _LINES)) as target,
-            ):
-                with _transaction(new):
-                    added = new.executemany(_INSERT.format("new"), self._parse(reader)).rowcount
-                merged = merge(self._read_old(old), _sort(new), key=itemgetter(0))
-                with _transaction(target):
-                    self._write_lines(target, merged)
-                    self._thin_out(target)
-                    self._write_facts(target, reader.read, {path.name for path in list_journals(folder)})
-        finally:
-            scratch.discard()
-        return max(0, added)
+        with LineSorter(folder) as new, closing(_create(self._path)) as target:
+            added = new.add(self._parse(reader))
+            with _transaction(target):
+                self._write_lines(target, new.merge(self._read_old(old)))
+                self._thin_out(target)
+                self._write_facts(target, reader.read, {path.name for path in list_journals(folder)})
+        return added
 
     def _parse(self, reader: JournalReader) -> Iterator[Line]:
         """Every new line of the journals that is a record."""
@@ -155,7 +144,7 @@ class SnapshotWriter(Generic[T]):
 
     def _write_lines(self, target: sqlite3.Connection, lines: Iterator[Line]) -> None:
         kept = (line for _, same in groupby(lines, itemgetter(0)) for line in self._keep(list(same)))
-        target.executemany(_INSERT.format("lines"), map(self._note, kept))
+        target.executemany(_INSERT, map(self._note, kept))
         target.execute("CREATE INDEX by_name ON lines (name)")
         target.execute("CREATE INDEX by_key ON lines (key) WHERE key IS NOT NULL")
 
@@ -219,13 +208,13 @@ class SnapshotWriter(Generic[T]):
         target.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
 
 
-def _create(path: Path, tables: str) -> sqlite3.Connection:
-    """An empty database that is flushed as a whole, once it is complete."""
+def _create(path: Path) -> sqlite3.Connection:
+    """An empty snapshot. It is flushed as a whole, once it is complete."""
     connection = connect(path, "mode=rw")
     connection.execute("PRAGMA journal_mode = OFF")
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    connection.executescript(tables)
+    connection.executescript(_LINES)
     return connection
 
 
@@ -234,14 +223,6 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN")
     yield
     connection.execute("COMMIT")
-
-
-def _sort(new: sqlite3.Connection) -> Iterator[Line]:
-    """The new lines by name. Only names and numbers are sorted: the lines are many times longer."""
-    by_number = new.cursor()
-    for (number,) in new.execute("SELECT id FROM new ORDER BY name, id"):
-        (line,) = by_number.execute("SELECT name, key, done, line FROM new WHERE id = ?", (number,))
-        yield line
 
 
 def _has_grown(path: Path, nbytes: int) -> bool:
@@ -266,5 +247,5 @@ def naming_no_room(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as e:
         raise OutOfResources(
             f"{path}: cannot be written ({e})",
-            "the folder needs as much room again as its journals take, and TMPDIR about a fifth of it",
+            "the folder needs as much room again as its journals take, and TMPDIR a twentieth of it",
         ) from e

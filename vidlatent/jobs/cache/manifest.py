@@ -30,7 +30,7 @@ _AXES = 4  # of latents: t, C, h, w
 _RANK = {SKIPPED: 0, DAMAGED: 1, FAILED: 1, REPLACED: 1, DONE: 2}  # which of two rows of one attempt counts
 
 
-@dataclass(frozen=True, slots=True)  # millions of them are held
+@dataclass(slots=True)  # millions are made and held; frozen, making one would take five times as long
 class ManifestRow:
     """What became of one clip. Of a clip's rows the one with the highest `attempt` counts.
 
@@ -100,7 +100,7 @@ class ManifestRow:
         check_name("shard", row.shard)
         if len(row.span) != 3:
             raise ValueError(f"span: expected 3 values, got {row.span!r:.80}")
-        if not all(type(length) is int and length > 0 for length in row.shape):
+        if row.shape and (set(map(type, row.shape)) != {int} or min(row.shape) < 1):  # type: ignore
             raise ValueError(f"shape: expected whole numbers above 0, got {row.shape!r:.80}")
         if row.status == DONE and len(row.shape) not in (0, _AXES):
             raise ValueError(f"shape: expected {_AXES} numbers, got {row.shape!r:.80}")
@@ -215,15 +215,24 @@ class Manifest:
 
     def find(self, key: str) -> ManifestRow | None:
         """The last row about an entry; None where there is none."""
-        return _last(*(row for row, _ in self._search(key)), self._keys.get(key))
+        found = [row for row, _ in self._search(key)]
+        if key in self._keys:
+            found.append(self._keys[key])
+        return _last(found)
 
     def _find_clip(self, name: str) -> ManifestRow | None:
         """The last row about a clip; None where there is none."""
-        return _last(*self._snapshot.find_name(name), self._clips.get(name))
+        found = self._snapshot.find_name(name)
+        if name in self._clips:
+            found.append(self._clips[name])
+        return _last(found)
 
     def _find_packed(self, key: str) -> ManifestRow | None:
         """The last row that names a shard of an entry; None where there is none."""
-        return _last(*(row for row, _ in self._search(key) if row.shard), self._packed.get(key))
+        found = [row for row, _ in self._search(key) if row.shard]
+        if key in self._packed:
+            found.append(self._packed[key])
+        return _last(found)
 
     def _search(self, key: str) -> list[tuple[ManifestRow, bool]]:
         """What the snapshot says of a key, and whether an entry was ever made for the clip of each row."""
@@ -320,13 +329,14 @@ def _merge(
 ) -> Iterator[ManifestRow]:
     """The last row of each name, of two streams in the order of names; of equal rows the new one."""
     for _, same in groupby(merge(old, new, key=name), name):
-        yield _last(*same)  # type: ignore[misc]
+        yield _last(list(same))  # type: ignore[misc]
 
 
-def _last(*rows: ManifestRow | None) -> ManifestRow | None:
-    """Of rows about one thing the one that counts; None where there is none."""
-    found = [row for row in rows if row is not None]
-    return max(reversed(found), key=ManifestRow._order) if len(found) > 1 else next(iter(found), None)
+def _last(rows: Sequence[ManifestRow]) -> ManifestRow | None:
+    """Of rows about one thing the one that counts, of equals the last; None where there is none."""
+    if len(rows) > 1:
+        return max(reversed(rows), key=ManifestRow._order)
+    return rows[0] if rows else None
 
 
 def _keep_last(rows: dict, name: object, row: ManifestRow) -> None:

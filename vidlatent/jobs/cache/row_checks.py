@@ -5,9 +5,11 @@ whatever is wrong with it; `cache verify` says which one, and why.
 """
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
+from itertools import product
+from operator import itemgetter
 
 _NAME = re.compile(r"[0-9A-Za-z_.-]*")  # of a key or a shard, which become names of files
 _LARGEST = 1 << 62
@@ -20,12 +22,57 @@ def check_fields(kind: type, record: Mapping) -> dict[str, object]:
 
     Fields that a later version has added are left out. Lists become tuples.
     """
+    return _take_plain(_Plain.of(kind), record) or _check_each(kind, record)
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """What a record looks like that this release wrote, so that all its fields are checked at once.
+
+    Millions of records are read, and nearly all of them are like that.
+    """
+
+    names: tuple[str, ...]
+    pick: Callable[[Mapping], tuple]  # the values of the fields; raises KeyError where one is missing
+    types: Collection[tuple[type, ...]]
+    numbers: Callable[[tuple], tuple]  # those of the values that are numbers
+    lists: tuple[str, ...]
+
+    @classmethod
+    @cache
+    def of(cls, kind: type) -> "_Plain":
+        """What records of a dataclass look like: as JSON has no tuples, and None may be a text."""
+        listed = _list_kinds(kind)
+        names, wanted = tuple(name for name, _, _ in listed), [kind for _, kind, _ in listed]
+        in_json = [{tuple: (list,), type(None): (type(None), str)}.get(kind, (kind,)) for kind in wanted]
+        numbers = [number for number, kind in enumerate(wanted) if kind in _NUMBERS]
+        lists = tuple(name for name, kind, _ in listed if kind is tuple)
+        return cls(names, itemgetter(*names), set(product(*in_json)), itemgetter(*numbers), lists)
+
+
+def _take_plain(plain: _Plain, record: Mapping) -> dict[str, object] | None:
+    """The fields of a record that is as `plain` says; None where it must be looked at more closely."""
+    try:
+        values = plain.pick(record)
+    except KeyError:
+        return None
+    if tuple(map(type, values)) not in plain.types:
+        return None
+    for number in plain.numbers(values):
+        if not 0 <= number <= _LARGEST:  # nor is NaN
+            return None
+    found = dict(zip(plain.names, values, strict=True))
+    for name in plain.lists:
+        found[name] = _check_items(name, found[name])
+    return found
+
+
+def _check_each(kind: type, record: Mapping) -> dict[str, object]:
+    """The same of any record, field by field."""
     found: dict[str, object] = {}
     for name, wanted, needed in _list_kinds(kind):
         if name in record:
-            value = record[name]  # millions of them are checked, and most are as plain as this
-            plain = type(value) is wanted and (wanted not in _NUMBERS or 0 <= value <= _LARGEST)
-            found[name] = value if plain else _check(name, value, wanted)
+            found[name] = _check(name, record[name], wanted)
         elif needed:
             raise ValueError(f"{name} is missing")
     return found

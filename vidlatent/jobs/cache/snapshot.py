@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b, sha256
 from itertools import groupby
 from operator import itemgetter
@@ -29,8 +30,14 @@ T = TypeVar("T")
 PREFIX, SUFFIX = "snapshot-", ".sqlite"
 FORMAT, VERSION = "vidlatent-snapshot", 1
 CACHE_KIB = 16 << 10  # of pages that a reader keeps
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
+_ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)  # what was read is a tree
+_FAULTS = (sqlite3.Error, ValueError, KeyError, TypeError)  # of a file that is no snapshot
 _NO_DISK = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_NOMEM")  # how names of its faults begin
+
+
+_BY_NAME, _BY_KEY = (
+    f"SELECT line, done FROM lines WHERE {column} = ? ORDER BY id" for column in ("name", "key")
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,11 @@ class Kind(Generic[T]):
     order: Callable[[T], tuple] = lambda _: ()
     packed: Callable[[T], bool] = lambda _: False
     done: Callable[[T], bool] = lambda _: False
+
+    @cached_property
+    def field_set(self) -> frozenset[str]:
+        """The fields, to ask which of a record's are among them."""
+        return frozenset(self.fields)
 
 
 class Snapshot(Generic[T]):
@@ -80,21 +92,23 @@ class Snapshot(Generic[T]):
 
     def find_name(self, name: str) -> list[T]:
         """What is known of a name: one record for each key that it had."""
-        found = self._find("name", hash_name(name))
-        return [value for value, _ in found if self._kind.name(value) == name]
+        its_name = self._kind.name
+        return [value for value, _ in self._find(_BY_NAME, hash_name(name)) if its_name(value) == name]
 
     def find_key(self, key: str) -> list[tuple[T, bool]]:
         """The records of a key that are of account, and whether the name of each was done with it."""
-        found = self._find("key", number_key(key))
-        return [(value, done) for value, done in found if self._kind.key(value) == key]
+        its_key = self._kind.key
+        return [found for found in self._find(_BY_KEY, number_key(key)) if its_key(found[0]) == key]
 
-    def _find(self, column: str, number: int) -> list[tuple[T, bool]]:
+    def _find(self, query: str, number: int) -> list[tuple[T, bool]]:
+        """A run asks this for every clip, so it is written to take few steps."""
         if self._connection is None:
             return []
-        query = f"SELECT line, done FROM lines WHERE {column} = ? ORDER BY id"
-        with naming_damage(self.path):
+        try:
             found = self._connection.execute(query, (number,)).fetchall()
             return [(self._read(line), bool(done)) for line, done in found]
+        except _FAULTS as e:
+            raise _blame(self.path, e) from e
 
     def by_name(self) -> Iterator[T]:
         """All records, in the order of their names."""
@@ -159,7 +173,8 @@ def read_line(line: str, kind: Kind[T], fields: tuple[str, ...]) -> T:
 def write_line(record: Mapping, value: T, kind: Kind[T]) -> str:
     """The line of a record; what it has besides the fields that are known follows them, in an object."""
     values = kind.pack(value)
-    unknown = {name: record[name] for name in record.keys() - kind.fields}
+    known = kind.field_set.issuperset(record)
+    unknown = {} if known else {name: record[name] for name in record.keys() - kind.field_set}
     return _ENCODER.encode([*values, unknown] if unknown else values)
 
 
@@ -226,11 +241,15 @@ def naming_damage(path: Path | None) -> Iterator[None]:
     """Turn what SQLite says of a snapshot that cannot be read into errors that name it."""
     try:
         yield
-    except (sqlite3.Error, ValueError, KeyError, TypeError) as e:
-        what = f"{path}: cannot be read ({e})"
-        if getattr(e, "sqlite_errorname", "").startswith(_NO_DISK):
-            raise OutOfResources(what, "the disk, its network or the system fails: run again") from e
-        raise BadInput(
-            f"{path}: damaged ({e})",
-            f"remove it, and move the journals of {path.parent / 'folded'} back into {path.parent}",  # type: ignore
-        ) from e
+    except _FAULTS as e:
+        raise _blame(path, e) from e
+
+
+def _blame(path: Path | None, fault: Exception) -> BadInput | OutOfResources:
+    what = f"{path}: cannot be read ({fault})"
+    if getattr(fault, "sqlite_errorname", "").startswith(_NO_DISK):
+        return OutOfResources(what, "the disk, its network or the system fails: run again")
+    return BadInput(
+        f"{path}: damaged ({fault})",
+        f"remove it, and move the journals of {path.parent / 'folded'} back into {path.parent}",  # type: ignore
+    )
