@@ -1,4 +1,4 @@
-"""The same cache from Ray: byte for byte, and with a worker killed on the way."""
+"""The same cache from Ray: byte for byte, and with a worker killed or asked to stop on the way."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ from helpers import cache_clips as clips
 
 pytest.importorskip("ray.data", reason="needs the extra: pip install 'vidlatent[ray]'")
 
+from vidlatent.errors import UsageError
 from vidlatent.jobs.cache.manifest import open_manifest
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.ray_engine import RayOptions, run_on_ray
@@ -52,14 +53,14 @@ def on_ray(videos: Path, root: Path, **more):
     return run_on_ray([str(videos)], root, choice, clips.recipe(), options, RayOptions(actors=2))
 
 
-def kill_an_actor(root: Path, killed: list[int]) -> None:
-    """Kill −9 whoever wrote the first row; its process is in the journal's name."""
+def end_an_actor(root: Path, how: signal.Signals, ended: list[int]) -> None:
+    """Send a signal to whoever wrote the first row; its process is in the journal's name."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         if journals := list((root / "manifest").glob("*.jsonl")):
             pid = int(journals[0].stem.rpartition("-")[2])
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
+            os.kill(pid, how)
+            ended.append(pid)
             return
         time.sleep(0.01)
 
@@ -73,17 +74,27 @@ def test_ray_makes_the_same_cache_byte_for_byte(cluster, videos, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_killed_in_mid_run_costs_nothing_but_time(cluster, videos, tmp_path):
-    root, killed = tmp_path / "cache", []
-    killer = threading.Thread(target=kill_an_actor, args=(root, killed))
-    killer.start()
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_an_actor_that_is_killed_or_asked_to_stop_costs_nothing_but_time(cluster, videos, tmp_path, how):
+    root, ended = tmp_path / "cache", []
+    ender = threading.Thread(target=end_an_actor, args=(root, how, ended))
+    ender.start()
     on_ray(videos, root)
-    killer.join()
-    assert killed
+    ender.join()
     writers = {path.stem.rpartition("-")[2] for path in (root / "manifest").glob("*.jsonl")}
-    assert len(writers) > 1
+    assert ended and len(writers) > 1 and not Path(f"/proc/{ended[0]}").exists()
     assert clips.objects(root) == clips.objects(videos.parent / "local")
     assert clips.truth(root) == clips.truth(videos.parent / "local")
+    if how == signal.SIGTERM:  # it gave up its claims, and what it had begun it finished
+        assert not list((root / "claims").iterdir())
+
+
+@pytest.mark.slow
+def test_a_source_that_is_wrong_is_said_as_without_ray(cluster, videos, tmp_path):
+    choice, options = ModelChoice("toy", "cpu"), RunOptions(workers=1)
+    sources = [str(videos), f"{videos}/*.none"]
+    with pytest.raises(UsageError, match="matches no file"):
+        run_on_ray(sources, tmp_path / "cache", choice, clips.recipe(), options, RayOptions(actors=1))
 
 
 @pytest.mark.slow
