@@ -1,12 +1,12 @@
 """The manifest: what became of every clip, a row each. What it does not say is not in the cache."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from heapq import merge
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
 from vidlatent.errors import UsageError, parameter
@@ -273,8 +273,9 @@ class Manifest:
         """
         young = self._clips
         new = (young[name] for name in sorted(young))
-        rows = _merge(self._snapshot.by_name(), new, ROWS.name)
-        return (row for row in rows if row.status != REPLACED)
+        merged = groupby(merge(self._snapshot.by_name(), new, key=ROWS.name), ROWS.name)
+        rows = (_last(list(same)) for _, same in merged)  # of equal rows the new one
+        return (row for row in rows if row.status != REPLACED)  # type: ignore[union-attr]
 
     def present_rows(self, recipe: str | None = None) -> list[ManifestRow]:
         """The rows of clips whose entries are there, by one recipe.
@@ -291,10 +292,14 @@ class Manifest:
         return self._snapshot.count + len(self._clips)
 
     def entries(self) -> Iterator[ManifestRow]:
-        """The last row of every key, in the order of keys, one after the other."""
-        young = self._keys
-        new = (young[key] for key in sorted(young))
-        return _merge(self._snapshot.by_key(), new, ROWS.key)
+        """The last row of every key, in the order of keys, one after the other.
+
+        What the snapshot says of a key is held while its row is looked at, and need not be searched for.
+        """
+        new = ((key, None) for key in sorted(self._keys))
+        for key, same in groupby(merge(self._snapshot.by_key(), new, key=itemgetter(0)), itemgetter(0)):
+            self._searched = key, next((found for _, found in same if found is not None), [])
+            yield self.find(key)  # type: ignore[misc]
 
     def close(self) -> None:
         """Close the journal."""
@@ -322,14 +327,6 @@ def choose_recipe(root: Path, there: Collection[str], recipe: str | None) -> str
             f"choose one by {parameter('recipe')}: {', '.join(sorted(there))}",
         )
     return next(iter(there), None) if recipe is None else recipe
-
-
-def _merge(
-    old: Iterator[ManifestRow], new: Iterator[ManifestRow], name: Callable[[ManifestRow], str]
-) -> Iterator[ManifestRow]:
-    """The last row of each name, of two streams in the order of names; of equal rows the new one."""
-    for _, same in groupby(merge(old, new, key=name), name):
-        yield _last(list(same))  # type: ignore[misc]
 
 
 def _last(rows: Sequence[ManifestRow]) -> ManifestRow | None:

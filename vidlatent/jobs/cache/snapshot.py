@@ -132,15 +132,19 @@ class Snapshot(Generic[T]):
         more = values[len(self._fields)] if len(values) > len(self._fields) else {}
         return write_line(dict(zip(self._fields, values, strict=False)) | more, value, self._kind)
 
-    def by_key(self) -> Iterator[T]:
-        """All records that are found by a key, in the order of keys."""
+    def by_key(self) -> Iterator[tuple[str, list[tuple[T, bool]]]]:
+        """Every key, in order, and what `find_key` says of it."""
         if self._connection is None:
             return
-        query = "SELECT key, line FROM lines WHERE key IS NOT NULL ORDER BY key, id"
+        query, its_key = (
+            "SELECT key, line, done FROM lines WHERE key IS NOT NULL ORDER BY key, id",
+            self._kind.key,
+        )
         with naming_damage(self.path):
-            numbered = ((number, self._read(line)) for number, line in self._connection.execute(query))
-            for _, same in groupby(numbered, itemgetter(0)):
-                yield from sorted((value for _, value in same), key=self._kind.key)
+            for _, same in groupby(self._connection.execute(query), itemgetter(0)):
+                found = [(self._read(line), bool(done)) for _, line, done in same]
+                for key in sorted({its_key(value) for value, _ in found}):
+                    yield key, [one for one in found if its_key(one[0]) == key]
 
     def _read(self, line: str) -> T:
         return read_line(line, self._kind, self._fields)
