@@ -208,6 +208,9 @@ class TaskFlags(Flags):
         str | None,
         typer.Option("--shard", help="Part I/N of the clips.  [default: as torchrun or SLURM say, else all]"),
     ] = None
+    steal: Annotated[
+        bool, typer.Option("--steal", help="After that part, take clips of others that nobody has begun.")
+    ] = False
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed clips again.")] = False
     max_failures: Annotated[
         int, typer.Option("--max-failures", min=0, help="Exit with 1 where more clips failed.")
@@ -233,6 +236,7 @@ class TaskFlags(Flags):
             workers=run.workers,
             max_memory=words.parse_bytes(run.max_memory, "--max-memory"),
             shard=self.part(run.engine),
+            steal=self.steal,
             retry_failed=self.retry_failed,
             rehash=self.rehash,
             threads=run.threads,

@@ -13,10 +13,12 @@ from vidlatent.cli.cache_progress import describe
 from vidlatent.engine.load import load_model
 from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.cache import estimate, lookup, run, scan, seen
+from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.estimate import draw_clips, dry_run, find_margin
 from vidlatent.jobs.cache.lookup import take_part
 from vidlatent.jobs.cache.plan import Part
 from vidlatent.jobs.cache.seen import SeenBefore
+from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.tally import Tally
 from vidlatent.jobs.reading.clip import Clip
 
@@ -79,6 +81,23 @@ def test_many_clips_are_cached_in_parts_as_few_are(few, tmp_path):
         clips.cache(folder, tmp_path / "parts", replace(clips.ONE, shard=Part(n, 2))).done for n in range(2)
     ]
     assert sum(made) == 4 and clips.truth(tmp_path / "parts") == clips.truth(tmp_path / "whole")
+
+
+def test_a_machine_that_is_done_takes_clips_of_others_that_nobody_has_begun(few, tmp_path, monkeypatch):
+    folder, root = clips.write_clips(tmp_path / "videos", 5), tmp_path / "parts"
+    (folder / "empty1.mp4").touch()
+    clips.cache(folder, tmp_path / "whole")
+    by_number = lambda found, part: (c for c in found if int(c.name[-5]) % part.count == part.index)  # noqa: E731
+    monkeypatch.setattr(lookup, "take_part", by_number)
+    first, second = (replace(clips.ONE, shard=Part(n, 2)) for n in range(2))
+    (key,) = (row.key for row in clips.rows(tmp_path / "whole") if row.source.endswith("clip1.avi"))
+    Store.create(root)
+    with Claim.take(Store(root).claims / key):  # another process makes it
+        tally = clips.cache(folder, root, replace(first, steal=True))
+    assert (tally.done, tally.reused, tally.failed) == (4, 0, 0)  # its own 0, 2 and 4, and 3
+    tally = clips.cache(folder, root, replace(second, steal=True))
+    assert (tally.done, tally.reused, tally.failed) == (1, 1, 1)
+    assert clips.truth(root) == clips.truth(tmp_path / "whole")
 
 
 def test_the_first_clip_is_encoded_before_the_last_is_listed(few, tmp_path, monkeypatch):

@@ -41,9 +41,17 @@ class Index:
         if trusting:
             with suppress(BadInput):  # what may not be read: what it knows is found out again
                 self._snapshot = open_snapshot(store.index, LOOKS)
-                for record in JournalReader(store.index, self._snapshot.folded).read_new():
-                    with suppress(ValueError):
-                        self._take(LOOKS.parse(record))
+        self._journals = JournalReader(store.index, self._snapshot.folded) if trusting else None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what other processes have seen since the last call."""
+        if self._journals is None:
+            return
+        with suppress(BadInput):
+            for record in self._journals.read_new():
+                with suppress(ValueError):
+                    self._take(LOOKS.parse(record))
 
     def recall(self, clip: Clip, ask: Look) -> Seen | None:
         """What was seen of a file that has not changed; None where that is not enough to answer `ask`."""

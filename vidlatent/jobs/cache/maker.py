@@ -78,10 +78,41 @@ class EntryMaker:
                 if self._later and self.tally.accounted_for == before:
                     self._wait()  # other processes are making all the rest
         finally:
-            for claim in self._claims.values():
-                claim.release()
-            self._claims.clear()
+            self._release_all()
         self.tally.stopped = stop.asked
+
+    def steal(self, tasks: Iterable[Task], readers: Readers, stop: StopSignals) -> None:
+        """Make entries of other machines' parts that nobody has made or is making, and wait for none.
+
+        What is known of a clip already was told by the machine whose part it is in.
+        """
+        self._manifest.refresh()
+        try:
+            self._make_missing(filter(self._can_steal, tasks), readers, stop)
+        finally:
+            self._release_all()
+        self.tally.stopped = stop.asked
+
+    def _can_steal(self, task: Task) -> bool:
+        """Whether to make the entry of another machine's task now; its claim is held then."""
+        if self._is_theirs(task) or not self._must_make(task):
+            return False
+        self._manifest.refresh()  # whoever had the claim before may have made it
+        if self._is_theirs(task):
+            self._claims.pop(task.key).release()
+            return False
+        return True
+
+    def _is_theirs(self, task: Task) -> bool:
+        """Whether it is known of another machine's task what becomes of it."""
+        known = task.error is not None or task.left_out
+        return bool(known) or find_answer(self._manifest, task) is not None
+
+    def _release_all(self) -> None:
+        for claim in self._claims.values():
+            claim.release()
+        self._claims.clear()
+        self._later.clear()
 
     def _wait(self) -> None:
         """Wait a moment for other processes, and say which clip of which process is waited for."""
@@ -98,7 +129,9 @@ class EntryMaker:
             self._packer.finish()
 
     def _make_all(self, tasks: Iterable[Task], readers: Readers, stop: StopSignals) -> None:
-        missing = (task for task in tasks if self._must_make(task))
+        self._make_missing(filter(self._must_make, tasks), readers, stop)
+
+    def _make_missing(self, missing: Iterable[Task], readers: Readers, stop: StopSignals) -> None:
         with closing(readers.videos(missing, _ask_for)) as videos:
             for task, video in videos:
                 self._make(task, video)

@@ -44,7 +44,10 @@ def run(
     fold_if_grown(store, HUGE_BYTES)
     with open_run(root, model, recipe, options) as opened:
         opened.maker.progress = progress or NoProgress()
+        sources = list(sources)
         tally = opened.cache(opened.find_clips(sources, root, options))
+        if options.steal and options.shard.count > 1 and not tally.stopped:
+            opened.steal(sources, root, options)
         if not tally.stopped:
             opened.maker.pack_rest()
     if not tally.stopped and (notice := fold_if_grown(store, LARGE_BYTES)):
@@ -78,6 +81,14 @@ class CacheRun:
             tally.clips += 1
             yield clip
         tally.counting = False
+
+    def steal(self, sources: Iterable[str], root: Path, options: RunOptions) -> None:
+        """Cache clips of other parts that nobody has begun, once this part is done."""
+        self.lookup.index.refresh()  # so that what others have hashed is not hashed again
+        captions, timeout = options.caption_extensions, options.stall_timeout
+        found = scan(sources, root, captions, timeout, lambda: self.stop.asked)
+        readable = (clip for clip in found if clip.is_readable)
+        self.maker.steal(self.planner.plan(self.lookup.look_up(readable)), self.readers, self.stop)
 
     def cache(self, clips: Iterable[Clip]) -> Tally:
         """Cache these clips; the counts are those of the whole run so far."""
