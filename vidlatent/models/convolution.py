@@ -86,9 +86,10 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride, padding) -
     product of matrices takes down to a third of the time. The kernel in three dimensions for channels last is
     slow with many channels, and adds up thousands of products in a row, which costs digits. The one for
     channels first does neither. With fewer channels and many positions it is quicker still to convolve frames
-    with each plane of the kernel, and to add up.
+    with each plane of the kernel, and to add up. Planes of 2×2, see `subpixel`, hold too few products for
+    either to be worth its copies.
     """
-    channels, depth = weight.shape[1:3]
+    channels, depth, *plane = weight.shape[1:]
     if x.device.type != "cpu" or depth == 1 or padding[0]:
         return F.conv3d(x, weight, bias, stride, padding)
     sizes = zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
@@ -96,10 +97,12 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride, padding) -
     positions = len(x) * prod(sides)
     if 2 * positions <= len(weight):
         return _as_product(x, weight, bias, stride, padding, sides)
-    if channels >= _WIDEST or (channels >= _WIDE and len(x) > 1):
+    if channels < _WIDE or plane == [2, 2]:
+        return F.conv3d(x, weight, bias, stride, padding)
+    if channels >= _WIDEST or len(x) > 1:
         out = F.conv3d(x.contiguous(), weight.contiguous(), bias, stride, padding)
         return out.contiguous(memory_format=torch.channels_last_3d)
-    if channels < _WIDE or positions < _MANY:
+    if positions < _MANY:
         return F.conv3d(x, weight, bias, stride, padding)
     return _convolve_planes(x, weight, bias, stride, padding[1:])
 
