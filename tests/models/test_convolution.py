@@ -74,3 +74,11 @@ def test_frames_in_halves_without_a_unit_too(monkeypatch, side, part_bytes):
     wanted = F.conv2d(x.float(), weight.float(), bias.float(), padding=side // 2).bfloat16()
     torch.testing.assert_close(got, wanted, rtol=BF16_STEP, atol=1e-5)
     assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_clip_that_is_only_measured_goes_the_way_of_one_on_a_cpu(monkeypatch):
+    asked = []
+    monkeypatch.setattr(convolution, "_as_product", lambda *given: asked.append(1) or product(*given))
+    x = torch.empty(1, 6, 4, 3, 5, device="meta").contiguous(memory_format=torch.channels_last_3d)
+    got = convolve_clip(x, torch.empty(128, 6, 3, 3, 3, device="meta"), None, padding=(0, 1, 1))
+    assert got.shape == (1, 128, 2, 3, 5) and asked

@@ -1,7 +1,7 @@
 """What one tile of a clip takes in a network, found out without running it.
 
-The network is built of fake tensors: every operation runs its shape arithmetic and nothing else, and
-the bytes alive at each moment are added up.
+The network is built of tensors of the device "meta": every operation runs its shape arithmetic and nothing
+else, and the bytes alive at each moment are added up. The layers take that device for a CPU.
 """
 
 import json
@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vidlatent.engine.model import Model
+from vidlatent.models.arithmetic import is_cpu
 from vidlatent.models.base import ModelSpec, VideoVAE
 from vidlatent.models.causal import TimeState
 
@@ -101,7 +102,7 @@ def unfolded_bytes(x: Tensor, weight: Tensor, out: Tensor) -> int:
     Every input that an output sees is copied for it, unless oneDNN convolves: see ConvParams::use_mkldnn in
     ATen/native/Convolution.cpp.
     """
-    if x.dim() != 5 or x.device.type != "cpu" or x.shape[0] > 1 or x.shape[:4].numel() > _UNFOLDED_BELOW:
+    if x.dim() != 5 or not is_cpu(x.device) or x.shape[0] > 1 or x.shape[:4].numel() > _UNFOLDED_BELOW:
         return 0
     return weight[0].numel() * out[0, 0].numel() * x.element_size()
 
@@ -113,11 +114,9 @@ def footprint(network: Network, calls: tuple[Call, ...], height: int, width: int
     The state that a call finds counts as well as what it leaves, so several calls are needed to know both. A
     decoder that holds frames back, in a clip that goes on, is looked at once it holds all that it ever will.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import, rarely wanted
-
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():  # some classes have constants
-        built = network.kind(network.spec)
-        weights = {k: torch.empty_like(v, dtype=network.dtype) for k, v in built.state_dict().items()}
+    with torch.device("meta"), torch.inference_mode():
+        built = network.kind(network.spec).to("meta")  # constants too
+        weights = {k: torch.empty(v.shape, dtype=network.dtype) for k, v in built.state_dict().items()}
         built.load_state_dict(weights, assign=True)
         state, kept = TimeState(more=True, past=past), []
         with WorkingBytes() as meter:

@@ -5,13 +5,18 @@ from functools import cache
 import torch
 
 
+def is_cpu(device: torch.device) -> bool:
+    """Whether `device` is a CPU; "meta" stands for one, where a network is measured and nothing computed."""
+    return device.type in ("cpu", "meta")
+
+
 def quickest(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """The dtype in which `device` convolves numbers of `dtype` soonest: their own, or float32.
 
     A product of two bf16 or fp16 numbers is exact in float32, and sums are float32 either way, so what is
     rounded to `dtype` in the end comes of the same arithmetic.
     """
-    if device.type != "cpu" or dtype not in (torch.bfloat16, torch.float16):
+    if not is_cpu(device) or dtype not in (torch.bfloat16, torch.float16):
         return dtype
     return dtype if has_unit_for(dtype) else torch.float32
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlatent.models.arithmetic import quickest
+from vidlatent.models.arithmetic import is_cpu, quickest
 from vidlatent.models.causal import Lead, copies_of_the_first
 from vidlatent.models.clips import as_clip, as_frames, empty_clip, repeat_first
 
@@ -90,7 +90,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride, padding) -
     either to be worth its copies.
     """
     channels, depth, *plane = weight.shape[1:]
-    if x.device.type != "cpu" or depth == 1 or padding[0]:
+    if not is_cpu(x.device) or depth == 1 or padding[0]:
         return F.conv3d(x, weight, bias, stride, padding)
     sizes = zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
     sides = [(size + 2 * pad - kernel) // step + 1 for size, kernel, step, pad in sizes]

@@ -185,8 +185,8 @@ def _block_moments(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _is_whole(sample: Tensor) -> bool:
-    """Whether blocks are of no use: on a GPU, and while a trace counts bytes, where each only costs time."""
-    return sample.device.type != "cpu" or type(sample) is not Tensor
+    """Whether blocks are of no use: on a GPU, and where bytes are only counted ("meta"), they cost time."""
+    return sample.device.type != "cpu"
 
 
 def cache_blocks(sample: Tensor) -> list[Tensor]:
