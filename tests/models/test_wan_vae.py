@@ -141,6 +141,7 @@ def test_large_clips_go_through_in_parts_to_the_same_end(tiny, monkeypatch):
     clip, latents = torch.rand(1, 3, 22, 16, 32) * 2 - 1, torch.randn(1, 2, 6, 1, 2)
     moments, pixels = whole(tiny.encode(clip, TimeState())), whole(tiny.decode(latents, TimeState()))
     monkeypatch.setattr("vidlatent.models.streaming.PART_BYTES", 1)
+    monkeypatch.setattr("vidlatent.models.bands.BAND_BYTES", 1)
     assert_same(streamed(tiny.encode, clip, [(0, 22)]), moments)
     assert_same(streamed(tiny.encode, clip, [(0, 6), (6, 7), (7, 22)]), moments)
     assert_same(streamed(tiny.decode, latents, [(0, 6)]), pixels)

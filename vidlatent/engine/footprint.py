@@ -47,13 +47,15 @@ class Network:
     dtype: torch.dtype
     encode: bool
     spec: ModelSpec = field(compare=False)
+    cpu: bool = True
 
     @classmethod
     def of(cls, model: Model, encode: bool) -> "Network":
         """The network of a model, as it encodes or decodes."""
         spec = model.spec
         config = json.dumps([dict(spec.config), dict(spec.settings)], sort_keys=True, default=str)
-        return cls(type(model.network), config, model.runtime.dtype, encode, spec)
+        run = model.runtime
+        return cls(type(model.network), config, run.dtype, encode, spec, run.device.type == "cpu")
 
 
 class LiveBytes(TorchDispatchMode):
@@ -118,7 +120,7 @@ def footprint(network: Network, calls: tuple[Call, ...], height: int, width: int
         built = network.kind(network.spec).to("meta")  # constants too
         weights = {k: torch.empty(v.shape, dtype=network.dtype) for k, v in built.state_dict().items()}
         built.load_state_dict(weights, assign=True)
-        state, kept = TimeState(more=True, past=past), []
+        state, kept = TimeState(more=True, past=past, bands=network.cpu), []
         with WorkingBytes() as meter:
             if calls[0][1] and not network.encode and network.spec.latency > 1:
                 _run(network, built, (network.spec.latency, height, width), state)

@@ -38,13 +38,15 @@ class TimeState:
     """What each layer must remember of one clip between two calls; a fresh one begins a clip.
 
     `more` says that the clip goes on after the next call. A whole clip in one call is `TimeState()`.
-    `past` is how many latents back a layer may look whose memory grows with the clip; 0 is all.
+    `past` is how many latents back a layer may look whose memory grows with the clip; 0 is all. Without `bands`
+    no frame is divided, so that a network that is measured for a GPU goes as it will there; see bands.py.
     State is an argument: modules hold weights only, so clips may interleave and errors leave nothing.
     """
 
-    def __init__(self, more: bool = False, past: int = 0) -> None:
+    def __init__(self, more: bool = False, past: int = 0, bands: bool = True) -> None:
         self.more = more
         self.past = past
+        self.bands = bands
         self._kept: dict[nn.Module, Tensor] = {}
         self._grown: dict[nn.Module, deque[tuple[Tensor, ...]]] = {}
         self._made: dict[nn.Module, Sized] = {}
@@ -133,6 +135,10 @@ class TimeState:
         if self.more:
             self._kept[layer] = x.clone()
 
+    def keep(self, layer: nn.Module, x: Tensor) -> None:
+        """Keep `x` itself for `layer` until the next call; nobody else may write to it."""
+        self._kept[layer] = x
+
     def growing(self, layer: nn.Module) -> deque[tuple[Tensor, ...]]:
         """What `layer` has kept of each frame so far, oldest first, for it to add to; at most `past` frames.
 
@@ -164,12 +170,14 @@ class TimeState:
 def in_parts(apply: Callable[[P, TimeState], R], parts: Sequence[P], state: TimeState) -> Iterator[R]:
     """What `apply` makes of each part of a clip, in turn.
 
-    Several parts are several calls, so the state must carry between them whether or not the clip goes on.
+    Several parts are several calls, so the state must carry between them whether or not the clip goes on. No
+    part is kept here once it has been used.
     """
-    more = state.more
-    for i, part in enumerate(parts, start=1):
-        state.more = more or i < len(parts)
-        yield apply(part, state)
+    more, rest = state.more, deque(parts)
+    del parts
+    while rest:
+        state.more = more or len(rest) > 1
+        yield apply(rest.popleft(), state)
 
 
 def whole(pieces: Iterable[Tensor]) -> Tensor:

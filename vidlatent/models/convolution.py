@@ -189,14 +189,20 @@ class CausalConv3d(nn.Module):
         inner = slice(self.border, self.border + height), slice(self.border, self.border + width)
         return room, room[:, :, front:, inner[0], inner[1]]
 
-    def surround(self, room: Tensor) -> None:
-        """Fill the pixels around each frame of `room`, where the convolution wants them written before."""
+    def surround(self, room: Tensor, left: bool = True, right: bool = True) -> None:
+        """Fill the pixels around each frame of `room`, where the convolution wants them written before.
+
+        `left` and `right` say whether there are such pixels beside its first column, and its last.
+        """
         n = self.border
-        for frames in (room[..., n:-n].transpose(-1, -2), room) if n else ():  # rows, then columns
+        rows, columns = room.transpose(-1, -2), room
+        for frames, low, high in ((rows, True, True), (columns, left, right)) if n else ():
             for i in range(n):
                 near = n + 1 + i if self.mirror else n
-                frames[..., n - 1 - i] = frames[..., near]
-                frames[..., i - n] = frames[..., -near - 1]
+                if low:
+                    frames[..., n - 1 - i] = frames[..., near]
+                if high:
+                    frames[..., i - n] = frames[..., -near - 1]
 
     def ready(self, x: Tensor) -> Tensor:
         """Convolve a clip [B, C, front + T, H, W] that already begins with its `front` extra frames.

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidlatent.models.bands import convolve_bands, suits_bands
 from vidlatent.models.causal import TimeState, in_parts, joined, whole
 from vidlatent.models.clips import as_clip, as_frames, empty_clip
 from vidlatent.models.convolution import CausalConv3d, FrameConv2d
 from vidlatent.models.layers import attend, frame_attention
+from vidlatent.models.narrowing import narrows, sum_planes
 from vidlatent.models.norms import GroupNorm
 from vidlatent.models.subpixel import enlarge_frames
 
@@ -211,7 +213,8 @@ def normalise_and_convolve(
     """Norm, SiLU and a convolution that keeps the number of frames: [B, C, T, H, W] → [B, C', T, H, W].
 
     `guides` are what the norm is told besides `x`. A large clip goes through in parts of a few frames, so
-    that all of it is never there both as it is and normalised; with `over` the result takes its place.
+    that all of it is never there both as it is and normalised; a large frame goes in bands. With `over` the
+    result takes its place.
     """
     if guides:
         return write_and_convolve(lambda place: norm.silu_into(x, place, *guides), conv, x, state)
@@ -219,6 +222,8 @@ def normalise_and_convolve(
         norm = norm.fitted(x)  # the others know one position at a time
 
     def convolve_part(part: Tensor, state: TimeState) -> Tensor:
+        if state.bands and suits_bands(conv, part, PART_BYTES) and not narrows(conv, part):
+            return convolve_bands(conv, norm.silu_into, part, state, part if over else None)
         return write_and_convolve(lambda place: norm.silu_into(part, place), conv, part, state)
 
     parts = in_parts(convolve_part, split_frames(x), state)
@@ -244,6 +249,11 @@ def write_and_convolve(
     if isinstance(conv, FrameConv2d):
         write(place := empty_clip(like, *like.shape[2:]))
         return conv.ready(place)
+    if narrows(conv, like):
+        room, place = conv.room(like, front=0)
+        write(place)
+        conv.surround(room)
+        return sum_planes(conv, room, state)
     front = conv.front if state.knows(conv) else conv.front - conv.ahead
     room, place = conv.room(like, front)
     write(place)
@@ -358,7 +368,11 @@ def grow(
     for n, layer in enumerate(layers):
         parts = split_frames(x)
         if len(parts) > 1:
-            yield from chain.from_iterable(in_parts(partial(grow, layers[n:]), parts, state))
+            copies = [part.clone() for part in parts]  # of which each can go once it has been used
+            pieces = in_parts(partial(grow, layers[n:]), copies, state)
+            del x, parts, copies
+            yield from chain.from_iterable(pieces)
             return
+        del parts  # which would keep `x` while what is made of it goes on
         x = layer(x, state)
     yield x

@@ -90,4 +90,5 @@ def _interleave(
         for j, kernel in enumerate(halves(rows, -2)):
             part = x[..., i : i + height, j : j + width].contiguous(memory_format=torch.channels_last_3d)
             out[..., i::2, j::2] = convolve(part, kernel.movedim(-1, 1).to(x.dtype))
+            del part  # before the next one is made
     return out

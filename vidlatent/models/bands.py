@@ -1,0 +1,98 @@
+"""A causal convolution of one large frame, band by band of its columns.
+
+What such a convolution is fed is a frame, normalised, and those before it: for a kernel that sees three
+frames, three times the frame. In bands that is never there in whole, and the result may replace the frame.
+"""
+
+from collections.abc import Callable, Iterator
+
+from torch import Tensor, nn
+
+from vidlatent.models.arithmetic import is_cpu
+from vidlatent.models.causal import TimeState
+from vidlatent.models.clips import empty_clip
+from vidlatent.models.convolution import CausalConv3d, convolve_clip
+
+BAND_BYTES = 3 << 23  # of what a convolution is fed for one band
+
+Write = Callable[[Tensor, Tensor], object]  # puts what becomes of a clip, position by position, into a place
+
+
+def suits_bands(conv: nn.Module, x: Tensor, large: int) -> bool:
+    """Whether `x` [B, C, T, H, W] is one frame of more than `large` bytes that `conv` can take in bands.
+
+    On a GPU they would be many small calls where few large ones are wanted.
+    """
+    return (
+        is_cpu(x.device)
+        and x.shape[2] == 1
+        and x.nbytes > large
+        and isinstance(conv, CausalConv3d)
+        and conv.front > 0
+        and conv.ahead == 0
+        and max(conv.conv.stride) == 1
+    )
+
+
+def convolve_bands(
+    conv: CausalConv3d, write: Write, x: Tensor, state: TimeState, out: Tensor | None = None
+) -> Tensor:
+    """Convolve what `write` makes of one frame `x` [B, C, 1, H, W]; `out` is `x` itself or None, a new one.
+
+    What a band is fed is put together before the one beside it is finished, which overwrites what both read.
+    """
+    past = state.recall(conv)
+    kept = empty_clip(x, conv.front, *x.shape[3:]) if past is None and state.more else past
+    if out is None:
+        out = empty_clip(x, 1, *x.shape[3:], channels=conv.conv.out_channels)
+    weight, bias, (_, zeros, _) = conv.conv.weight, conv.conv.bias, conv.conv.padding
+
+    def finish(columns: slice, fed: Tensor) -> None:
+        out[..., columns] = convolve_clip(fed, weight, bias, padding=(0, zeros, 0))
+        if state.more:
+            pad, side = conv.conv.kernel_size[2] // 2, conv.border
+            rows = slice(side, side + x.shape[3])
+            kept[..., columns] = fed[:, :, 1:, rows, pad : fed.shape[4] - pad]
+
+    before = None
+    for columns in bands_of(conv, x):
+        fed = _fed(conv, write, x, past, columns)
+        if before:
+            finish(*before)
+        before = columns, fed
+    finish(*before)
+    if state.more:
+        state.keep(conv, kept)
+    return out
+
+
+def bands_of(conv: CausalConv3d, x: Tensor) -> Iterator[slice]:
+    """The columns of each band of a frame: so many that BAND_BYTES hold what the convolution is fed for them.
+
+    Columns, not rows: with few rows PyTorch takes a slow way to convolve (see footprint.unfolded_bytes).
+    """
+    width, column_bytes = x.shape[4], (conv.front + 1) * x[..., :1].nbytes
+    each = max(1, BAND_BYTES // column_bytes)
+    for first in range(0, width, each):
+        yield slice(first, min(first + each, width))
+
+
+def _fed(conv: CausalConv3d, write: Write, x: Tensor, past: Tensor | None, columns: slice) -> Tensor:
+    """What the convolution sees for a band of a frame `x`: the frames before, and a column on each side."""
+    height, width = x.shape[3:]
+    front, pad, side = conv.front, conv.conv.kernel_size[2] // 2, conv.border
+    left, right = max(0, columns.start - pad), min(width, columns.stop + pad)
+    fed = empty_clip(x, front + 1, height + 2 * side, columns.stop - columns.start + 2 * pad)
+    before, after = left - columns.start + pad, columns.stop + pad - right
+    place = fed[:, :, :, side : side + height, before : fed.shape[4] - after]
+    write(x[..., left:right], place[:, :, front:])
+    if past is None:
+        conv.lead(place, front)
+    else:
+        place[:, :, :front] = past[..., left:right]
+    if side:
+        conv.surround(fed, left=before > 0, right=after > 0)
+    else:
+        fed[..., :before] = 0
+        fed[..., fed.shape[4] - after :] = 0
+    return fed
