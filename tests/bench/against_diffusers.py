@@ -177,7 +177,7 @@ def peak(args: argparse.Namespace, name: str, folder: Path, who: str, direction:
             apply(x)
         else:
             map_large_blocks()
-            model = vidlatent.load_model(folder, device="cpu")
+            model = vidlatent.load_model(folder, device="cpu", only=direction)
             before = peak_host_bytes()
             for _ in getattr(model, f"{direction}_stream")(x.unbind(2)):
                 pass

@@ -29,6 +29,22 @@ def test_a_model_says_what_it_is_and_where(pocket):
     assert repr(pocket) == "Model(pocket: 4x8x8, 16 channels, fp32 on cpu)"
 
 
+@pytest.mark.parametrize("kind", ["toy", "pocket", "wf", "od"])
+def test_a_model_for_one_verb_has_less_and_gives_the_same(tmp_path, kind):
+    folder, latents = publish_random(kind, tmp_path / kind), random_model(kind).encode(clip()).mean
+    whole, encoder, decoder = (
+        vidlatent.load_model(folder, device="cpu", only=only) for only in (None, "encode", "decode")
+    )
+    assert torch.equal(encoder.encode(clip()).mean, whole.encode(clip()).mean)
+    assert torch.equal(decoder.decode(latents), whole.decode(latents))
+    parts = [set(model.network.state_dict()) for model in (encoder, decoder, whole)]
+    assert not parts[0] & parts[1] and parts[0] | parts[1] == parts[2]
+    with pytest.raises(UsageError, match="loaded to decode alone, and asked to encode"):
+        decoder.encode(clip())
+    with pytest.raises(UsageError, match="loaded to encode alone, and asked to decode"):
+        pickle.loads(pickle.dumps(encoder)).decode(latents)
+
+
 @pytest.mark.parametrize("where", [(torch.bfloat16,), ("cpu", torch.bfloat16)])
 def test_a_model_moves_in_place_as_modules_do(pocket, where):
     moved = pocket.to(*where)

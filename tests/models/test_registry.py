@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from vidlatent.errors import BadWeights, UsageError
 from vidlatent.models import registry
+from vidlatent.models.base import MODULES_OF
 
 CONFIG = {"_class_name": "CausalVAEModel", "hidden_size": 32, "hidden_size_mult": [1, 1, 1, 1]}
 
@@ -45,9 +46,13 @@ def test_no_two_families_answer_to_one_class_name():
 
 
 def test_every_named_model_can_be_built():
+    """And what is no network of another library is known to be of one verb or of the other."""
+    halves = {name for modules in MODULES_OF.values() for name in modules}
     for spec in registry.specs():
         with torch.device("meta"):
-            assert registry.family(spec.family).build(spec).spec == spec
+            network = registry.family(spec.family).build(spec)
+        assert network.spec == spec
+        assert {name for name, _ in network.named_children()} <= halves | {"vae"}
 
 
 @pytest.mark.parametrize("meant", ["od-vae1.2", "OD-VAE-1.2", "odvae-1.2"])

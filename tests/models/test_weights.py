@@ -267,6 +267,42 @@ def test_of_a_full_model_only_the_part_that_is_wanted_counts(tmp_path, state):
         load_network(FAMILY, SPEC, first, sha256="0" * 64)
 
 
+class Halves(nn.Module):
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder, self.decoder = nn.Linear(2, 3), nn.Linear(3, 2)
+        self.quant_conv, self.shared = nn.Linear(3, 3), nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize("whole_file", [True, False])
+@pytest.mark.parametrize(
+    ("only", "kept"),
+    [("encode", {"encoder", "quant_conv", "shared"}), ("decode", {"decoder", "shared"})],
+)
+def test_of_a_network_that_is_wanted_for_one_verb_the_other_half_is_left_out(
+    tmp_path, only, kept, whole_file
+):
+    family, state, path = replace(FAMILY, build=Halves), Halves(SPEC).state_dict(), tmp_path / "a.safetensors"
+    if whole_file:
+        save_file(state, path)
+    else:
+        full_model(path, state, 100)
+    network, sha256 = load_network(family, SPEC, path, only=only)
+    assert {name for name, _ in network.named_children()} == kept
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, state[name])
+    assert sha256 == load_network(family, SPEC, path)[1]
+
+
+def test_a_file_must_hold_the_other_half_all_the_same(tmp_path):
+    state = Halves(SPEC).state_dict()
+    del state["encoder.weight"]
+    save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(BadWeights, match=r"missing 1 key \(encoder\.weight\)"):
+        load_network(replace(FAMILY, build=Halves), SPEC, tmp_path / "a.safetensors", only="decode")
+
+
 def test_the_hash_of_a_part_can_be_recomputed(tmp_path, state):
     facts = {
         key: ["float32", list(value.shape), hashlib.sha256(value.numpy().tobytes()).hexdigest()]

@@ -150,7 +150,7 @@ def command(
         return batch.run(None, None, write.as_json)
     if not batch.check(lambda source, target: check_before_loading(source, target, write.force)):
         return 1
-    model = run.load()
+    model = run.load(only="encode" if allowed is None else None)
     use_threads(run.threads)
     options = replace(options, plan=cut.plan(model))
 

@@ -14,7 +14,7 @@ from vidlatent.errors import UsageError
 
 if TYPE_CHECKING:
     from vidlatent.jobs.encode import Model, ReadOptions
-    from vidlatent.jobs.models import ModelChoice
+    from vidlatent.jobs.models import ModelChoice, Verb
     from vidlatent.jobs.segments import Workers
 
 PackOption = Annotated[
@@ -163,9 +163,9 @@ class ModelFlags(Flags):
         settings = words.parse_settings(self.settings, "--set")
         return ModelChoice(self.model, self.device, self.dtype, self.weights, self.config, settings)
 
-    def load(self) -> "Model":
-        """Load the model; where none was named, the bundled one."""
-        return self.choice().load()
+    def load(self, only: "Verb | None" = None) -> "Model":
+        """Load the model, `only` to encode or to decode if so told; where none was named, the bundled one."""
+        return self.choice().load(only=only)
 
 
 class SharedModelFlags(ModelFlags):

@@ -9,16 +9,18 @@ import torch
 from vidlatent.engine.model import Model
 from vidlatent.engine.runtime import Runtime
 from vidlatent.models import registry
+from vidlatent.models.base import Verb
 from vidlatent.models.weights import load_network
 
 
-def load_model(
+def load_model(  # noqa: PLR0913  which model, from where, to where, and how much of it
     model: str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
     weights: Path | str | None = None,
     config: Path | str | None = None,
     settings: Mapping[str, object] | None = None,
+    only: Verb | None = None,
 ) -> Model:
     """A model ready to encode and decode.
 
@@ -26,18 +28,20 @@ def load_model(
     file; without it the bundled one, or what `weights` are. `weights` replaces the weights of a named
     model; `config` describes a bare weight file whose names do not. `settings` are of the model's own
     options, by their names (see `vidlatent models show NAME`). The device is the best there is
-    unless named, the dtype bf16 on CUDA and fp32 elsewhere.
+    unless named, the dtype bf16 on CUDA and fp32 elsewhere. With `only` "encode" or "decode" it does
+    nothing else, and the weights of its other half take no memory.
     """
     runtime = Runtime.choose(device, dtype)
     found = registry.resolve_weights(model, weights, Path(config) if config else None)
     spec = found.spec.chosen(settings or {})
     family = registry.family(spec.family)
-    again = partial(load_model, absolute(model), weights=absolute(weights), config=absolute(config))
+    files = {"weights": absolute(weights), "config": absolute(config)}
+    again = partial(load_model, absolute(model), **files, only=only)
     if found.weights is None:
-        return Model(family.build(spec), runtime, load=again)
+        return Model(family.build(spec), runtime, load=again, only=only)
     where = (runtime.device, runtime.dtype)
-    network, sha256 = load_network(family, spec, found.weights, *where, found.sha256)
-    return Model(network, runtime, sha256, again)
+    network, sha256 = load_network(family, spec, found.weights, *where, found.sha256, only)
+    return Model(network, runtime, sha256, again, only)
 
 
 def absolute(place: str | Path | None) -> str | Path | None:

@@ -22,7 +22,7 @@ from vidlatent.engine.stream import stream
 from vidlatent.engine.tiles import Apply
 from vidlatent.engine.tilewise import Again, Cuts, TileByTile, Tilewise
 from vidlatent.errors import BadWeights, UsageError
-from vidlatent.models.base import ModelSpec, Posterior, VideoVAE
+from vidlatent.models.base import ModelSpec, Posterior, Verb, VideoVAE
 from vidlatent.models.causal import TimeState
 from vidlatent.normalising import denormalise, normalise
 from vidlatent.windows import Plan, cut
@@ -35,13 +35,15 @@ class Model:
     """Encodes and decodes clips of any length, streaming; made by `load_model`.
 
     `chosen` is where a network without weights computes; others compute where their weights are. `load` loads
-    the same model again, on a device, in a dtype, with settings; None: it was made by hand.
+    the same model again, on a device, in a dtype, with settings; None: it was made by hand. `only` is the one
+    verb that it was loaded for; None: both.
     """
 
     network: VideoVAE
     chosen: Runtime
     weights_sha256: str = ""
     load: Callable[..., "Model"] | None = None
+    only: Verb | None = None
 
     @property
     def spec(self) -> ModelSpec:
@@ -204,9 +206,10 @@ class Model:
         sides = first.shape[-2:] if isinstance(first, Tensor) else first.shape[-3:-1]
         suit_pictures(prod(sides))
         plan = shortened(plan or self.spec.plan, self.spec, *sides)
+        encode = self._verb("encode")
         cuts = (cut(items, plan.encode_time, self.spec.grid.latents, total, start) for items in passes)
         how = (self._join_frames, plan.encode_time, plan.tiles_to_encode)
-        yield from through(self.network.encode, cuts, how, tilewise)
+        yield from through(encode, cuts, how, tilewise)
 
     def decode_stream(
         self,
@@ -228,9 +231,19 @@ class Model:
         sides = [side * self.spec.grid.space for side in first.shape[-2:]]
         suit_pictures(prod(sides))
         plan = shortened(plan or self.spec.plan, self.spec, *sides)
+        decode = self._verb("decode")
         cuts = (cut(items, plan.decode_time, self.spec.grid.frames, total, start) for items in passes)
         how = (self._join_latents, plan.decode_time, plan.tiles_to_decode)
-        yield from through(self.network.decode, cuts, how, tilewise)
+        yield from through(decode, cuts, how, tilewise)
+
+    def _verb(self, verb: Verb) -> Apply:
+        """A verb of the network; raises UsageError where its weights were left out."""
+        if self.only not in (None, verb):
+            raise UsageError(
+                f"{self!r}: loaded to {self.only} alone, and asked to {verb}",
+                f"load it without only={self.only!r}",
+            )
+        return getattr(self.network, verb)
 
     def _prepared(self, latents: Iterable[Tensor], start: int) -> Iterator[Tensor]:
         """Latents [B, C, h, w] of a clip from number `start` on, as the network is to have them."""

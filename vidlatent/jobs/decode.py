@@ -106,7 +106,7 @@ def check_before_loading(source: LatentReader, target: Path | str, options: Deco
 
 
 def choose_model(source: LatentReader, choice: ModelChoice) -> Model:
-    """The model that made these latents, or the one chosen instead; it is loaded."""
+    """The model that made these latents, or the one chosen instead; it is loaded to decode alone."""
     named = source.header.model
     if choice.model is None and choice.weights is None and named not in registry.names():
         registry.demand_extra(named)
@@ -114,7 +114,7 @@ def choose_model(source: LatentReader, choice: ModelChoice) -> Model:
             f"{source.path}: made by {named}, which has no published weights",
             f"give the folder or file of its weights by {parameter('weights')}",
         )
-    return choice.load(named if named in registry.names() else None)
+    return choice.load(named if named in registry.names() else None, only="decode")
 
 
 def decode(

@@ -11,7 +11,7 @@ from vidlatent.engine.load import load_model
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadWeights, UsageError
 from vidlatent.models import hub, registry
-from vidlatent.models.base import ModelSpec
+from vidlatent.models.base import ModelSpec, Verb
 from vidlatent.models.weights import load_network
 from vidlatent.windows import TimeRule
 
@@ -33,10 +33,10 @@ class ModelChoice:
     config: Path | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
 
-    def load(self, model: str | None = None, device: str | None = None) -> Model:
-        """Load the chosen model; `model` and `device` count where none was chosen."""
+    def load(self, model: str | None = None, device: str | None = None, only: Verb | None = None) -> Model:
+        """Load the chosen model; `model` and `device` count where none was chosen. For `only`, see there."""
         where = (self.device or device, self.dtype)
-        return load_model(self.model or model, *where, self.weights, self.config, self.settings)
+        return load_model(self.model or model, *where, self.weights, self.config, self.settings, only)
 
 
 @dataclass(frozen=True)

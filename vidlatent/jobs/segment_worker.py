@@ -132,7 +132,7 @@ def work(start: Start, questions: SimpleQueue, answer: Callable[[Done], None]) -
             model = fit_model(source, choose_model(source, start.choice))
             maker: Maker = DecodeSegments(task, model, source)
         else:
-            maker = EncodeSegments(task, start.choice.load())
+            maker = EncodeSegments(task, start.choice.load(only="encode"))
         refuse_others(maker.model, start)
         while True:
             number = questions.get()

@@ -67,7 +67,7 @@ def viewer_for(source: LatentReader, choice: ModelChoice) -> Viewer:
         demand_colours(source, found)
         return Viewer(spec, Runtime.choose(choice.device or "cpu", "fp32"))
     demand_pair(source, spec)
-    tiny = choice.load(spec.name)
+    tiny = choice.load(spec.name, only="decode")
     if spec.stands_in.raw or header.model == spec.name:
         return Viewer(spec, tiny.runtime, tiny)
     return Viewer(spec, tiny.runtime, tiny, (header.scale, header.shift))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,13 @@ from vidlatent.models.options import Option, Setting, checked
 from vidlatent.windows import Plan, Tiling, TimeRule
 
 LOGVAR_RANGE = (-30.0, 20.0)  # clamp of the reference implementations
+
+Verb = Literal["encode", "decode"]
+# The modules of a network that one verb alone uses: whoever wants that verb only can do without the others.
+MODULES_OF: Mapping[Verb, tuple[str, ...]] = {
+    "encode": ("encoder", "quant_conv"),
+    "decode": ("decoder", "post_quant_conv"),
+}
 
 
 @dataclass(frozen=True)
@@ -220,6 +227,8 @@ def frame_noise(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarray:
 
 class VideoVAE(Protocol):
     """The seam between networks and the engine. Weights live in the module, the clip in `state`.
+
+    What one verb alone uses has a name of `MODULES_OF`; anything else is there for both.
 
     Both verbs give their result in pieces, in order: none, one or several. A network that looks ahead gives
     what is known by then; once `state.more` is False the last pieces empty it.

@@ -10,20 +10,21 @@ from torch import Tensor, nn
 
 from vidlatent.errors import BadWeights
 from vidlatent.files import sha256_file
-from vidlatent.models.base import Family, ModelSpec
+from vidlatent.models.base import MODULES_OF, Family, ModelSpec, Verb
 from vidlatent.models.config_values import naming_config
 from vidlatent.models.convolution import layout_of
 from vidlatent.models.recognise import naming_for, plain_shape
 from vidlatent.models.tensor_file import opened, quoted
 
 
-def load_network(
+def load_network(  # noqa: PLR0913  what, from where, to where, and how much of it
     family: Family,
     spec: ModelSpec,
     path: Path,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     sha256: str | None = None,
+    only: Verb | None = None,
 ) -> tuple[nn.Module, str]:
     """The network of `spec`, ready to run, with the weights in `path`; and the sha256 of these.
 
@@ -31,7 +32,8 @@ def load_network(
     hash of what is read (see `Digest`). If `sha256` is given the file must have it.
 
     Weights go tensor by tensor from the file to their place, cast on the way: no second copy of them
-    all is ever held. What the network keeps as buffers is not cast.
+    all is ever held. What the network keeps as buffers is not cast. With `only` one of its verbs the network
+    has nothing that the other one alone would use.
     """
     whole = sha256_of(path, sha256) if sha256 else None
     demand_file(path)
@@ -41,13 +43,18 @@ def load_network(
         naming = naming_for(family, file.shapes, network.state_dict())
         names = match(network, {key: naming(key) for key in file.shapes}, path)
         digest = None if all(key.startswith(naming.prefix) for key in file.shapes) else Digest()
-        tensors = {}
+        if only:
+            _drop_idle(network, only)
+        used, tensors = network.state_dict().keys(), {}
         for key, (name, want) in names.items():
+            if name not in used and not digest:
+                continue
             tensor = file.read(key)
             if digest:
                 digest.add(key.removeprefix(naming.prefix), tensor)
-            kind = dtype if name in cast else want.dtype
-            tensors[name] = place(tensor, want, device, kind, f"{path}: {key}")
+            if name in used:
+                kind = dtype if name in cast else want.dtype
+                tensors[name] = place(tensor, want, device, kind, f"{path}: {key}")
     network.load_state_dict(tensors, assign=True)
     _demand_real(network, path)
     if family.learn is not None:
@@ -59,6 +66,14 @@ def build_empty(family: Family, spec: ModelSpec, where: Path) -> nn.Module:
     """The network of `spec` without numbers, which takes no memory; BadWeights where it cannot be made."""
     with torch.device("meta"), naming_config(where):
         return family.build(spec)
+
+
+def _drop_idle(network: nn.Module, only: Verb) -> None:
+    """Take out of a network what `only` one of its verbs has no use for."""
+    for verb, modules in MODULES_OF.items():
+        for name in modules if verb != only else ():
+            if hasattr(network, name):
+                delattr(network, name)
 
 
 class Digest:
