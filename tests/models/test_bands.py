@@ -1,10 +1,13 @@
 """Ways to convolve in less memory: the same numbers, whatever surrounds a clip and however it is cut."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from helpers.random_models import random_model
 
+from vidlatent.engine.footprint import Network, footprint
 from vidlatent.models import bands, streaming
 from vidlatent.models.causal import TimeState, zeros
 from vidlatent.models.convolution import Around, CausalConv3d
@@ -67,6 +70,14 @@ def test_with_over_bands_take_no_second_frame(monkeypatch):
     frame = a_clip(1)
     done = normalise_and_convolve(RmsNorm(8), CausalConv3d(8, 8), frame, TimeState(), over=True)
     assert done.data_ptr() == frame.data_ptr()
+
+
+def test_what_a_gpu_takes_is_measured_without_bands(monkeypatch):
+    monkeypatch.setattr(streaming, "PART_BYTES", 1)
+    monkeypatch.setattr(bands, "BAND_BYTES", 1)
+    here = Network.of(random_model("wan"), encode=False)
+    found = [footprint.__wrapped__(each, ((1, True),), 8, 8) for each in (here, replace(here, cpu=False))]
+    assert found[0].work < found[1].work and found[0].state == found[1].state
 
 
 @pytest.mark.parametrize("lengths", [(1, 1, 1, 1), (4,), (1, 0, 3), (2, 2)])

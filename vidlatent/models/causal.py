@@ -38,8 +38,8 @@ class TimeState:
     """What each layer must remember of one clip between two calls; a fresh one begins a clip.
 
     `more` says that the clip goes on after the next call. A whole clip in one call is `TimeState()`.
-    `past` is how many latents back a layer may look whose memory grows with the clip; 0 is all. Without `bands`
-    no frame is divided, so that a network that is measured for a GPU goes as it will there; see bands.py.
+    `past` is how many latents back a layer may look whose memory grows with the clip; 0 is all. Without
+    `bands` no frame is divided: so a network that is measured for a GPU goes as it will there; see bands.py.
     State is an argument: modules hold weights only, so clips may interleave and errors leave nothing.
     """
 
