@@ -32,7 +32,7 @@ SHELVES = {  # of floors that have shelves: what each shelf may import from, bes
     "jobs/small": {"jobs"},
     "jobs/measure": {"jobs", "jobs/reading", "jobs/small"},
     "jobs/report": {"jobs", "jobs/cache", "jobs/measure"},
-    "jobs/cache": {"jobs", "jobs/reading"},
+    "jobs/cache": {"jobs", "jobs/reading", "jobs/small"},
     "jobs/readback": {"jobs/cache"},
     "jobs/exchange": {"jobs", "jobs/cache", "jobs/readback"},
 }

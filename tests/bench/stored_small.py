@@ -26,7 +26,8 @@ from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.encode import EncodeOptions
 from vidlatent.jobs.progress import SILENT
 from vidlatent.jobs.repack import RepackOptions, repack, write_as
-from vidlatent.jobs.small.budget import Budget, Packing
+from vidlatent.jobs.small.budget import Budget
+from vidlatent.jobs.small.packing import Packing
 from vidlatent.jobs.small.trial import Trial
 
 ROOT = Path(__file__).resolve().parents[2]

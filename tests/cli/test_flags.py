@@ -18,7 +18,10 @@ from vidlatent.jobs.exchange.export import TOOLS
 from vidlatent.jobs.exchange.needs import list_words
 
 PACKAGE = Path(vidlatent.__file__).parent
-SECTIONS = ("What to read", "How to cut", "Which model, and where it runs", "Which clips", "What is written")
+SECTIONS = (
+    *("What to read", "How to cut", "Which model, and where it runs", "Which clips", "What is written"),
+    "With --store packed: how small",
+)
 
 
 def all_commands(command, name: str = "") -> Iterator[tuple[str, dict[str, list[str]]]]:

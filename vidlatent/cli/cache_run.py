@@ -12,6 +12,7 @@ import typer
 from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
 from vidlatent.cli import words
+from vidlatent.cli.budget import BudgetFlags
 from vidlatent.cli.console import print_json, say, say_notices, show_facts
 from vidlatent.cli.sections import Flags
 from vidlatent.errors import TERMINATED, UsageError
@@ -309,7 +310,7 @@ class WriteFlags(o.PosteriorFlags):
         )
 
 
-def command(
+def command(  # noqa: PLR0913  sections of the help
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -321,6 +322,7 @@ def command(
     run: RunFlags,
     tasks: TaskFlags,
     write: WriteFlags,
+    budget: BudgetFlags,
 ) -> int:
     """Make the latents of every clip that are not in the cache yet."""
     from vidlatent.jobs.cache.before import check_before_loading
@@ -328,12 +330,13 @@ def command(
     from vidlatent.jobs.cache.recipe import Recipe
 
     options = tasks.options(run, write)
+    stored = {**write.posterior_options(), "budget": budget.budget(write.store, write.pack)}
     read.check()
     check_before_loading(sources, write.output)
     needs = write.needs()
     model = run.load(needs.model if needs else None)
     from_reading = read.recipe_options(model.spec.grid, needs.side if needs else None)
-    recipe = Recipe(plan=cut.plan(model), **from_reading, **write.posterior_options())
+    recipe = Recipe(plan=cut.plan(model), measure=write.measure, **from_reading, **stored)
     recipe = write.suit(replace(recipe, first_frame=write.first_frame), model)
     if tasks.dry_run:
         show_facts(asdict(dry_run(sources, write.output, model, recipe, options)), write.as_json)

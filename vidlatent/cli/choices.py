@@ -21,7 +21,7 @@ POSTERIORS = ("mode", "sample", "full")
 PROTOCOLS = ("od-vae-paper", "cv-vae-paper")
 SHARDS = ("tar", "safetensors")
 STORES = (*DTYPES, "int8")
-FILE_STORES = (*STORES, "packed")  # of files: to pack one takes its model
+FILE_STORES = (*STORES, "packed")  # where the model is at hand: to pack takes it
 SPACES = ("raw", "normalised")
 
 DTYPE_ALIASES = {dtype.torch: name for name, dtype in DTYPES.items()}  # as torch calls them

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.batch import Batch, pair_targets
@@ -91,16 +90,6 @@ class WriteFlags(o.PosteriorFlags):
     """What is kept of a clip, and where."""
 
     output: Annotated[str, typer.Option("--output", "-o", help="The .latent file, or DIR/ for several.")]
-    store: Annotated[
-        str | None,
-        c.one_of(
-            "--store",
-            c.FILE_STORES,
-            "On disk; int8: half of bf16, for training; packed: about a fifth, for keeping. That makes files "
-            "small, but is no video codec.  [default: as computed]",
-            c.DTYPE_ALIASES,
-        ),
-    ] = None
     audio: o.AudioOption = "keep"
     force: o.ForceOption = False
     skip_existing: Annotated[
@@ -138,7 +127,7 @@ def command(
     from vidlatent.jobs.encode import check_before_loading, encode
     from vidlatent.jobs.models import use_threads
     from vidlatent.jobs.numbered import tell_of_frames
-    from vidlatent.jobs.small.pack import encode_packed
+    from vidlatent.jobs.small.encoding import encode_measured, encode_packed
 
     allowed = budget.budget(write.store, write.pack)
     if allowed is not None:
@@ -155,9 +144,11 @@ def command(
     options = replace(options, plan=cut.plan(model))
 
     def make(source: str | Path, target: str | Path, progress: "Progress") -> "EncodeResult":
-        if allowed is None:
-            return encode(source, target, model, options, progress, opener)
-        return encode_packed(source, target, model, options, allowed, progress, opener)
+        if allowed is not None:
+            return encode_packed(source, target, model, options, allowed, progress, opener)
+        return (encode_measured if write.measure else encode)(
+            source, target, model, options, progress, opener
+        )
 
     with run.opener(batch.several) as opener:
         return batch.run(

@@ -219,12 +219,20 @@ class PosteriorFlags(Flags):
         str | None,
         c.one_of(
             "--store",
-            c.STORES,
-            "On disk; int8: half of bf16, for training.  [default: as computed]",
+            c.FILE_STORES,
+            "On disk; int8: half of bf16, for training; packed: about a fifth, for keeping. That makes files "
+            "small, but is no video codec.  [default: as computed]",
             c.DTYPE_ALIASES,
         ),
     ] = None
     pack: PackOption = False
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure",
+            help="Decode up to 68 frames of a clip, and keep how near they come to the source: see repack.",
+        ),
+    ] = False
 
     def posterior_options(self) -> dict[str, Any]:
         """Make those options of an encoding job that say what is kept."""

@@ -19,7 +19,7 @@ STORED_NAMES = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
 
 def bytes_of(latents: Tensor) -> memoryview:
     """The memory of a contiguous CPU tensor, without a copy."""
-    return latents.view(torch.uint8).numpy().reshape(-1).data
+    return latents.view(-1).view(torch.uint8).numpy().data  # in a row first: sides of 1 may have any stride
 
 
 def first_not_finite(latents: Tensor) -> int | None:

@@ -1,7 +1,9 @@
 """Tests for packing within a budget: what is promised of a clip is what decoding it shows."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -16,14 +18,18 @@ from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.encode import EncodeOptions
 from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.repack import RepackOptions, repack
-from vidlatent.jobs.small import budget, sensitivity, trial
-from vidlatent.jobs.small.budget import Budget, Packing, solve
-from vidlatent.jobs.small.pack import PackOptions, encode_packed, pack
+from vidlatent.jobs.small import sensitivity, trial
+from vidlatent.jobs.small.base import DECODED_PSNR, read_base
+from vidlatent.jobs.small.budget import Budget
+from vidlatent.jobs.small.encoding import encode_measured, encode_packed
+from vidlatent.jobs.small.pack import PackOptions, pack, read_frames
+from vidlatent.jobs.small.packing import BY_FILE, Packing, solve
 from vidlatent.jobs.small.sensitivity import find_sensitivities, place_sensitivities
 from vidlatent.metrics.psnr import Psnr
 
 CLIP, READ = asset("sample.mp4"), ReadOptions(frames=9, crop=(160, 120, 96, 64))
 SLACK_DB = 1e-4  # what is kept in the file is rounded to four digits
+ADDING_UP = 0.25  # of a drop: the errors of model and steps add up but for what they have in common
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +100,52 @@ def test_without_the_source_a_bound_is_kept_and_said(tmp_path: Path, clip: Path,
     assert "without the source" in made.notices[0] and price["between_psnr_db"] > 50
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory, model: Model) -> Path:
+    """The clip in a file that says what was measured when it was encoded."""
+    path = tmp_path_factory.mktemp("measured") / "clip.latent"
+    encode_measured(CLIP, path, model, EncodeOptions(READ, audio=False))
+    return path
+
+
+def test_what_is_kept_of_encoding_takes_the_place_of_the_source(tmp_path: Path, measured: Path, model: Model):
+    target = tmp_path / "small.latent"
+    made = pack(measured, target, PackOptions(Budget(0.5, min_latent_snr=0)), model=model)
+    before, after = decoded_psnr(measured, model), decoded_psnr(target, model)
+    with open_latent(target) as latents:
+        price = latents.header.stored["price"]
+    assert BY_FILE in made.notices[0] and price["against"] == BY_FILE
+    assert price["base_psnr_db"] == pytest.approx(before["mean"], abs=1e-3)
+    drop = max(before[kind] - after[kind] for kind in ("mean", "pooled"))
+    assert price["drop_db"] == pytest.approx(drop, rel=ADDING_UP)
+
+
+def test_measuring_changes_no_latent_and_stays_with_the_file(tmp_path: Path, clip: Path, measured: Path):
+    with open_latent(clip) as plain, open_latent(measured) as reader:
+        assert torch.equal(plain.read(), reader.read())
+        assert reader.header == replace(plain.header, extra={DECODED_PSNR: reader.header.extra[DECODED_PSNR]})
+    repack(measured, tmp_path / "planes.latent", RepackOptions(pack=True))
+    with open_latent(tmp_path / "planes.latent") as reader:
+        assert read_base(reader.header.extra, [(0, 9)]) is not None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *("", "[]", '{"frames":[[0,8]],"db":[1]}', '{"frames":[[0,9]],"db":[1]}'),
+        *('{"frames":[[0,1]],"db":[1e9]}', '{"frames":[[0,1]],"db":["x"]}'),
+    ],
+)
+def test_a_file_that_says_nothing_of_just_these_frames_is_not_believed(told: str):
+    assert read_base({DECODED_PSNR: told}, [(0, 9)]) is None
+    assert read_base({DECODED_PSNR: told}, [(0, 1)]) is None
+
+
+def test_a_pipe_cannot_be_measured(tmp_path: Path, model: Model):
+    with pytest.raises(UsageError, match="measure: - can be read only once"):
+        encode_measured("-", tmp_path / "clip.latent", model, EncodeOptions())
+
+
 def test_without_a_decoder_steps_go_by_deviation_and_that_is_said(tmp_path: Path, clip: Path, monkeypatch):
     monkeypatch.setattr("vidlatent.jobs.small.pack.find_decoder", lambda *_: None)
     made = pack(clip, tmp_path / "small.latent", PackOptions())
@@ -102,15 +154,74 @@ def test_without_a_decoder_steps_go_by_deviation_and_that_is_said(tmp_path: Path
         assert latents.header.stored["price"]["steps"] == "by deviation"
 
 
+def write_still(path: Path, frames: int, side: int, pixels: int) -> Path:
+    """Frames of one picture: a square of noise about a grey, or of the grey alone."""
+    noise = np.random.default_rng(0).integers(0, pixels + 1, (side, side, 3), np.uint8)
+    with av.open(str(path), "w", format="avi") as container:
+        stream = container.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = side, side, "bgr24"
+        for _ in range(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(100 + noise, format="bgr24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("frames", "side", "pixels"), [(1, 8, 90), (1, 40, 90), (9, 24, 0), (5, 10, 9)])
+def test_tiny_clips_stills_and_single_frames_keep_their_budget(
+    tmp_path: Path, model: Model, frames: int, side: int, pixels: int
+):
+    source = write_still(tmp_path / "still.avi", frames, side, pixels)
+    made = encode_packed(source, tmp_path / "a.latent", model, EncodeOptions(), Budget(0.1))
+    with open_latent(made.target) as latents:
+        assert latents.header.stored["price"]["drop_db"] <= 0.1
+        latents.verify()
+
+
+@pytest.mark.parametrize("cost", ["none", "leaps", "much"])
+def test_the_search_ends_within_the_budget_however_a_clip_behaves(
+    clip: Path, model: Model, monkeypatch: pytest.MonkeyPatch, cost: str
+):
+    """The drop at k is made up; in the end it is at most what is allowed, and as near as the clip allows."""
+    drop_at = {
+        "none": lambda k: -0.01,
+        "leaps": lambda k: 0.3 if k > 0.004 else 0.02,
+        "much": lambda k: 30 * k**0.5,
+    }[cost]
+    with open_latent(clip) as latents:
+        packing = Packing.of(latents, model, lambda: read_frames(CLIP, READ))
+        base = packing.base.each
+
+        def measure(steps, k: float) -> trial.Errors:
+            found = trial.Errors(base * 10 ** (drop_at(k) / 10))
+            packing._added = np.maximum(found.each - base, 1e-12), steps.added(k)
+            return found
+
+        monkeypatch.setattr(packing, "_measure", measure)
+        price = packing.find_form(Budget(0.1, min_latent_snr=0)).price
+    assert price["drop_db"] <= 0.1
+    if cost == "leaps":
+        assert price["k"] > 0.0025
+
+
+def test_a_clip_that_no_steps_can_keep_is_refused(clip: Path, model: Model, monkeypatch: pytest.MonkeyPatch):
+    with open_latent(clip) as latents:
+        packing = Packing.of(latents, model, lambda: read_frames(CLIP, READ))
+        base = packing.base
+        monkeypatch.setattr(packing, "_measure", lambda *_: trial.Errors(2 * base.each))
+        monkeypatch.setattr(packing, "_added", (base.each, 1.0))
+        with pytest.raises(BadInput, match=r"no steps cost less than 0\.1 dB, the finest 3\.01 dB"):
+            packing.find_form(Budget(0.1))
+
+
 def test_a_clip_that_always_costs_more_than_was_expected_is_packed_within_its_budget(
     tmp_path: Path, clip: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ):
     """Small clips do not cost smoothly: as many tries as there were could all be a little too dear."""
     measure = Packing._measure
 
-    def dearer(packing: Packing, *at: object) -> budget.Errors:
+    def dearer(packing: Packing, *at: object) -> trial.Errors:
         found, base = measure(packing, *at), packing.base
-        return budget.Errors(base.each + 1.25 * (found.each - base.each))
+        return trial.Errors(base.each + 1.25 * (found.each - base.each))
 
     monkeypatch.setattr(Packing, "_measure", dearer)
     pack(clip, tmp_path / "small.latent", PackOptions(Budget(0.1, min_latent_snr=0), CLIP, READ), model=model)

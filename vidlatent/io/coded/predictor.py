@@ -86,8 +86,10 @@ class Predictor:
                 first = max(0, c - self._taps.before)
                 guess[c] += guess_by[c, : c - first] @ now[first:c]
                 spread[c] += spread_by[c, 1 : 1 + c - first] @ off[first:c]
-                eighths = guess[c].astype(np.int32) >> guess_point
-                np.clip(eighths, -8 * MOST, 8 * MOST, out=eighths)
+                eighths = guess[c].astype(np.int32)
+                eighths >>= guess_point
+                np.maximum(eighths, -8 * MOST, out=eighths)  # np.clip takes four times as long
+                np.minimum(eighths, 8 * MOST, out=eighths)
                 plane = resolve(frame, c, eighths, spread[c].astype(np.int32) >> spread_point)
                 now[c] = plane
                 planes[c] = plane.reshape(h, w)

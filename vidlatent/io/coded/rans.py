@@ -21,7 +21,8 @@ REACH = 127
 ESCAPE = 2 * REACH + 1  # the last symbol; the others are distances from -REACH on
 BITS = 12  # of a probability
 LOW = 1 << 16  # a state is at least this, and below 2^32
-_SYMBOL, _BITS, _WORD, _MASK = np.uint32([24, BITS, 16, (1 << BITS) - 1])
+_BITS, _WORD, _MASK = np.uint32([BITS, 16, (1 << BITS) - 1])
+_SYMBOL, _RANK, _SLOTS = np.uint32([0xFF, 8, 20])  # of a meaning: a mask, and where its other two begin
 _POINT = 30  # bits behind the point of a probability while tables are made
 _DECAYS = (1072565482, 1072259937, 1071875099)  # exp(-1 / 16 b) for b = 57.02, 45.25 and 35.92
 
@@ -50,13 +51,16 @@ def make_starts() -> np.ndarray:
 
 @cache
 def _make_meanings() -> np.ndarray:
-    """What each slot of each table means: uint32 of symbol (8 bits), its slots, and which of them this is."""
+    """What each slot of each table means, uint32.
+
+    That is, from the lowest bit on, its symbol (8 bits), which of the symbol's slots it is, and their number.
+    """
     starts = make_starts()
     symbols = np.repeat(np.tile(np.arange(ESCAPE + 1), len(starts)), np.diff(starts).ravel())
     where = np.arange(len(symbols)) >> BITS, symbols
     first, slots = starts[where], np.diff(starts)[where]
     rank = np.arange(len(symbols)) % (1 << BITS) - first
-    return (symbols << 24 | slots << BITS | rank).astype(np.uint32)
+    return (slots << 20 | rank << 8 | symbols).astype(np.uint32)
 
 
 def encode(symbols: np.ndarray, tables: np.ndarray, escaped: list[np.ndarray], lanes: int) -> np.ndarray:
@@ -91,18 +95,20 @@ class Decoder:
 
     def take(self, tables: np.ndarray) -> np.ndarray:
         """The next symbols, int32 [n], by their tables [n]."""
-        found, lanes = np.empty(len(tables), np.int32), len(self._state)
+        found, lanes = np.empty(len(tables), np.uint32), len(self._state)
         rows = tables << BITS
         for begin in range(0, len(rows), lanes):
             part = rows[begin : begin + lanes]
             x = self._state[: len(part)]
             meaning = self._meanings.take(part + (x & _MASK), mode="clip")
-            found[begin : begin + lanes] = meaning >> _SYMBOL
+            np.bitwise_and(meaning, _SYMBOL, out=found[begin : begin + lanes])
             x >>= _BITS
-            x *= (meaning >> _BITS) & _MASK
-            x += meaning & _MASK
+            x *= meaning >> _SLOTS
+            meaning >>= _RANK
+            meaning &= _MASK
+            x += meaning
             self._refill(x)
-        return found
+        return found.view(np.int32)
 
     def _refill(self, x: np.ndarray) -> None:
         low = (x < LOW).nonzero()[0]

@@ -39,14 +39,15 @@ class MemoryBudget:
         queue = left // QUEUE_SHARE
         return cls(queue, left - queue)
 
-    def refuse_too_large(self, model: Model, plan: Plan, work: Workload, name: str) -> None:
+    def refuse_too_large(self, model: Model, plan: Plan, work: Workload, name: str, beside: int = 0) -> None:
         """Raise BadInput where a clip takes more on its way through the network than there is.
 
-        The plan is part of every key, so frames are not cut into smaller pieces here: the user decides.
+        So many bytes are held `beside` that. The plan is part of every key, so frames are not cut into
+        smaller pieces here: the user decides.
         """
         if self.window is None or model.runtime.device.type != "cpu":
             return
-        need = needed_bytes(model, plan, work)
+        need = needed_bytes(model, plan, work) + beside
         if need > self.window:
             much = "memory for a clip of unknown length" if isinf(need) else f"{need / 1e9:.2f} GB"
             raise BadInput(

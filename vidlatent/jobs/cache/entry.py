@@ -11,7 +11,7 @@ from vidlatent.durable import make_folder
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, VidlatentError, flag, parameter
 from vidlatent.file_state import State
-from vidlatent.files import naming_disk_errors, naming_read_errors, sha256_file
+from vidlatent.files import naming_disk_errors, naming_read_errors, partial_path, sha256_file
 from vidlatent.grid import Grid
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.read.source import Frame, ReadOptions, VideoSource
@@ -109,6 +109,11 @@ class Made:
     path: Path
     cut: int = 0
 
+    @property
+    def floats(self) -> Path:
+        """Where its latents lie as they were computed while it is found out how to store them."""
+        return partial_path(self.path.with_name(f"{self.key}.floats.latent"))
+
 
 def make_entry(
     video: VideoSource,
@@ -119,10 +124,13 @@ def make_entry(
 ) -> Made:
     """Encode an open video into its entry; raises LeftOut where the recipe wants no such clip.
 
+    Where the recipe wants something measured, only its `floats` are made here: see `measured.py`.
     `watch` sees the frames [H, W, 3] pass by on their way to the network.
     An entry is a pure function of its key, so its header calls the source by its hash, not by a file name.
     """
     options, target = choose_noise(task.recipe.options(), task), store.entry_path(task.key)
+    if task.recipe.is_measured:
+        options = replace(options, store=None, pack=False)
     header = make_header(video, task.source_sha256, model, options)
     header = replace(header, extra={"cache_key": task.key}, settings=model.spec.changed(latents=True))
     make_entry_folder(target)
@@ -139,7 +147,8 @@ def make_entry(
         made = name_entry(task, store, keeper.left)
         refuse_changed(task)
         make_entry_folder(made.path)
-        writer.close(clock, None, replace(header, extra=describe_made(made)), made.path)
+        path = made.floats if task.recipe.is_measured else made.path
+        writer.close(clock, None, replace(header, extra=describe_made(made)), path)
     return made
 
 
@@ -196,6 +205,7 @@ def make_done_row(task: Task, made: Made, seconds: float = 0.0, notices: tuple[s
             shape=latents.shape,
             dtype=latents.dtype,
             form=latents.form,
+            price=latents.header.stored.get("price", {}),
             frames=source.frames,
             cut=cut,
             width=source.width,

@@ -101,10 +101,10 @@ def _recipe_facts(recipe: Recipe) -> dict[str, object]:
     if recipe.posterior == "sample":  # otherwise nothing is drawn
         facts["seed"] = recipe.seed
         facts["noise"] = "of each clip"  # until 0.1 all clips had the same
-    if recipe.store is not None:
-        facts["store"] = recipe.store
-    if recipe.pack:
-        facts["pack"] = True
+    stored = {"store": recipe.store, "pack": recipe.pack, "measure": recipe.measure}
+    facts |= {name: value for name, value in stored.items() if value}
+    if recipe.allowed is not None:
+        facts["budget"] = recipe.allowed.facts()
     if recipe.first_frame:
         facts["first_frame"] = True
     if recipe.buckets and recipe.read.size is None:  # else the bucket has become the size

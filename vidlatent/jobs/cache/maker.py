@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 from vidlatent.engine.model import Model
@@ -14,18 +15,20 @@ from vidlatent.jobs.cache.claims import Claims, read_holder
 from vidlatent.jobs.cache.entry import Made, Task, make_done_row, make_entry
 from vidlatent.jobs.cache.frames import PAD, LeftOut
 from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, SKIPPED, Manifest, ManifestRow
+from vidlatent.jobs.cache.measured import EntryFinisher
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.packer import Packer, read_pack_mark
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.stop import StopSignals
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.cache.tally import CacheProgress, NoProgress, Tally
+from vidlatent.jobs.cache.tally import CacheProgress, Measuring, NoProgress, Tally
 from vidlatent.jobs.cache.thumbnails import FilmStrip
 from vidlatent.jobs.encode import describe_work
 from vidlatent.jobs.reading.messages import Read
 from vidlatent.jobs.reading.process import Abandoned
 from vidlatent.jobs.reading.readers import Readers
 from vidlatent.jobs.reading.remote_video import RemoteVideo
+from vidlatent.jobs.small.trial import HELD_BYTES
 
 FAULTS = (BadInput, ValueError)  # of one clip, as is too little memory for it: the run goes on
 _POLL_S = 0.5  # how often to ask whether another process has finished its clip
@@ -39,12 +42,18 @@ class EntryMaker:
     """
 
     def __init__(
-        self, store: Store, model: Model, manifest: Manifest, memory: MemoryBudget, options: RunOptions
+        self,
+        store: Store,
+        model: Model,
+        manifest: Manifest,
+        memory: MemoryBudget,
+        options: RunOptions,
+        finisher: EntryFinisher,
     ) -> None:
         self.tally = Tally()
         self.progress: CacheProgress = NoProgress()
         self._store, self._model, self._manifest = store, model, manifest
-        self._memory, self._options = memory, options
+        self._memory, self._options, self._finisher = memory, options, finisher
         self._packer = Packer(store, manifest, options.shards) if options.shards else None
         self._claims: dict[str, Claims] = {}  # of entries being made here
         self._packed: object = ""  # the mark of the shards that the manifest was read after
@@ -206,10 +215,10 @@ class EntryMaker:
         began, strip = time.perf_counter(), FilmStrip(self._options.thumbnails)
         try:
             with video:
-                work = describe_work(video, task.recipe.read)
-                self._memory.refuse_too_large(self._model, task.recipe.plan, work, task.clip.name)
+                self._refuse_too_large(task, video)
                 watch = strip.watch if self._options.thumbnails else iter
                 made = make_entry(video, task, self._store, self._model, watch)
+            notices = (*video.notices, *self._finish(made, task))
             if self._options.thumbnails:
                 strip.save(self._store.thumbnail_path(made.key))
         except Abandoned:  # the run is to end: the next one tries this clip again
@@ -224,12 +233,27 @@ class EntryMaker:
             self._failed.add(task.key)
         else:
             took = time.perf_counter() - began
-            row, became = make_done_row(task, made, took, tuple(video.notices)), "done"
+            row, became = make_done_row(task, made, took, notices), "done"
         self.tally.starved_s += video.starved_s
         self.tally.full_s += video.full_s
         self.tally.seconds += row.seconds
         self._record(self._manifest.add(row), became)
         self._claims.pop(task.key).release()
+
+    def _refuse_too_large(self, task: Task, video: RemoteVideo) -> None:
+        """Raise BadInput where a clip takes too much memory, on its way in or, to be measured, out."""
+        work, name, plan = describe_work(video, task.recipe.read), task.clip.name, task.recipe.plan
+        self._memory.refuse_too_large(self._model, plan, work, name)
+        if task.recipe.is_measured:
+            back = replace(work, encode=False, rereadable=True)
+            self._memory.refuse_too_large(self._model, plan, back, name, HELD_BYTES)
+
+    def _finish(self, made: Made, task: Task) -> tuple[str, ...]:
+        """Measure what the recipe wants to be measured, and say what it was."""
+        if not task.recipe.is_measured:
+            return ()
+        with Measuring(task.clip.name, self.tally, self.progress) as measuring:
+            return self._finisher.finish(made, task, measuring)
 
     def _record(self, row: ManifestRow, became: str) -> None:
         """Count a clip whose row is written; `became` is the tally's name for it."""

@@ -40,9 +40,9 @@ class ManifestRow:
     left out at its end to fit the model's grid; `first_frame` is the number of the first in the video, as far
     as its header tells. `checksum` is the sha256 of the entry's file, `bytes` its size, `shape`
     that of the latents, [t, C, h, w], `dtype` what they are read as; `form` names the form in which they are
-    stored, empty for such floats themselves; `shard` and `offset` say where the entry lies once it is packed
-    (see `Manifest.place`); `read` holds the options it was read with, `threads` of the CPU that
-    the model had (0: a GPU); `at` is unix time.
+    stored, empty for such floats themselves, and `price` says what was measured of those that are packed;
+    `shard` and `offset` say where the entry lies once it is packed (see `Manifest.place`); `read` holds the
+    options it was read with, `threads` of the CPU that the model had (0: a GPU); `at` is unix time.
     """
 
     source: str
@@ -54,6 +54,7 @@ class ManifestRow:
     shape: tuple[int, ...] = ()
     dtype: str = ""
     form: str = ""
+    price: Mapping[str, object] = field(default_factory=dict)
     frames: int = 0
     cut: int = 0
     first_frame: int = 0

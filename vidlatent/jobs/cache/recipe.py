@@ -10,7 +10,7 @@ from vidlatent.jobs.cache.buckets import Bucket, Smaller, choose_bucket
 from vidlatent.jobs.cache.frames import CUT, FRAMES_RULES, FULL, Numbering, Take
 from vidlatent.jobs.encode import EncodeOptions
 from vidlatent.jobs.reading.survey import Probe
-from vidlatent.jobs.storing import check_store
+from vidlatent.jobs.small.budget import PACKED, Budget, check_store_and_budget
 from vidlatent.windows import Plan
 
 
@@ -24,7 +24,8 @@ class Recipe:
     chooses clips by numbers of frames instead. `frames_rule` says what becomes of a clip whose frames do not
     fit the model's grid: its last ones are left out ("cut"), the last one is repeated ("pad"), or it is left
     out itself ("drop"). With `first_frame` an entry also holds what image-to-video models are fed. `store`
-    and `pack` say in which form latents are stored.
+    and `pack` say in which form latents are stored, and with `store` "packed" a `budget` what that may cost.
+    With `measure` an entry says how near its pictures come to the source.
     """
 
     plan: Plan
@@ -39,9 +40,11 @@ class Recipe:
     smaller: Smaller | None = None
     first_frame: bool = False
     pack: bool = False
+    budget: Budget | None = None
+    measure: bool = False
 
     def __post_init__(self) -> None:
-        check_store(self.store, self.pack, self.posterior)
+        check_store_and_budget(self.store, self.pack, self.posterior, self.budget)
         if self.frames_rule not in FRAMES_RULES:
             known = f"one of {', '.join(FRAMES_RULES)}"
             raise UsageError(f"{parameter('frames_rule')} {self.frames_rule}: unknown", known)
@@ -66,10 +69,21 @@ class Recipe:
         """The numbers of frames that buckets say, ascending."""
         return tuple(sorted({bucket[2] for bucket in self.buckets if len(bucket) > 2}))
 
+    @property
+    def allowed(self) -> Budget | None:
+        """What packing may cost; None where latents are not packed."""
+        return (self.budget or Budget()) if self.store == PACKED else None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether a clip is decoded after it was encoded, to measure what that costs."""
+        return self.measure or self.allowed is not None
+
     def options(self) -> EncodeOptions:
-        """The same for the encode job; a cache holds no sound."""
+        """The same for the encode job; a cache holds no sound. What is packed is made of floats."""
+        store = None if self.store == PACKED else self.store
         return EncodeOptions(
-            self.read, self.plan, self.posterior, self.seed, self.store, audio=False, pack=self.pack
+            self.read, self.plan, self.posterior, self.seed, store, audio=False, pack=self.pack
         )
 
 

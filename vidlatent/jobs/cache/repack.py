@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from vidlatent.dtypes import DTYPES
-from vidlatent.errors import BadInput, UsageError, flag, parameter
+from vidlatent.errors import BadInput, UsageError, flag
 from vidlatent.files import naming_disk_errors, naming_read_errors, replace_on_close, sha256_file
 from vidlatent.io.coded.form import Form
 from vidlatent.io.latent.reader import LatentReader
@@ -29,7 +28,8 @@ from vidlatent.jobs.cache.manifest import Manifest, ManifestRow
 from vidlatent.jobs.cache.packer import Packer, read_pack_mark
 from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.repack import LOSSLESS, RepackOptions, check_repacked, describe_repacked, write_as
+from vidlatent.jobs.cache.wanted import InForm, Wanted
+from vidlatent.jobs.repack import RepackOptions, check_repacked, describe_repacked, write_as
 from vidlatent.jobs.storing import name_store
 
 _OF_RUN = ("chunk_s", "take", "smaller", "frames_rule", "buckets", "slots")  # decided by now, for each clip
@@ -37,26 +37,31 @@ _OF_RUN = ("chunk_s", "take", "smaller", "frames_rule", "buckets", "slots")  # d
 
 @dataclass(frozen=True)
 class RepackedEntry:
-    """What became of an entry: its clip, and its bytes before and now; or why it stays as it is."""
+    """What became of an entry: its clip, and its bytes before and now; or why it stays as it is.
+
+    `notices` say what was measured of it.
+    """
 
     source: str
     bytes_before: int = 0
     bytes: int = 0
     error: str = ""
+    notices: tuple[str, ...] = ()
 
 
 def repack_cache(
-    root: Path, options: RepackOptions, recipe: str | None = None, sharding: Sharding | None = None
+    root: Path, wanted: Wanted | RepackOptions, recipe: str | None = None, sharding: Sharding | None = None
 ) -> Iterator[RepackedEntry]:
-    """Repack every entry of a cache, or those of one `recipe`, that is not in that form yet.
+    """Repack every entry of a cache, or those of one `recipe`, that is not as it is `wanted` yet.
 
     Those that cannot be repacked, or that another process works on, stay as they are, and are told of. With
     `sharding` the new entries are packed into shards.
     """
+    wanted = InForm(wanted) if isinstance(wanted, RepackOptions) else wanted
     store = Store.open(root)
     with closing(Manifest(store)) as manifest:
         packer = Packer(store, manifest, sharding) if sharding else None
-        repacker = EntryRepacker(store, manifest, options)
+        repacker = EntryRepacker(store, manifest, wanted)
         for rows in group_by_entry(manifest, recipe):
             for made in repacker.repack(rows):
                 if packer is not None and made.key:
@@ -79,8 +84,8 @@ def group_by_entry(manifest: Manifest, recipe: str | None) -> list[list[Manifest
 class EntryRepacker:
     """Repacks entries of one cache; `told` is what became of the last one, None where there was no need."""
 
-    def __init__(self, store: Store, manifest: Manifest, options: RepackOptions) -> None:
-        self._store, self._manifest, self._options = store, manifest, options
+    def __init__(self, store: Store, manifest: Manifest, wanted: Wanted) -> None:
+        self._store, self._manifest, self._wanted = store, manifest, wanted
         self._recipes: dict[str, dict] = {}  # what the recipes of the cache ask for
         self._packed: object = ""  # the mark of the shards that the manifest was read after
         self.told: RepackedEntry | None = None
@@ -90,18 +95,15 @@ class EntryRepacker:
         first, self.told = rows[0], None
         try:
             with self._manifest.place(first).open() as latents:
-                form = self._options.choose_form(latents)
-                if (form.name, form.dtype) == (latents.form, latents.dtype):
+                if self._wanted.is_there(latents, self._read_recipe(first.recipe)["recipe"]):
                     return []
-                refuse_less_loss(latents, form)
-                new = [self._name(row, form) for row in rows]
-                return self._repack(latents, rows, new, form)
+                return self._repack(latents, rows, [self._name(row) for row in rows])
         except (BadInput, UsageError) as e:
             self.told = RepackedEntry(first.source, error=f"{first.source}: {e.text(flag)}")
             return []
 
     def _repack(
-        self, latents: LatentReader, rows: Sequence[ManifestRow], new: list[ManifestRow], form: Form
+        self, latents: LatentReader, rows: Sequence[ManifestRow], new: list[ManifestRow]
     ) -> list[ManifestRow]:
         old, key = rows[0], new[0].key
         claims = Claims.take(self._store.claims, (key, old.key))
@@ -113,15 +115,17 @@ class EntryRepacker:
             if (mark := read_pack_mark(self._store)) != self._packed:
                 self._manifest.refresh()
                 self._packed = mark
+            form, said = self._wanted.find_form(latents, rows)
             path = self._write(latents, key, form)
             facts = {"bytes": path.stat().st_size, "checksum": sha256_file(path)}
+            facts |= {"dtype": form.dtype, "form": form.name, "price": dict(form.facts().get("price", {}))}
             before = f"repacked from {name_store(latents.form, latents.dtype)}"
-            new = [replace(row, **facts, notices=(*row.notices, before)) for row in new]
+            new = [replace(row, **facts, notices=(*row.notices, before, *said)) for row in new]
             self._manifest.replace_rows(rows, new)
             self._remove(old.key)
         finally:
             claims.release()
-        self.told = RepackedEntry(old.source, old.bytes, new[0].bytes)
+        self.told = RepackedEntry(old.source, old.bytes, new[0].bytes, notices=said)
         return new
 
     def _write(self, latents: LatentReader, key: str, form: Form) -> Path:
@@ -150,10 +154,10 @@ class EntryRepacker:
             with naming_disk_errors(path):
                 path.unlink(missing_ok=True)
 
-    def _name(self, row: ManifestRow, form: Form) -> ManifestRow:
-        """The row of a clip as it will be: of the recipe, and with the key, that ask for this form."""
+    def _name(self, row: ManifestRow) -> ManifestRow:
+        """The row of a clip as it will be: of the recipe, and with the key, that ask for what is wanted."""
         told = self._read_recipe(row.recipe)
-        asked = {"store": self._options.store or told["recipe"].get("store"), "pack": self._options.pack}
+        asked = self._wanted.ask(told["recipe"])
         key = rename(row, told, asked)
         if key is None:
             raise BadInput(
@@ -163,7 +167,7 @@ class EntryRepacker:
         text = dump(ask_for(told, asked))
         recipe = hashlib.sha256(text.encode()).hexdigest()[: len(row.recipe)]
         self._store.write_recipe(recipe, text)
-        return replace(row, recipe=recipe, key=key, dtype=form.dtype, form=form.name, shard="", offset=0)
+        return replace(row, recipe=recipe, key=key, shard="", offset=0)
 
     def _read_recipe(self, name: str) -> dict:
         if name not in self._recipes:
@@ -177,18 +181,6 @@ class EntryRepacker:
                 raise BadInput(f"{path}: damaged ({e})", "the next run of that recipe writes it again") from e
             self._recipes[name] = told
         return self._recipes[name]
-
-
-def refuse_less_loss(latents: LatentReader, form: Form) -> None:
-    """Raise UsageError for a form that would seem to hold more than there is: its key would say so, too."""
-    exact = form.name in LOSSLESS
-    kept = latents.form in LOSSLESS and (not exact or latents.dtype in (form.dtype, DTYPES["fp32"].stored))
-    if not kept:
-        now, wanted = name_store(latents.form, latents.dtype), name_store(form.name, form.dtype)
-        raise UsageError(
-            f"stored as {now}, of which {wanted} cannot be made again",
-            f"cache it again with {parameter('store')} {wanted}, or repack to a smaller form",
-        )
 
 
 def ask_for(told: Mapping, asked: Mapping[str, object]) -> dict:

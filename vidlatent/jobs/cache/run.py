@@ -19,6 +19,7 @@ from vidlatent.jobs.cache.key import ModelIdentity, describe
 from vidlatent.jobs.cache.lookup import FEW, SourceLookup
 from vidlatent.jobs.cache.maker import EntryMaker
 from vidlatent.jobs.cache.manifest import Manifest
+from vidlatent.jobs.cache.measured import EntryFinisher
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.plan import Planner
 from vidlatent.jobs.cache.recipe import Recipe
@@ -26,6 +27,7 @@ from vidlatent.jobs.cache.scan import Clip, scan
 from vidlatent.jobs.cache.stop import StopSignals
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.tally import CacheProgress, NoProgress, Tally
+from vidlatent.jobs.reading.isolated import IsolatedReader
 from vidlatent.jobs.reading.readers import Readers
 
 
@@ -114,8 +116,9 @@ def open_run(root: Path, model: Model, recipe: Recipe, options: RunOptions) -> I
         StopSignals() as stop,
         Readers(prober_count, 0, options.stall_timeout, lambda: stop.asked) as probers,
         Readers(workers, memory.queue, options.stall_timeout, stopping=lambda: stop.asked) as readers,
+        IsolatedReader(options.stall_timeout) as again,
     ):
-        maker = EntryMaker(store, model, manifest, memory, options)
+        maker = EntryMaker(store, model, manifest, memory, options, EntryFinisher(model, again))
         yield CacheRun(SourceLookup(recipe, probers, index), planner, readers, maker, stop)
 
 

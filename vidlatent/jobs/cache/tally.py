@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field, fields
-from typing import Protocol
+from typing import Protocol, Self
 
 
 @dataclass
@@ -20,9 +20,11 @@ class Tally:
     seconds: float = 0.0
     starved_s: float = 0.0  # the model waited for frames
     full_s: float = 0.0  # readers waited for the model
+    measured_s: float = 0.0  # clips were decoded, to measure what storing them costs
     stopped: bool = False
     counting: bool = field(default=False, repr=False)  # more clips are being found
     waiting: str = field(default="", repr=False)  # for what, while other processes make all that is left
+    measuring: str = field(default="", repr=False)  # of which clip, and how far that is
     notices: list[str] = field(default_factory=list, repr=False)  # about sources as a whole
     began: float = field(default_factory=time.perf_counter, repr=False)
 
@@ -43,6 +45,34 @@ class CacheProgress(Protocol):
     def update(self, tally: Tally) -> None:
         """Called after every clip."""
         ...
+
+
+@dataclass
+class Measuring:
+    """Tells, as a job's progress does, how far the measuring of one clip is, and adds up what it takes."""
+
+    name: str
+    tally: Tally
+    progress: CacheProgress
+    total: int | None = None
+
+    def __enter__(self) -> Self:
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.tally.measured_s += time.perf_counter() - self._began
+        self.tally.measuring = ""
+
+    def begin(self, what: str, total: int | None) -> None:
+        """Some decoding begins; `total` frames are expected."""
+        self.total = total
+        self.frames(0)
+
+    def frames(self, done: int) -> None:
+        """So many frames are decoded."""
+        self.tally.measuring = f"measuring {self.name}: {done} of {self.total} frames"
+        self.progress.update(self.tally)
 
 
 class NoProgress:

@@ -10,7 +10,8 @@ from torch import Tensor
 from vidlatent.engine.pixels import to_frames
 from vidlatent.jobs.measure.roundtrip import Frames, Subject, draw_latents
 from vidlatent.jobs.measure.stored import CodedForm
-from vidlatent.jobs.small.budget import Budget, Packing
+from vidlatent.jobs.small.budget import Budget
+from vidlatent.jobs.small.packing import Packing
 from vidlatent.jobs.small.sensitivity import find_sensitivities
 from vidlatent.jobs.small.trial import SAME_DB, Errors, Requantised
 from vidlatent.metrics.psnr import Psnr

@@ -31,9 +31,13 @@ class IsolatedReader:
         """
         if str(path) == STDIN:
             return open_video(path, options)
+        return self.ask(Read(DiskSource(Path(path)), options))
+
+    def ask(self, question: Read) -> "IsolatedVideo":
+        """The video that is asked for, which may lie in a tar."""
         if self._stall_timeout and self._watchdog is None:
             self._watchdog = Watchdog([self._worker], self._stall_timeout)
-        return IsolatedVideo(self._worker, Read(DiskSource(Path(path)), options))
+        return IsolatedVideo(self._worker, question)
 
     def __enter__(self) -> Self:
         return self

@@ -1,37 +1,36 @@
-"""Pack: a `.latent`, or a video, becomes a `.latent` that is as small as a budget allows."""
+"""Pack: a `.latent` becomes one that is as small as a budget allows."""
 
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError, VidlatentError, parameter
-from vidlatent.files import partial_path, refuse_existing, refuse_foreign, refuse_same
-from vidlatent.io.coded.packed import Packed
+from vidlatent.files import refuse_existing, refuse_foreign, refuse_same
+from vidlatent.io.latent.header import LatentHeader
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.latent.writer import LATENT
 from vidlatent.io.read.intake import Opener
 from vidlatent.io.read.source import ReadOptions, open_video
 from vidlatent.jobs.decode import choose_model
-from vidlatent.jobs.encode import EncodeOptions, EncodeResult, encode
 from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.jobs.repack import LOSSLESS, Repacked, check_repacked, describe_repacked, write_as
-from vidlatent.jobs.small.budget import Budget, Packing
+from vidlatent.jobs.small.budget import PACKED, Budget, refuse_full
+from vidlatent.jobs.small.packing import Packing
+from vidlatent.jobs.small.trial import Frames
 from vidlatent.jobs.storing import name_store
 from vidlatent.models import hub, registry
-
-PACKED = Packed.name
 
 
 @dataclass(frozen=True)
 class PackOptions:
     """What packing may cost, and what it is measured with.
 
-    `source` is the video that the latents were made of, read as it was then; `choice` the model, by default
-    the one that the file names.
+    `source` is the video that the latents were made of, read as it was then, which `open_source` opens: here,
+    or in another process; `choice` is the model, by default the one that the file names.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -39,6 +38,12 @@ class PackOptions:
     read: ReadOptions = field(default_factory=ReadOptions)
     choice: ModelChoice = field(default_factory=ModelChoice)
     force: bool = False
+    open_source: Opener = open_video
+
+    def frames(self) -> Frames | None:
+        """What begins the source anew; None where there is none."""
+        video = self.source
+        return None if video is None else lambda: read_frames(video, self.read, self.open_source)
 
 
 def pack(
@@ -58,50 +63,32 @@ def pack(
     refuse_foreign(target, LATENT)
     with open_latent(source) as latents:
         refuse_unfit(latents)
-        decoder = model or find_decoder(latents, options.choice)
-        video = options.source
-        frames = None if video is None else lambda: read_frames(video, options.read)
-        packing = Packing.of(latents, decoder, frames, progress)
-        form = packing.find_form(options.budget)
-        write_as(latents, target, form, describe_repacked(latents), progress)
-        check_repacked(latents, target)
+        packing = Packing.of(
+            latents, model or find_decoder(latents, options.choice), options.frames(), progress
+        )
+        write_packed(latents, target, packing, options.budget, progress=progress)
         before = name_store(latents.form, latents.dtype)
     sizes = source.stat().st_size, target.stat().st_size
     return Repacked(target, before, PACKED, *sizes, packing.notices)
 
 
-def encode_packed(  # noqa: PLR0913  what `encode` takes, and a budget
-    source: Path | str,
-    target: Path | str,
-    model: Model,
-    options: EncodeOptions,
+def write_packed(
+    latents: LatentReader,
+    target: Path,
+    packing: Packing,
     budget: Budget,
+    header: LatentHeader | None = None,
     progress: Progress = SILENT,
-    open_source: Opener = open_video,
-) -> EncodeResult:
-    """Encode a video into floats beside `target`, and pack them; `options.store` is of no importance.
-
-    The source is read again to measure what that costs. A pipe gives its frames once, so there a bound is
-    kept that needs no source.
-    """
-    target = Path(target)
-    refuse_full(options.posterior)
-    refuse_existing(target, options.force)
-    refuse_foreign(target, LATENT)
-    floats = partial_path(target.with_name(f"{target.stem}.floats.latent"))
-    try:
-        made = encode(source, floats, model, replace(options, store=None, force=True), progress, open_source)
-        again = Path(source) if Path(source).is_file() or Path(source).is_dir() else None
-        wanted = PackOptions(budget, again, options.read, force=options.force)
-        packed = pack(floats, target, wanted, progress, model)
-    finally:
-        floats.unlink(missing_ok=True)
-    return replace(made, target=target, bytes=packed.bytes, notices=(*made.notices, *packed.notices))
+) -> None:
+    """Find the form that a budget allows, write `target` in it, and read that again."""
+    form = packing.find_form(budget)
+    write_as(latents, target, form, header or describe_repacked(latents), progress)
+    check_repacked(latents, target)
 
 
-def read_frames(video: Path, read: ReadOptions) -> Generator[np.ndarray]:
+def read_frames(video: Path, read: ReadOptions, open_source: Opener = open_video) -> Generator[np.ndarray]:
     """The frames [H, W, 3] of a video from its beginning."""
-    with open_video(video, read) as source:
+    with open_source(video, read) as source:
         for frame in source.frames():
             yield frame.rgb
 
@@ -115,15 +102,6 @@ def refuse_unfit(latents: LatentReader) -> None:
         )
     if latents.has_logvar:
         refuse_full("full", f"{latents.path}: ")
-
-
-def refuse_full(posterior: str, where: str = "") -> None:
-    """Raise UsageError where mean and logvar are wanted, which are stored as floats."""
-    if posterior == "full":
-        raise UsageError(
-            f"{where}{parameter('posterior')} full is stored as floats, not as {PACKED}",
-            f"take {parameter('posterior')} mode, or {parameter('store')} bf16",
-        )
 
 
 def find_decoder(latents: LatentReader, choice: ModelChoice) -> Model | None:

@@ -6,6 +6,7 @@ that comes with the package, and kept where what is fetched for models is kept.
 
 import hashlib
 import json
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 
 from vidlatent.engine.model import Model
-from vidlatent.files import asset, replace_on_close
+from vidlatent.errors import VidlatentError
+from vidlatent.files import asset, write_note
 from vidlatent.io.read.source import open_video
 from vidlatent.jobs.progress import SILENT, Progress
 
@@ -33,9 +35,9 @@ def find_sensitivities(model: Model, progress: Progress = SILENT) -> np.ndarray:
         return kept
     found = measure_sensitivities(model, progress)
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replace_on_close(path) as partial:
-            partial.write_text(json.dumps({"version": _VERSION, "sensitivities": found.tolist()}))
+        with suppress(OSError, VidlatentError):  # where nothing can be kept, it is measured anew
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_note(path, json.dumps({"version": _VERSION, "sensitivities": found.tolist()}))
     return found
 
 

@@ -9,7 +9,8 @@ from vidlatent.io.coded.packed import SMALLEST_STEP
 from vidlatent.io.coded.predictor import MOST
 from vidlatent.io.latent.reader import LatentReader
 
-COARSEST = 1e6  # of `k`: steps are then as large as the floor of the latents' SNR allows
+FINEST = 1e-6  # of `k`: steps are then as fine as whole numbers up to MOST allow
+COARSEST = 1e6  # steps are then as large as the floor of the latents' SNR allows
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -23,6 +22,8 @@ from vidlatent.windows import Plan
 FRAMES = 68  # of a clip are decoded: all of a short one
 WINDOWS = 4  # of a longer one, where the decoder can begin in the middle
 SAME_DB = 100.0  # PSNR of frames that are identical
+SAME = 10 ** (-SAME_DB / 10)  # which stands for their squared error
+HELD_BYTES = 256 << 20  # of what frames are compared with, 68 of 720p; of more it is made anew each time
 
 Frames = Callable[[], Generator[np.ndarray]]  # begins the source anew: frames [H, W, 3]
 
@@ -71,6 +72,7 @@ class Trial:
         self.spans = choose_spans(latents, self._model, self._plan)
         self.has_source = source is not None
         self.decodes = 0
+        self._held: list[np.ndarray] = []
 
     @property
     def frames(self) -> int:
@@ -86,7 +88,7 @@ class Trial:
         psnr = Psnr(ceiling=SAME_DB)
         self._progress.begin(f"{self._latents.path}: decoding, to measure", self.frames)
         self.decodes += 1
-        with closing(self._read()) as wanted, closing(self._decode(latents)) as decoded:
+        with closing(self._give_wanted()) as wanted, closing(self._decode(latents)) as decoded:
             for done, frame in enumerate(decoded, start=1):
                 reference = next(wanted, None)
                 if reference is None or (reference.shape, reference.dtype) != (frame.shape, frame.dtype):
@@ -96,6 +98,7 @@ class Trial:
                     )
                 psnr.update(*(torch.from_numpy(side)[None] for side in (reference, frame)))
                 self._progress.frames(done)
+            next(wanted, None)  # a process that reads the source is done with it then, and need not be ended
         return Errors(10 ** (-psnr.per_frame() / 10))
 
     def _decode(self, latents: LatentReader | Requantised) -> Generator[np.ndarray]:
@@ -103,15 +106,29 @@ class Trial:
         for span in self.spans:
             yield from decode_frames(latents, self._model, self._plan, span)
 
+    def _give_wanted(self) -> Generator[np.ndarray]:
+        """What those frames are compared with; where it is no more than HELD_BYTES it is made once."""
+        if len(self._held) == self.frames:
+            yield from self._held
+            return
+        self._held.clear()
+        with closing(self._read()) as frames:
+            for frame in frames:
+                if self.frames * frame.nbytes <= HELD_BYTES:
+                    self._held.append(frame)
+                yield frame
+
     def _read(self) -> Generator[np.ndarray]:
-        """What those frames are compared with."""
+        """The same frames of the source, or of the latents as they are where there is none."""
         if self._source is None:
             yield from self._decode(self._latents)
             return
         with closing(self._source()) as frames:
-            for n, frame in enumerate(islice(frames, self.spans[-1][1])):
+            for n, frame in enumerate(frames):
                 if any(first <= n < last for first, last in self.spans):
                     yield frame
+                if n >= self.spans[-1][1]:
+                    return
 
 
 def choose_spans(latents: LatentReader, model: Model, plan: Plan) -> list[tuple[int, int]]:
