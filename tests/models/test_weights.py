@@ -339,6 +339,25 @@ print(peak_host_bytes() - before - network.weight.nbytes)
 """
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_what_is_not_finite_is_found_wherever_it_is(tmp_path, state, value, dtype):
+    state["conv.weight"][2, 1, 0, 2, 1] = value
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(BadWeights, match=r"conv\.weight: NaN or infinity"):
+        load(tmp_path / "w.safetensors", dtype=dtype)
+
+
+def test_tensors_that_share_memory_in_a_checkpoint_get_their_own(tmp_path, state):
+    """One number for many, and a part of many, as in what training left behind."""
+    state["norm.weight"] = torch.ones(1).expand(4)
+    state["norm.bias"] = torch.full((1000,), float("nan")).index_fill_(0, torch.arange(0, 8, 2), 3)[:8:2]
+    torch.save(state, tmp_path / "w.pt")
+    network = load(tmp_path / "w.pt")
+    assert_holds(network, state)
+    assert {p.untyped_storage().nbytes() - p.nbytes for p in network.parameters()} == {0}
+
+
 def test_buffers_are_not_cast(tmp_path):
     class Counting(nn.Module):
         def __init__(self, spec: ModelSpec) -> None:

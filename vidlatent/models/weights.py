@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -141,16 +142,27 @@ def match(network: nn.Module, names: Mapping[str, str | None], path: Path) -> di
 
 
 def place(tensor: Tensor, want: Tensor, device: torch.device | str, dtype: torch.dtype, label: str) -> Tensor:
-    """A copy of a file's tensor to compute with; raises BadWeights unless it fits, and is finite."""
+    """A file's tensor, to compute with; raises BadWeights unless it fits, and is finite.
+
+    It is copied where it must change, and where its memory is not its own.
+    """
     tensor = tensor.reshape(plain_shape(tuple(tensor.shape), tuple(want.shape)))
     if tensor.shape != want.shape:
         raise BadWeights(
             f"{label}: shape {list(tensor.shape)}, expected {list(want.shape)}",
             "use the config.json that came with these weights",
         )
-    placed = tensor.to(device, dtype, copy=True, memory_format=layout_of(tensor, device))
-    if not torch.isfinite(placed).all():
+    shared = tensor.untyped_storage().nbytes() != tensor.nbytes
+    placed = tensor.to(device, dtype, copy=shared, memory_format=layout_of(tensor, device))
+    if not _is_finite(placed):
         if torch.isfinite(tensor).all():
             raise BadWeights(f"{label}: too large for {dtype}", "use another dtype")
         raise BadWeights(f"{label}: NaN or infinity", "these weights are broken; download them again")
     return placed
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers of a tensor without gaps are finite: told by the extremes, which copies nothing."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(map(isfinite, torch.aminmax(tensor.as_strided((tensor.numel(),), (1,)))))
