@@ -11,7 +11,7 @@ from torch import nn
 
 from vidlatent.engine import memory
 from vidlatent.engine.demand import Demand, UnknownLength, Workload, calls_of, demand, spans
-from vidlatent.engine.footprint import Network, footprint, unfolded_bytes
+from vidlatent.engine.footprint import LiveBytes, Network, footprint, unfolded_bytes
 from vidlatent.engine.memory import Way, first_within, fit, kinds_of_ways, needed_bytes, settle, smaller_tiles
 from vidlatent.engine.model import Model
 from vidlatent.errors import OutOfResources, UsageError
@@ -348,3 +348,12 @@ def test_what_does_not_fit_for_its_growing_state_says_how_far_back_it_may_look(h
         fit(hunyuan15, hunyuan15.plan(), Workload(240, 320, 4001), limit)
     found = fit(hunyuan15, hunyuan15.plan(past=400), Workload(240, 320, 4001), limit)
     assert found.plan.encode_time.past == 400
+
+
+def test_a_view_of_a_weight_takes_no_memory():
+    weight = torch.empty(40, 50)
+    with LiveBytes([weight]) as meter:
+        assert weight.view(-1)[7:].t().shape == (1993,)
+        assert not meter.peak
+        copy = weight.t().contiguous()
+    assert meter.live == meter.peak == copy.nbytes

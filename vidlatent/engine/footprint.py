@@ -6,6 +6,7 @@ else, and the bytes alive at each moment are added up. The layers take that devi
 
 import json
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -18,6 +19,7 @@ from vidlatent.engine.model import Model
 from vidlatent.models.arithmetic import is_cpu
 from vidlatent.models.base import ModelSpec, VideoVAE
 from vidlatent.models.causal import TimeState
+from vidlatent.models.convolution import layout_of
 
 _CONVOLUTIONS = (torch.ops.aten.conv3d.default, torch.ops.aten.convolution.default)
 _UNFOLDED_BELOW = 20480  # of all sides of the input but its width, multiplied
@@ -59,12 +61,12 @@ class Network:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Adds up the storage of tensors made under it, and remembers the peak."""
+    """Adds up the storage of tensors made under it, and remembers the peak. That of `others` is not new."""
 
-    def __init__(self) -> None:
+    def __init__(self, others: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.live = self.peak = 0
-        self._known: set[int] = set()
+        self._known = {tensor.untyped_storage()._cdata for tensor in others}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -118,10 +120,13 @@ def footprint(network: Network, calls: tuple[Call, ...], height: int, width: int
     """
     with torch.device("meta"), torch.inference_mode():
         built = network.kind(network.spec).to("meta")  # constants too
-        weights = {k: torch.empty(v.shape, dtype=network.dtype) for k, v in built.state_dict().items()}
+        weights = {
+            name: torch.empty(each.shape, dtype=network.dtype, memory_format=layout_of(each, "cpu"))
+            for name, each in built.state_dict().items()
+        }
         built.load_state_dict(weights, assign=True)
         state, kept = TimeState(more=True, past=past, bands=network.cpu), []
-        with WorkingBytes() as meter:
+        with WorkingBytes(weights.values()) as meter:
             if calls[0][1] and not network.encode and network.spec.latency > 1:
                 _run(network, built, (network.spec.latency, height, width), state)
                 meter.peak, calls = meter.live, calls[:1]
