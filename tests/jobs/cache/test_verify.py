@@ -96,6 +96,20 @@ def test_a_file_that_cannot_be_read_is_a_finding_and_others_are_still_checked(ro
     assert (open_manifest(root).find(path.stem).status == "damaged") == lost
 
 
+def test_a_disk_that_fails_once_and_then_gives_the_entry_has_lost_nothing(root, monkeypatch):
+    """A good entry was written down as damaged, and made again."""
+    path, real, refused = entry_of(root, "clip0.avi"), Path.open, []
+
+    def refuse_once(self, *args, **kwargs):
+        if self == path and not refused:
+            refused.append(self)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse_once)
+    assert list(verify(root)) == [None, None] and refused
+
+
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EIO])
 def test_a_cache_that_cannot_be_written_still_says_what_is_wrong(root, monkeypatch, code):
     """The first finding ended in an error about the manifest, and the rest was never said."""

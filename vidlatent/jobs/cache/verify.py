@@ -23,7 +23,7 @@ from vidlatent.jobs.cache.manifest import DONE, ROWS, Manifest, ManifestRow
 from vidlatent.jobs.cache.scan import MEMBER
 from vidlatent.jobs.cache.shard_safetensors import index_path, read_index
 from vidlatent.jobs.cache.snapshot import open_snapshot
-from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.store import Place, Store
 from vidlatent.jobs.decode import check_model, choose_model, decode_frames
 from vidlatent.jobs.models import ModelChoice
 from vidlatent.metrics.psnr import Psnr
@@ -123,7 +123,7 @@ def find_fault(manifest: Manifest, row: ManifestRow) -> str | None:
         wanted = row.bytes if place.part is None else sum(place.part)
         return f"{place.path}: expected {wanted} bytes, found {place.path.stat().st_size}"
     try:
-        if place.sha256() == row.checksum:
+        if _hash_twice(place) == row.checksum:
             return None
     except OSError as e:
         what = f"{place.path}: cannot be read ({e.strerror})"
@@ -136,6 +136,16 @@ def find_fault(manifest: Manifest, row: ManifestRow) -> str | None:
     except BadInput as e:
         return e.what
     return f"{place.path}: whole, but not what was written (sha256 differs)"
+
+
+def _hash_twice(place: Place) -> str:
+    """The sha256 of an entry. What the disk has lost it says again; a server that was away may be back."""
+    try:
+        return place.sha256()
+    except OSError as e:
+        if e.errno != errno.EIO:
+            raise
+        return place.sha256()
 
 
 def replay_sample(
