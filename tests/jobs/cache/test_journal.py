@@ -2,11 +2,19 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from vidlatent.errors import OutOfResources
-from vidlatent.jobs.cache.journal import JournalReader, JournalWriter, find_wrong_lines, read_records
+from vidlatent.jobs.cache.journal import (
+    JournalReader,
+    JournalWriter,
+    WrongLine,
+    count_torn_lines,
+    find_wrong_lines,
+    read_records,
+)
 
 
 def test_a_write_that_is_cut_short_goes_on(tmp_path, monkeypatch):
@@ -73,6 +81,52 @@ def test_each_call_gives_what_is_new_and_half_a_line_once_it_is_whole(tmp_path):
         file.write(b"2}\n")
     journal.append({"n": 3})
     assert [record["n"] for record in reader.read_new()] == [2, 3] and not list(reader.read_new())
+
+
+def test_a_journal_that_has_not_grown_is_not_opened_again(tmp_path, monkeypatch):
+    """Runs ask every few seconds, and on a network disk it is opening that asks the server."""
+    journal, reader = JournalWriter(tmp_path), JournalReader(tmp_path)
+    journal.append({"n": 1})
+    opened, real = [], Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *args: (opened.append(self), real(self, *args))[1])
+    for _ in range(2):
+        list(reader.read_new())
+    assert len(opened) == 1
+
+
+def test_a_line_that_nobody_can_use_is_named_by_its_number_and_counted(tmp_path):
+    def parse(record: dict) -> None:
+        if record != {"n": 1}:
+            raise ValueError(f"n: expected 1, got {record['n']}")
+
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"n": 1}\n{"n": 2}\n7\n{"n": 1}')
+    found = [WrongLine(path, n, why) for n, why in ((2, "n: expected 1, got 2"), (3, "no JSON object"))]
+    assert [*find_wrong_lines(tmp_path, parse)] == [*found, WrongLine(path, 4, "cut short")]
+    assert count_torn_lines(tmp_path, parse) == 3
+
+
+@pytest.mark.parametrize(("host", "part"), [("a-1.b" + "x" * 40, "a1b" + "x" * 21), ("--", "host")])
+def test_a_journal_is_named_by_when_where_and_by_whom_it_is_written(tmp_path, monkeypatch, host, part):
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    monkeypatch.setattr("time.time_ns", lambda: 7)
+    JournalWriter(tmp_path).append({"n": 1, "m": 2})
+    (path,) = tmp_path.iterdir()
+    assert path.name == f"{7:019d}-{part}-{os.getpid()}.jsonl"
+    assert path.read_text() == '{"m": 2, "n": 1}\n'
+    assert path.stat().st_mode & 0o444 == 0o444, "others read it"
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts open files")
+def test_a_journal_whose_name_is_not_on_disk_is_an_error_and_stays_not_open(tmp_path, monkeypatch):
+    def refuse(folder: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
+
+    monkeypatch.setattr("vidlatent.jobs.cache.journal.sync_folder", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OutOfResources, match="Input/output error"):
+        JournalWriter(tmp_path).append({"n": 1})
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts open files")

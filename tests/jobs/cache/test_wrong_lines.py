@@ -52,6 +52,7 @@ NO_ROWS = [
     ROW | {"at": float("nan")},
     ROW | {"span": 3},
     ROW | {"span": [1, 2]},
+    ROW | {"span": [None] * 4},
     ROW | {"span": [[], None, None]},
     ROW | {"shape": "abc"},
     ROW | {"shape": ["a"]},
