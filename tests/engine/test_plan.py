@@ -99,6 +99,7 @@ def test_wishes_change_the_plan_of_a_file_where_they_say_something():
         ({"latent_window": 1}, "latent_window 1: pocket takes at least 2 latents"),
         ({"tile": 8}, "tile 8: pocket takes multiples of 8 px, for instance 16 or 24"),
         ({"tile": 100}, "tile 100: .* for instance 96 or 104"),
+        ({"tile": 28}, "tile 28: .* for instance 24 or 32"),
         ({"overlap": 0.5}, "overlap means nothing without tiles"),
         ({"tile": 64, "overlap": 1.0}, "overlap 1.0: must be a fraction from 0 to below 1"),
         ({"tile": 64, "overlap": -0.1}, "overlap -0.1: must be a fraction"),

@@ -128,6 +128,13 @@ def test_a_window_that_cannot_be_is_said_and_not_applied(plain, numbers):
         assert any("does not fit the picture" in notice for notice in video.notices)
 
 
+def test_half_a_pixel_is_rounded_up(plain):
+    """50.5 pixels are 51, and the 6.75 to their left and 3.5 above them are 7 and 4."""
+    with_clap(plain, (101, 2), (41, 1), (0, 1), (0, 1))
+    found = look_into(DiskSource(plain), partial(read_insets, track=(1, 0), size=(64, 48)))
+    assert found == Insets(7, 4, 6, 3)
+
+
 def test_boxes_with_lengths_of_64_bits_are_looked_into(plain):
     """Long films have them: the index behind gigabytes of pictures may be such a box, too."""
     before = clips.frames(plain)
