@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import vidlatent
-from vidlatent.errors import UsageError
+from vidlatent.errors import BadLatentFile, UsageError
 from vidlatent.models import registry
 
 WAN = registry.find("wan-2.1")
@@ -41,6 +41,40 @@ def test_a_reader_is_as_long_as_its_latents_and_ends(path):
         assert len(reader) == len(list(reader)) == COUNT
         with pytest.raises(IndexError):
             reader[COUNT]
+
+
+@pytest.mark.parametrize("span", [(-1, 2), (3, 2), (0, COUNT + 1)])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_frames_that_are_not_there_are_refused(path, mapped, span):
+    with vidlatent.open_latent(path, mapped=mapped) as reader:
+        for read in (reader.read, reader.read_checked):
+            with pytest.raises(ValueError, match=f"latent frames {span[0]} to {span[1]} of {COUNT}"):
+                read(*span)
+
+
+def test_what_a_file_does_not_hold_is_said_with_the_way_to_have_it(path):
+    with vidlatent.open_latent(path) as reader:
+        asked = (reader.read_logvar, lambda *span: reader.read_checked(*span, "logvar"))
+        for read in asked:
+            with pytest.raises(BadLatentFile, match=r"holds no logvar\nhint: encode with posterior full"):
+                read(0, 1)
+        first = (reader.read_first_frame, lambda *span: reader.read_raw(*span, "first_frame"))
+        for read in first:
+            with pytest.raises(BadLatentFile, match="holds no latents of its first frame alone"):
+                read(0, 1)
+        with pytest.raises(BadLatentFile, match="stored as F32 floats, which have no codes and steps"):
+            reader.read_raw(0, 1)
+        assert reader.open_audio() is None and not reader.has_audio
+        assert not reader.has_logvar and not reader.has_first_frame and reader.form == ""
+
+
+def test_latents_in_the_middle_of_another_file_are_the_same(path, latents, tmp_path):
+    whole = tmp_path / "whole"
+    whole.write_bytes(b"x" * 64 + path.read_bytes() + b"y" * 64)
+    for mapped in (False, True):
+        with vidlatent.open_latent(whole, part=(64, path.stat().st_size), mapped=mapped) as reader:
+            assert torch.equal(reader.read(), latents[0].transpose(0, 1))
+            reader.verify()
 
 
 def test_latents_come_normalised_if_so_wanted(path, latents):

@@ -13,11 +13,17 @@ import pytest
 from vidlatent.errors import BadVideo, UsageError
 from vidlatent.io.picture.colour import (
     MATRICES,
+    PRIMARIES,
+    RANGES,
+    TRANSFERS,
     Colour,
     RgbReader,
     Tags,
     YuvWriter,
+    bit_depth,
     code_point,
+    find_matrix,
+    is_convertible,
     output_colour,
     resolve,
 )
@@ -265,6 +271,75 @@ def test_the_full_range_of_a_pixel_format_outweighs_its_tag(tagged):
     """Formats of JPEG are of full range by their name."""
     told = resolve(Tags(1, tagged, 1, 1), av.VideoFormat("yuvj420p"), 480)
     assert told.range == "pc" and "range" not in told.assumed
+
+
+def test_names_and_numbers_are_those_of_ffmpeg():
+    """It lists them itself; two transfers have other names where it tells of a file."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-h", "filter=setparams"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    table: dict[str, set] = {}
+    for words in map(str.split, said.splitlines()):
+        if words[1:2] == ["<int>"]:
+            found = table[words[0]] = set()
+        elif len(words) > 2 and words[2].startswith("..FV"):
+            found.add((int(words[1]), words[0]))
+    own_names = {(4, "gamma22"), (5, "gamma28")}
+    ours = {"range": RANGES, "color_primaries": PRIMARIES, "color_trc": TRANSFERS, "colorspace": MATRICES}
+    for option, known in ours.items():
+        assert known.items() - own_names <= table[option], option
+
+
+@pytest.mark.parametrize(
+    ("tags", "pix_fmt", "lines", "guessed"),
+    [
+        ((2, 0, 2, 2), "yuv420p", 719, ("smpte170m", "tv", "bt709", "bt709")),
+        ((2, 0, 2, 2), "yuv420p", 720, ("bt709", "tv", "bt709", "bt709")),
+        ((2, 0, 2, 9), "yuv420p", 480, ("bt2020nc", "tv", "bt2020-10", "bt2020")),
+        ((10, 0, 2, 2), "yuv420p", 480, ("bt2020c", "tv", "bt2020-10", "bt2020")),
+        ((9, 0, 16, 2), "yuv420p", 480, ("bt2020nc", "tv", "smpte2084", "bt2020")),
+        ((2, 0, 2, 2), "gray", 480, ("smpte170m", "pc", "bt709", "bt709")),
+        ((2, 0, 2, 2), "ya8", 480, ("smpte170m", "pc", "bt709", "bt709")),
+        ((1, 1, 2, 2), "rgb24", 480, ("gbr", "pc", "bt709", "bt709")),
+        ((1, 1, 2, 2), "pal8", 480, ("gbr", "pc", "bt709", "bt709")),
+    ],
+)
+def test_what_is_not_tagged_is_what_players_assume(tags, pix_fmt, lines, guessed):
+    told = resolve(Tags(*tags), av.VideoFormat(pix_fmt), lines)
+    assert (told.matrix, told.range, told.transfer, told.primaries) == guessed
+    names = ("matrix", "range", "transfer", "primaries")
+    said = ("matrix", "range") if pix_fmt in ("rgb24", "pal8") else ()
+    assert told.assumed == tuple(
+        name for name, tag in zip(names, tags, strict=True) if tag in (0, 2) and name not in said
+    )
+
+
+def test_tags_that_say_nothing_are_completed_and_no_others():
+    nothing, other = Tags(2, 0, 2, 2), Tags(1, 1, 13, 5)
+    assert nothing.completed_by(other) == other.completed_by(nothing) == other
+    assert Tags(9, 2, 16, 9).completed_by(other) == Tags(9, 2, 16, 9)
+
+
+def test_a_matrix_is_known_by_the_names_that_people_use():
+    names = {name: find_matrix(name) for name in ("bt601", "bt2020", "fcc", "bt709")}
+    assert names == {"bt601": "smpte170m", "bt2020": "bt2020nc", "fcc": "fcc", "bt709": "bt709"}
+    assert [is_convertible(name) for name in ("gbr", "bt709", "ictcp")] == [True, True, False]
+    assert not resolve(Tags(1, 1, 1, 1), av.VideoFormat("rgb24"), 480, "bt709").assumed, "RGB has none"
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "bits"), [("pal8", 8), ("vaapi", 8), ("yuv420p10le", 10), ("gbrpf32le", 16)]
+)
+def test_a_pixel_format_has_so_many_bits(pix_fmt, bits):
+    assert bit_depth(av.VideoFormat(pix_fmt)) == bits
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["8bit", "16bit"])
+def test_limited_grey_is_read_to_its_ends(deep):
+    read, (dtype, top) = RgbReader(deep, Orientation()), (np.uint16, 65535) if deep else (np.uint8, 255)
+    for level, wanted in ((0, 0), (16, 0), (126, 110 / 219), (235, 1), (255, 1)):
+        frame = av.VideoFrame.from_ndarray(np.full((16, 16), level, np.uint8), "gray")
+        got = read(frame, Colour("bt709", "tv", "bt709", "bt709"))
+        assert got.dtype == dtype and abs(int(got[0, 0, 0]) - round(wanted * top)) <= deep
 
 
 def test_ranges_are_those_of_h273():
