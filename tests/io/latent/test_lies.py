@@ -160,6 +160,13 @@ FACT_LIES = {
     "time base absurd": (fact("time_base", f"1/{1 << 40}"), "time_base denominator: expected 1 to"),
     "block of nothing": (fact("block_bytes", "0"), "block_bytes: expected 4096 to"),
     "block of all memory": (fact("block_bytes", str(1 << 50)), "block_bytes: expected 4096 to 67108864"),
+    "version without a dot": (fact("format_version", "1"), "format_version: expected MAJOR.MINOR, got '1'"),
+    "major version in words": (fact("format_version", "x.1"), "format_version: expected MAJOR.MINOR"),
+    "minor version in words": (fact("format_version", "1.x"), "format_version: expected MAJOR.MINOR"),
+    "version of 16 letters": (
+        fact("format_version", "1." + "0" * 14),
+        "format_version: expected MAJOR.MINOR",
+    ),
     "version in words": (fact("format_version", "one"), "format_version: expected MAJOR.MINOR, got 'one'"),
     "metadata not text": (
         lambda header: header["__metadata__"].update(model=7),
