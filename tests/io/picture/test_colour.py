@@ -313,6 +313,12 @@ def test_what_is_not_tagged_is_what_players_assume(tags, pix_fmt, lines, guessed
     )
 
 
+def test_pq_and_hlg_are_hdr_and_nothing_else_is():
+    told = {transfer: Colour("bt2020nc", "tv", transfer, "bt2020").hdr for transfer in TRANSFERS.values()}
+    assert [transfer for transfer, hdr in told.items() if hdr is True] == ["smpte2084", "arib-std-b67"]
+    assert not any(hdr for transfer, hdr in told.items() if transfer not in ("smpte2084", "arib-std-b67"))
+
+
 def test_tags_that_say_nothing_are_completed_and_no_others():
     nothing, other = Tags(2, 0, 2, 2), Tags(1, 1, 13, 5)
     assert nothing.completed_by(other) == other.completed_by(nothing) == other

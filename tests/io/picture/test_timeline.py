@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidlatent.io.picture.timeline import COARSE, FINEST_HZ, MOST_TICKS, Timeline, refine
+from vidlatent.io.picture.timeline import COARSE, FINEST_HZ, MOST_TICKS, Timeline, bound_rate, refine
 
 MILLI = Fraction(1, 1000)
 
@@ -105,3 +105,9 @@ def test_what_had_to_be_changed_is_said_with_its_counts():
         "1 frames whose time did not advance",
         "1 leaps back of the clock",
     ]
+
+
+def test_a_rate_is_kept_where_containers_can_say_it_else_it_is_the_nearest_that_they_can():
+    assert [bound_rate(Fraction(rate)) for rate in ("25", "29.97002997")] == [25, Fraction(30_000, 1001)]
+    slow = Fraction(2, 10**10 + 1)  # a frame lasts 158 years
+    assert bound_rate(slow) == Fraction(1, 5 * 10**9)

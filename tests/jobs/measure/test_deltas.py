@@ -92,3 +92,24 @@ def test_rows_that_cost_more_and_are_no_better_are_left_out_of_a_curve():
 def test_one_rate_is_no_curve():
     found = compute_deltas(rows("codec", 1, points=1) + rows("model", 1), METRICS, "codec")
     assert all("codec has 1 usable rates, a curve needs 2" in delta.why for delta in found)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ({"psnr": score(math.inf)}, "model loses nothing, and no rate of a lossy codec is equal to that"),
+        ({}, "model has no rate"),
+    ],
+)
+def test_a_model_without_a_point_is_told_why_it_has_none(scores, said):
+    rated = [replace(row, scores=scores) for row in rows("model", 1)]
+    (delta,) = compute_deltas(rows("codec", 1) + rated, {"psnr": METRICS["psnr"]}, "codec")
+    assert delta.rate_percent is None and delta.why == delta.quality_why == said
+    assert delta.left_out == tuple(row.subject for row in rated if scores)
+
+
+def test_rates_below_those_of_the_codec_are_told_what_to_ask_for():
+    (delta,) = compute_deltas(rows("codec", 1) + rows("model", 0.01), {"psnr": METRICS["psnr"]}, "codec")
+    assert delta.quality is None
+    assert "model takes 0.08 bits per pixel, codec was measured from 1 on" in delta.quality_why
+    assert delta.quality_why.endswith("ask for lower rates, such as 0.08")
