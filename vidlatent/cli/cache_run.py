@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vidlatent.jobs.cache.tally import Tally
     from vidlatent.jobs.encode import Model
     from vidlatent.jobs.exchange.needs import Needs
+    from vidlatent.jobs.models import Verb
     from vidlatent.windows import Plan
 
 
@@ -173,8 +174,8 @@ class RunFlags(o.ModelFlags):
         ),
     ] = None
 
-    def load(self, usual: str | None = None) -> "Model":
-        """Load the model, or the `usual` one where none is said.
+    def load(self, only: "Verb | None" = None, usual: str | None = None) -> "Model":
+        """Load the model for the one verb or for both, or the `usual` one where none is said.
 
         Without --device it goes onto the GPU that torchrun or SLURM gave this process.
         """
@@ -182,7 +183,7 @@ class RunFlags(o.ModelFlags):
 
         if self.model is None and self.weights is None:
             self.model = usual
-        model = self.choice().load(device=choose_device())
+        model = self.choice().load(device=choose_device(), only=only)
         for name in model.spec.changed().keys() - model.spec.changed(latents=True).keys():
             raise UsageError(f"--set {name}: says how latents are decoded", "set it when they are decoded")
         return model
@@ -334,7 +335,7 @@ def command(  # noqa: PLR0913  sections of the help
     read.check()
     check_before_loading(sources, write.output)
     needs = write.needs()
-    model = run.load(needs.model if needs else None)
+    model = run.load(write.only, needs.model if needs else None)
     from_reading = read.recipe_options(model.spec.grid, needs.side if needs else None)
     recipe = Recipe(plan=cut.plan(model), measure=write.measure, **from_reading, **stored)
     recipe = write.suit(replace(recipe, first_frame=write.first_frame), model)

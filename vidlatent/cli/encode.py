@@ -129,7 +129,7 @@ def command(
     from vidlatent.jobs.numbered import tell_of_frames
     from vidlatent.jobs.small.encoding import encode_measured, encode_packed
 
-    allowed = budget.budget(write.store, write.pack)
+    allowed, only = budget.budget(write.store, write.pack), write.only
     if allowed is not None:
         write.store = None  # of the floats that are packed: as computed
     options = write.options(read.options(), run)
@@ -139,7 +139,7 @@ def command(
         return batch.run(None, None, write.as_json)
     if not batch.check(lambda source, target: check_before_loading(source, target, write.force)):
         return 1
-    model = run.load(only="encode" if allowed is None else None)
+    model = run.load(only)
     use_threads(run.threads)
     options = replace(options, plan=cut.plan(model))
 

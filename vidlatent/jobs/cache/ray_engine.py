@@ -98,7 +98,7 @@ class EncodeActor:
 
     def __init__(self, job: Job) -> None:
         self._stack = ExitStack()
-        cache = open_run(job.root, job.choice.load(), job.recipe, job.options)
+        cache = open_run(job.root, job.choice.load(only=job.recipe.only), job.recipe, job.options)
         self._run: CacheRun = self._stack.enter_context(cache)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list]:

@@ -9,6 +9,7 @@ from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.cache.buckets import Bucket, Smaller, choose_bucket
 from vidlatent.jobs.cache.frames import CUT, FRAMES_RULES, FULL, Numbering, Take
 from vidlatent.jobs.encode import EncodeOptions
+from vidlatent.jobs.models import Verb
 from vidlatent.jobs.reading.survey import Probe
 from vidlatent.jobs.small.budget import PACKED, Budget, check_store_and_budget
 from vidlatent.windows import Plan
@@ -78,6 +79,11 @@ class Recipe:
     def is_measured(self) -> bool:
         """Whether a clip is decoded after it was encoded, to measure what that costs."""
         return self.measure or self.allowed is not None
+
+    @property
+    def only(self) -> Verb | None:
+        """Which verb of a model is enough for it; None: both are needed."""
+        return None if self.is_measured else "encode"
 
     def options(self) -> EncodeOptions:
         """The same for the encode job; a cache holds no sound. What is packed is made of floats."""
