@@ -113,6 +113,15 @@ def test_sound_of_any_sample_rate_is_re_encoded_at_one_that_the_codec_has(tmp_pa
     assert abs(begin) <= MILLISECOND and abs(end - 1) <= Fraction(2 * 1024, written)
 
 
+def test_opus_is_made_at_the_one_rate_that_it_has(tmp_path):
+    source = with_sound(tmp_path / "in.mkv", "flac", 44_100)
+    clips.rewrite(source, tmp_path / "out.webm", FAST)
+    with av.open(str(tmp_path / "out.webm")) as container:
+        assert container.streams.audio[0].codec.canonical_name == "opus"
+    begin, end = heard(tmp_path / "out.webm")
+    assert abs(begin) <= MILLISECOND and abs(end - 1) <= Fraction(2 * 960, 48_000)
+
+
 def test_packets_that_cannot_be_decoded_are_counted_and_what_follows_keeps_its_time(tmp_path):
     source = with_sound(tmp_path / "in.mkv", "flac", 48_000, seconds=2)
     with av.open(str(source)) as container:
