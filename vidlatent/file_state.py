@@ -1,4 +1,4 @@
-"""What tells that a file was written meanwhile."""
+"""What tells that a file, or an object in a store, was written meanwhile."""
 
 import os
 from dataclasses import dataclass
@@ -15,7 +15,15 @@ class FileState:
     inode: int
 
 
-State = FileState | tuple[tuple[str, FileState], ...] | None
+@dataclass(frozen=True, slots=True)
+class ObjectState:
+    """What changes when an object in a store is written anew: its size, and what its store calls it by."""
+
+    size: int
+    tag: str
+
+
+State = FileState | ObjectState | tuple[tuple[str, FileState], ...] | None
 
 
 def read_state(path: Path | str) -> State:

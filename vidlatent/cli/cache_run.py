@@ -162,6 +162,13 @@ class RunFlags(o.ModelFlags):
             "--stall-timeout", min=0, help="Give up a clip that hangs for so many seconds; 0: never."
         ),
     ] = 300
+    scratch: Annotated[
+        str | None,
+        typer.Option(
+            "--scratch",
+            help="Copies of videos from object stores take so much of TMPDIR.  [default: 50G, or half of it]",
+        ),
+    ] = None
     engine: Annotated[str, c.one_of("--engine", c.ENGINES, "ray: actors on a Ray cluster.")] = "local"
     ray_address: Annotated[
         str | None,
@@ -246,6 +253,7 @@ class TaskFlags(Flags):
             shards=write.sharding(),
             caption_extensions=choose_extensions(self.caption_extension),
             thumbnails=write.thumbnails,
+            scratch=words.parse_bytes(run.scratch, "--scratch"),
         )
 
     def part(self, engine: str) -> "Part":
@@ -315,7 +323,7 @@ def command(  # noqa: PLR0913  sections of the help
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Folders, videos, globs, tables (.csv .tsv .json .jsonl .parquet), WebDataset tars."
+            help="Folders, videos, globs, tables (.csv .tsv .json .jsonl .parquet), WebDataset tars; also s3://…"
         ),
     ],
     read: ReadFlags,

@@ -9,6 +9,7 @@ import io
 import mmap
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 
 class _ReadOnlyPart(io.RawIOBase):
@@ -42,12 +43,15 @@ class _ReadOnlyPart(io.RawIOBase):
 
 
 class FilePart(_ReadOnlyPart):
-    """The bytes [offset, offset + size) of the file at `path`, read by system calls."""
+    """The bytes [offset, offset + size) of the file at `path`, read by system calls.
 
-    def __init__(self, path: Path, offset: int, size: int) -> None:
+    A `file` that is open already is read instead, and closed with the part.
+    """
+
+    def __init__(self, path: Path, offset: int, size: int, file: BinaryIO | None = None) -> None:
         super().__init__(size)
         self.path = path
-        self._file = path.open("rb")
+        self._file = file or path.open("rb")
         self._offset = offset
 
     def readinto(self, target: memoryview) -> int:

@@ -14,10 +14,11 @@ from helpers.tars import write_tar
 
 from vidlatent.errors import UsageError
 from vidlatent.io.sources.disk import DiskSource
+from vidlatent.io.sources.source import no_beat
 from vidlatent.jobs.cache.captions import choose_extensions, get_caption
 from vidlatent.jobs.cache.scan import scan
 from vidlatent.jobs.reading.captions import MOST_CAPTION_BYTES
-from vidlatent.jobs.reading.listing import list_table_clips
+from vidlatent.jobs.reading.listing import list_clips
 
 NOWHERE = Path("no-cache")
 
@@ -121,7 +122,7 @@ BAD_ROWS = {
 def test_a_bad_row_of_a_table_costs_itself(tmp_path, kind, first, good):
     text = first + "".join(f"{row}\n{good}\n" for row, _ in BAD_ROWS[kind])
     (tmp_path / f"t.{kind}").write_bytes(text.encode("utf-8", "surrogateescape"))
-    found = list(list_table_clips(DiskSource(tmp_path / f"t.{kind}")))
+    found = list(list_clips(DiskSource(tmp_path / f"t.{kind}"), (), no_beat))
     for bad, fine, (_, words) in zip(found[::2], found[1::2], BAD_ROWS[kind], strict=True):
         assert words in bad.error.what and f"{tmp_path}/t.{kind}" in bad.error.what
         assert fine.facts == {"caption": "fine"} and fine.error is None

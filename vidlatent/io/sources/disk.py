@@ -1,6 +1,7 @@
 """Sources on a disk: a file, or a folder of the images of one video."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +23,11 @@ class DiskSource:
     def name(self) -> str:
         """The path, as it was given, or what it is a copy of."""
         return self.called or str(self.path)
+
+    @property
+    def full_name(self) -> str:
+        """The path from the root on, so that it says the same from wherever it is read."""
+        return os.path.abspath(self.path)
 
     def open(self) -> BinaryIO:
         """The file; raises BadVideo for a pipe or a device, and OSError for a folder."""

@@ -2,30 +2,31 @@
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, cast
 
 from vidlatent.file_state import State
 from vidlatent.io.file_parts import FilePart
-from vidlatent.io.sources.disk import DiskSource, refuse_special
+from vidlatent.io.sources.disk import DiskSource
 from vidlatent.io.sources.hashing import hash_file
 from vidlatent.io.sources.source import Beat, no_beat
+from vidlatent.io.sources.stored import StoredSource
 
 MEMBER = "::"  # between a tar and the name of a file in it, or a table and one of its rows
 
 
 @dataclass(frozen=True, slots=True)  # millions of them may be held
 class MemberSource:
-    """The bytes [offset, offset + size) of the tar at `inside`, called `name`."""
+    """The bytes [offset, offset + size) of the tar `inside`, called `name`."""
 
-    inside: DiskSource
+    inside: DiskSource | StoredSource
     name: str
     offset: int
     size: int
 
     def open(self) -> BinaryIO:
         """A file that begins and ends with the member's bytes."""
-        refuse_special(self.inside)
-        part = FilePart(self.inside.path, self.offset, self.size)
+        part = FilePart(Path(self.inside.name), self.offset, self.size, self.inside.open())
         return cast(BinaryIO, io.BufferedReader(part))
 
     def state(self) -> State:

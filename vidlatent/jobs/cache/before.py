@@ -5,16 +5,19 @@ from glob import has_magic
 from pathlib import Path
 
 from vidlatent.errors import UsageError
+from vidlatent.io.sources.urls import is_url
 from vidlatent.jobs.cache.scan import refuse_missing
 
 
 def check_before_loading(sources: Iterable[str], root: Path) -> None:
     """Raise UsageError where a source is not there, or the cache cannot be where it is to be.
 
-    What a pattern matches is looked for by the run itself.
+    What a pattern matches, and what is in a store, is looked for by the run itself.
     """
     for source in sources:
-        if not has_magic(source):
+        if not has_magic(source) and not is_url(source):
             refuse_missing(source)
+    if root.parts and root.parts[0].endswith(":"):  # what is left of an address that was made a path
+        raise UsageError(f"{root}: a cache is written to a disk, and not to a store", "name a folder")
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: is no folder", "name a new folder")

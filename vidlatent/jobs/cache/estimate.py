@@ -26,6 +26,7 @@ from vidlatent.jobs.cache.run import count_workers
 from vidlatent.jobs.cache.scan import Clip, scan
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.reading.readers import Readers
+from vidlatent.jobs.reading.scratch import Scratch
 from vidlatent.jobs.reading.survey import Probe
 from vidlatent.jobs.storing import guess_item_bytes
 
@@ -63,12 +64,14 @@ def dry_run(
     sources: Iterable[str], root: Path, model: Model, recipe: Recipe, options: RunOptions
 ) -> Estimate:
     """Look at the clips, and add up. The folder `root` need not exist, and is not made."""
-    found = scan(sources, root, options.caption_extensions, options.stall_timeout)
     planner, store = Planner(recipe, ModelIdentity.of(model)), Store(root)
+    captions, timeout = options.caption_extensions, options.stall_timeout
     with (
-        Readers(count_workers(options), stall_timeout=options.stall_timeout) as probers,
+        Scratch(options.scratch) as scratch,
+        Readers(count_workers(options), stall_timeout=timeout, scratch=scratch) as probers,
         closing(Index(store, not options.rehash)) as index,
     ):
+        found = scan(sources, root, captions, timeout, scratch=scratch)
         lookup = SourceLookup(recipe, probers, index, remembering=False)
         drawn = draw_clips(lookup.pick_part(found, options.shard))
         looks = list(lookup.look_up(drawn.readable))

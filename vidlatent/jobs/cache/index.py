@@ -11,13 +11,15 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from fractions import Fraction
+from hashlib import sha256
 
 from vidlatent.errors import BadInput, UsageError
-from vidlatent.file_state import FileState
+from vidlatent.file_state import FileState, ObjectState, State
 from vidlatent.jobs.cache.journal import JournalReader, JournalWriter
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.snapshot import Kind, Snapshot, open_snapshot
 from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.reading.scratch import find_stored
 from vidlatent.jobs.reading.survey import Look, Probe, Seen
 from vidlatent.json_values import to_json_values
 
@@ -53,17 +55,24 @@ class Index:
                 with suppress(ValueError):
                     self._take(LOOKS.parse(record))
 
-    def recall(self, clip: Clip, ask: Look) -> Seen | None:
-        """What was seen of a file that has not changed; None where that is not enough to answer `ask`."""
+    def knows(self, clip: Clip, stream: int) -> bool:
+        """Whether a source was ever seen, so that there is a point in asking for its state now."""
+        return self._find(_name(clip.name, stream)) is not None
+
+    def recall(self, clip: Clip, ask: Look, state: State = None) -> Seen | None:
+        """What was seen of a source that has not changed; None where that is not enough to answer `ask`.
+
+        `state` is that of one in a store: for a file it is found out here.
+        """
         found = self._find(_name(clip.name, ask.stream))
         if found is None:
             return None
-        *known, sha256, facts = found
-        probe, state = _parse_probe(facts), clip.source.state()
-        same = isinstance(state, FileState) and [state.size, state.mtime_ns] == known
-        if not same or (ask.hashed and not sha256) or (ask.timed and probe.first_s is None):
+        *known, digest, facts = found
+        probe = _parse_probe(facts)
+        state = clip.source.state() if find_stored(clip.source) is None else state
+        if _mark(state) != known or (ask.hashed and not digest) or (ask.timed and probe.first_s is None):
             return None
-        return Seen(sha256, probe, state=state)
+        return Seen(digest, probe, state=state)
 
     def _find(self, name: str) -> list | None:
         """Size, time, hash and probe of a file; None where it is not known."""
@@ -76,16 +85,16 @@ class Index:
 
     def learn(self, clip: Clip, ask: Look, seen: Seen) -> None:
         """Remember what was seen of a file, unless it was changed a moment ago."""
-        state = seen.state
-        if seen.probe is None or not isinstance(state, FileState):
+        mark = _mark(seen.state)
+        if seen.probe is None or mark is None:
             return
-        if time.time() - state.mtime_ns / 1e9 < AT_REST_S:
+        if isinstance(seen.state, FileState) and time.time() - seen.state.mtime_ns / 1e9 < AT_REST_S:
             return
         record = {
             "source": clip.name,
             "stream": ask.stream,
-            "size": state.size,
-            "mtime_ns": state.mtime_ns,
+            "size": mark[0],
+            "mtime_ns": mark[1],
             "sha256": seen.sha256,
             "probe": to_json_values(vars(seen.probe)),
         }
@@ -114,6 +123,15 @@ def check_record(record: Mapping) -> None:
         raise ValueError(f"what was seen of a file: {type(e).__name__} {e}") from e
     if not fine:
         raise ValueError(f"what was seen of a file: {', '.join(wrong) or probe}"[:200])
+
+
+def _mark(state: State) -> list[int] | None:
+    """Size and time of a file; of an object its size, and a number made of what its store calls it by."""
+    if isinstance(state, FileState):
+        return [state.size, state.mtime_ns]
+    if isinstance(state, ObjectState) and state.tag:
+        return [state.size, int.from_bytes(sha256(state.tag.encode()).digest()[:7], "big")]
+    return None
 
 
 def _name(source: str, stream: int) -> str:

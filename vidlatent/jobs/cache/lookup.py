@@ -1,15 +1,20 @@
 """What must be known of clips before they are encoded: remembered from an earlier run, or looked up ahead."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 
+from vidlatent.errors import BadInput
+from vidlatent.file_state import State
 from vidlatent.jobs.cache.index import Index
 from vidlatent.jobs.cache.plan import Part, estimate_cost, pick_share
 from vidlatent.jobs.cache.recipe import Recipe
 from vidlatent.jobs.cache.scan import Clip
+from vidlatent.jobs.reading.ahead import map_ahead
 from vidlatent.jobs.reading.readers import Readers
+from vidlatent.jobs.reading.scratch import find_stored
 from vidlatent.jobs.reading.survey import Look, Seen
 
 FEW = 10_000  # clips that are all looked at before the first is worked on
@@ -48,17 +53,34 @@ class SourceLookup:
 
     def look_up(self, clips: Iterable[Clip], hashed: bool = True) -> Iterator[tuple[Clip, Seen]]:
         """Every clip and what is known of it, in order."""
-        asked = (self._recall(clip, hashed) for clip in clips)
+        asked = (self._recall(clip, hashed, state) for clip, state in self._ask_states(clips))
         for (clip, ask, known), seen in self.probers.looks(asked, lambda item: None if item[2] else item[1]):
             if known is None and self.remembering:
                 self.index.learn(clip, ask, seen)
             yield clip, known or seen
 
-    def _recall(self, clip: Clip, hashed: bool) -> tuple[Clip, Look, Seen | None]:
+    def _ask_states(self, clips: Iterable[Clip]) -> Iterator[tuple[Clip, State]]:
+        """Every clip and, of those in stores that were seen before, their state now: many at a time."""
+        for stored, group in groupby(clips, lambda clip: find_stored(clip.source) is not None):
+            if stored:
+                known = ((clip, self.index.knows(clip, self.recipe.read.stream)) for clip in group)
+                yield from map_ahead(_ask_state, known)
+            else:
+                yield from ((clip, None) for clip in group)
+
+    def _recall(self, clip: Clip, hashed: bool, state: State) -> tuple[Clip, Look, Seen | None]:
         recipe = self.recipe
         counted = recipe.chunk_s or recipe.take or recipe.fixed_counts or recipe.read.start or clip.start
         ask = Look(clip.source, recipe.read.stream, hashed, timed=bool(counted))
-        return clip, ask, self.index.recall(clip, ask)
+        return clip, ask, self.index.recall(clip, ask, state)
+
+
+def _ask_state(asked: tuple[Clip, bool]) -> tuple[Clip, State]:
+    """A clip with the state of its source, if that is of use and its store says it."""
+    clip, known = asked
+    with suppress(BadInput):  # whoever fetches it will say what is wrong
+        return clip, clip.source.state() if known else None
+    return clip, None
 
 
 def take_part(clips: Iterable[Clip], part: Part) -> Iterator[Clip]:

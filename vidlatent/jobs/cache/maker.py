@@ -9,6 +9,7 @@ from functools import partial
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, OutOfResources, VidlatentError, flag, is_out_of_memory, parameter
 from vidlatent.io.latent.reader import open_latent
+from vidlatent.io.sources.patience import Unreachable, Unwanted
 from vidlatent.jobs.cache.answers import find_answer
 from vidlatent.jobs.cache.budget import MemoryBudget
 from vidlatent.jobs.cache.claims import Claims, read_holder
@@ -221,7 +222,7 @@ class EntryMaker:
             notices = (*video.notices, *self._finish(made, task))
             if self._options.thumbnails:
                 strip.save(self._store.thumbnail_path(made.key))
-        except Abandoned:  # the run is to end: the next one tries this clip again
+        except (Abandoned, Unwanted):  # the run is to end: the next one tries this clip again
             self._claims.pop(task.key).release()
             return
         except LeftOut as e:
@@ -229,7 +230,8 @@ class EntryMaker:
         except (*FAULTS, MemoryError, RuntimeError) as e:
             if not isinstance(e, FAULTS) and not is_out_of_memory(e):
                 raise
-            row, became = task.make_failed_row(_blame_clip(task, e), time.perf_counter() - began), "failed"
+            told = replace(task, key="") if isinstance(e, Unreachable) else task  # tried by the next run
+            row, became = told.make_failed_row(_blame_clip(task, e), time.perf_counter() - began), "failed"
             self._failed.add(task.key)
         else:
             took = time.perf_counter() - began

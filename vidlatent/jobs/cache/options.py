@@ -19,7 +19,8 @@ class RunOptions:
     those of a model on the CPU: the last bits of sums depend on their number, so each row of the manifest
     says it. A clip whose reading makes no progress for `stall_timeout` seconds is given up; 0 waits for ever.
     With `shards` finished entries are packed. `caption_extensions` are those of texts beside the videos.
-    Of each clip that is encoded so many `thumbnails` are kept.
+    Of each clip that is encoded so many `thumbnails` are kept. Copies of what lies in object stores take
+    `scratch` bytes; None: 50 GB, but half of what is free at most.
     """
 
     workers: int | None = None
@@ -33,3 +34,4 @@ class RunOptions:
     shards: Sharding | None = None
     caption_extensions: tuple[str, ...] = CAPTION_EXTENSIONS
     thumbnails: int = 0
+    scratch: int | None = None

@@ -17,7 +17,7 @@ def find_files(pattern: str) -> list[Path]:
     plain = next(n for n, part in enumerate(parts) if has_magic(part))
     base, rest = Path(*parts[:plain]), parts[plain:]
     hidden = any(part.startswith(".") for part in rest)
-    return sorted(base.joinpath(*names) for names in _walk(base, hidden) if _fits(names, rest))
+    return sorted(base.joinpath(*names) for names in _walk(base, hidden) if fits(names, rest))
 
 
 def _walk(base: Path, hidden: bool) -> Iterator[tuple[str, ...]]:
@@ -41,7 +41,7 @@ def _walk(base: Path, hidden: bool) -> Iterator[tuple[str, ...]]:
                 yield *folder, entry.name
 
 
-def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
+def fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
     """Whether the parts of a name fit those of a pattern. Only a part that says so matches hidden names."""
     if patterns[-1] == ANYWHERE:
         patterns = [*patterns, "*"]

@@ -30,6 +30,7 @@ from vidlatent.jobs.cache.stop import StopSignals
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.tally import CacheProgress, NoProgress, Tally
 from vidlatent.jobs.models import ModelChoice
+from vidlatent.jobs.reading.scratch import Scratch
 
 MOST_IN_BUNDLE = 8  # clips: so many that an actor's readers are ahead of its model
 LISTED_BYTES = 8 << 20  # of clips that are listed, and that no actor has yet: some ten thousand
@@ -76,9 +77,16 @@ class Bundle:
 def list_bundles(sources: Iterable[str], root: Path, options: RunOptions, size: int) -> Iterator[Bundle]:
     """The clips of all sources in bundles of so many, as they are found."""
     notices: list[str] = []
+    captions, timeout = options.caption_extensions, options.stall_timeout
+    with Scratch(options.scratch) as scratch:
+        clips = scan(sources, root, captions, timeout, tell=notices.append, scratch=scratch)
+        yield from bundle_clips(clips, notices, size)
+
+
+def bundle_clips(clips: Iterator[Clip], notices: list[str], size: int) -> Iterator[Bundle]:
+    """Bundles of so many clips; the last one has no clip, and says how the listing ended."""
     bundle: list[Clip] = []
     found, error = 0, None
-    clips = scan(sources, root, options.caption_extensions, options.stall_timeout, tell=notices.append)
     try:
         for clip in clips:
             bundle.append(clip)
@@ -197,8 +205,11 @@ def count_clips(sources: list[str], job: Job, most: int) -> int:
 
     Raises what is wrong with the sources, as far as that shows at their beginning.
     """
-    options = job.options
-    with closing(scan(sources, job.root, options.caption_extensions, options.stall_timeout)) as clips:  # type: ignore[type-var]
+    captions, timeout = job.options.caption_extensions, job.options.stall_timeout
+    with (
+        Scratch(job.options.scratch) as scratch,
+        closing(scan(sources, job.root, captions, timeout, scratch=scratch)) as clips,  # type: ignore[type-var]
+    ):
         return sum(1 for _ in islice(clips, most))
 
 

@@ -29,6 +29,7 @@ from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.tally import CacheProgress, NoProgress, Tally
 from vidlatent.jobs.reading.isolated import IsolatedReader
 from vidlatent.jobs.reading.readers import Readers
+from vidlatent.jobs.reading.scratch import Scratch
 
 
 def run(
@@ -64,6 +65,7 @@ class CacheRun:
     lookup: SourceLookup
     planner: Planner
     readers: Readers
+    scratch: Scratch
     maker: EntryMaker
     stop: StopSignals
 
@@ -74,7 +76,9 @@ class CacheRun:
         """
         tally = self.maker.tally
         captions, timeout = options.caption_extensions, options.stall_timeout
-        found = scan(sources, root, captions, timeout, lambda: self.stop.asked, tally.notices.append)
+        found = scan(
+            sources, root, captions, timeout, lambda: self.stop.asked, tally.notices.append, self.scratch
+        )
         clips = self.lookup.pick_part(found, options.shard)
         first = list(islice(clips, FEW))
         tally.clips, tally.counting = len(first), len(first) == FEW
@@ -88,7 +92,7 @@ class CacheRun:
         """Cache clips of other parts that nobody has begun, once this part is done."""
         self.lookup.index.refresh()  # so that what others have hashed is not hashed again
         captions, timeout = options.caption_extensions, options.stall_timeout
-        found = scan(sources, root, captions, timeout, lambda: self.stop.asked)
+        found = scan(sources, root, captions, timeout, lambda: self.stop.asked, scratch=self.scratch)
         readable = (clip for clip in found if clip.is_readable)
         self.maker.steal(self.planner.plan(self.lookup.look_up(readable)), self.readers, self.stop)
 
@@ -114,12 +118,15 @@ def open_run(root: Path, model: Model, recipe: Recipe, options: RunOptions) -> I
         closing(Manifest(store)) as manifest,
         closing(Index(store, trusting=not options.rehash)) as index,
         StopSignals() as stop,
-        Readers(prober_count, 0, options.stall_timeout, lambda: stop.asked) as probers,
-        Readers(workers, memory.queue, options.stall_timeout, stopping=lambda: stop.asked) as readers,
-        IsolatedReader(options.stall_timeout) as again,
+        Scratch(options.scratch, lambda: stop.asked) as scratch,
+        Readers(prober_count, 0, options.stall_timeout, lambda: stop.asked, scratch=scratch) as probers,
+        Readers(
+            workers, memory.queue, options.stall_timeout, stopping=lambda: stop.asked, scratch=scratch
+        ) as readers,
+        IsolatedReader(options.stall_timeout, scratch) as again,
     ):
         maker = EntryMaker(store, model, manifest, memory, options, EntryFinisher(model, again))
-        yield CacheRun(SourceLookup(recipe, probers, index), planner, readers, maker, stop)
+        yield CacheRun(SourceLookup(recipe, probers, index), planner, readers, scratch, maker, stop)
 
 
 def count_workers(options: RunOptions) -> int:

@@ -10,9 +10,11 @@ from pathlib import Path
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.io.sources.disk import DiskSource
 from vidlatent.io.sources.member import MEMBER
+from vidlatent.io.sources.urls import is_url
 from vidlatent.jobs.cache.patterns import find_files
 from vidlatent.jobs.cache.seen import SeenBefore
 from vidlatent.jobs.cache.store import FORMAT, MARKER
+from vidlatent.jobs.cache.stored_scan import StoredWalk
 from vidlatent.jobs.numbered import tell_of_frames
 from vidlatent.jobs.reading.captions import (
     CAPTION,
@@ -26,32 +28,36 @@ from vidlatent.jobs.reading.lister import Lister
 from vidlatent.jobs.reading.listing import TARS, make_bad_clip
 from vidlatent.jobs.reading.process import STALL_TIMEOUT
 from vidlatent.jobs.reading.remote_video import never
+from vidlatent.jobs.reading.scratch import Scratch
 from vidlatent.jobs.reading.tables import TABLES
 
 __all__ = ["MEMBER", "Clip", "scan"]
 Tell = Callable[[str], None]
 
 
-def scan(
+def scan(  # noqa: PLR0913  what, how, and whom to ask and tell
     sources: Iterable[str],
     cache: Path,
     captions: tuple[str, ...] = CAPTION_EXTENSIONS,
     stall_timeout: float = STALL_TIMEOUT,
     stopped: Callable[[], bool] = never,
     tell: Tell = lambda notice: None,
+    scratch: Scratch | None = None,
 ) -> Iterator[Clip]:
     """Every file of every source once, in a fixed order, as they are found.
 
     What cannot be read, or is no source, is a clip that says so. Files in the folder `cache` are left out.
     `captions` are the extensions of files that hold the caption of the video beside them.
-    Once `stopped` says so, there are no more. Notices about whole folders are given to `tell`.
+    Once `stopped` says so, there are no more. Notices about whole folders are given to `tell`. Tables and
+    tars in stores are listed from copies in `scratch`.
     """
     seen = SeenBefore()
-    with Lister(stall_timeout, stopped) as lister:
+    with Lister(stall_timeout, stopped, scratch) as lister:
         walk, sources = Walk(cache, captions, lister, tell), list(sources)
+        stored = StoredWalk(captions, lister)
         walk.note_frames([Path(source) for source in sources if Path(source).is_file()])
         for source in sources:
-            for clip in walk.list_source(source):
+            for clip in stored.list_source(source) if is_url(source) else walk.list_source(source):
                 if stopped():
                     return
                 if seen.add(clip.identity):

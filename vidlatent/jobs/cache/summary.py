@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from os.path import commonpath
 from pathlib import Path
 
 from vidlatent.dtypes import DTYPES
 from vidlatent.io.latent.layout import ITEM_BYTES
+from vidlatent.io.sources.urls import find_common_folder
 from vidlatent.jobs.cache.captions import get_caption
 from vidlatent.jobs.cache.manifest import DAMAGED, FAILED, SKIPPED, Manifest, ManifestRow
 from vidlatent.jobs.cache.store import Store
@@ -124,15 +124,15 @@ def make_cards(store: Store, rows: Iterable[ManifestRow]) -> list[ClipCard]:
     """What is shown of clips."""
     rows = list(rows)
     folders = [str(Path(row.source).parent) for row in rows]
-    common = Path(commonpath(folders)) if folders else Path("/")
+    common = find_common_folder(folders)
     return [_make_card(store, row, common) for row in rows]
 
 
 def _make_card(store: Store, row: ManifestRow, common: Path) -> ClipCard:
-    strip = store.thumbnail_path(row.key)
+    strip, source = store.thumbnail_path(row.key), Path(row.source)
     since = f", from frame {row.first_frame}" if row.first_frame else ""
     return ClipCard(
-        name=Path(row.source).relative_to(common).as_posix(),
+        name=(source.relative_to(common) if source.is_relative_to(common) else source).as_posix(),
         words=f"{row.width}x{row.height}, {row.frames} frames{since}",
         caption=get_caption(row.facts),
         strip=strip if strip.is_file() else None,

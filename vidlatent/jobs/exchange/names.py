@@ -3,9 +3,9 @@
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, count
-from os.path import commonpath
 from pathlib import Path, PurePosixPath
 
+from vidlatent.io.sources.urls import find_common_folder
 from vidlatent.jobs.cache.manifest import ManifestRow
 from vidlatent.jobs.cache.scan import MEMBER
 from vidlatent.jobs.exchange.piece import Naming, Piece
@@ -42,7 +42,7 @@ def _endless(wishes: Iterable[str]) -> Iterator[str]:
 def find_root(rows: Iterable[ManifestRow]) -> Path:
     """The folder that all sources lie in; of members of tars, the tars."""
     folders = [str(Path(row.source.partition(MEMBER)[0]).parent) for row in rows]
-    return Path(commonpath(folders)) if folders else Path("/")
+    return find_common_folder(folders)
 
 
 def find_folder(row: ManifestRow, root: Path) -> PurePosixPath:

@@ -8,6 +8,7 @@ from vidlatent.io.read.source import Frame, ReadOptions, VideoInfo, VideoSource,
 from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.reading.messages import Closed, Failure, Opened, Pixels, Read
 from vidlatent.jobs.reading.process import STALL_TIMEOUT, Watchdog, Worker
+from vidlatent.jobs.reading.scratch import Scratch
 
 STDIN = "-"
 
@@ -16,11 +17,11 @@ class IsolatedReader:
     """Opens one video after the other in a second process, which is started again where it died.
 
     A video that makes no progress for `stall_timeout` seconds while somebody waits for it is given up; 0
-    waits for ever.
+    waits for ever. What lies in a store is read from copies in `scratch`.
     """
 
-    def __init__(self, stall_timeout: float = STALL_TIMEOUT) -> None:
-        self._worker = Worker()
+    def __init__(self, stall_timeout: float = STALL_TIMEOUT, scratch: Scratch | None = None) -> None:
+        self._worker = Worker(scratch)
         self._stall_timeout = stall_timeout
         self._watchdog: Watchdog | None = None
 

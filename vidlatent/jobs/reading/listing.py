@@ -13,6 +13,7 @@ from vidlatent.errors import BadInput
 from vidlatent.io.sources.disk import DiskSource
 from vidlatent.io.sources.member import MEMBER, MemberSource
 from vidlatent.io.sources.source import Beat, no_beat
+from vidlatent.io.sources.stored import StoredSource, find_source_beside
 from vidlatent.io.tar import TarMember, TornTar, list_tar, open_tar, split_name
 from vidlatent.jobs.reading.captions import (
     CAPTION,
@@ -26,29 +27,36 @@ from vidlatent.jobs.reading.clip import SIDECARS, Clip
 from vidlatent.jobs.reading.tables import PATH_COLUMNS, read_table
 from vidlatent.json_values import to_plain_json
 
+Origin = DiskSource | StoredSource
 TARS = (".tar",)
 _MOST_TEXTS = 1_000_000  # of one tar: those behind are left out
 _NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d{0,18})?([eE][+-]?\d{1,2})?|[+-]?\.\d{1,18}|\d{1,18}/\d{1,18}")
 
 
-def list_clips(source: DiskSource, captions: tuple[str, ...], beat: Beat) -> Iterator[Clip]:
+def list_clips(
+    source: DiskSource, captions: tuple[str, ...], beat: Beat, origin: Origin | None = None
+) -> Iterator[Clip]:
     """The clips of a table or a tar, in order. What is wrong with one of them is told by the clip itself.
 
-    `captions` are the extensions of texts in a tar that hold captions.
+    `captions` are the extensions of texts in a tar that hold captions. Where the source is a copy of
+    `origin`, the clips lie in that, or beside it.
     """
     if source.path.suffix.lower() in TARS:
-        return list_tar_clips(source, captions, beat)
-    return list_table_clips(source)
+        return list_tar_clips(source, origin or source, captions, beat)
+    return list_table_clips(source, origin or source)
 
 
-def make_bad_clip(source: DiskSource, error: BadInput, place: str = "") -> Clip:
+def make_bad_clip(source: Origin, error: BadInput, place: str = "") -> Clip:
     """The row of a source, or of one place in it, that cannot be read."""
-    name = os.path.abspath(source.path)
+    name = source.full_name
     return Clip(source, f"{name}{MEMBER}{place}" if place else name, error=error, unreadable=True)
 
 
 def list_tar_clips(
-    source: DiskSource, captions: tuple[str, ...] = CAPTION_EXTENSIONS, beat: Beat = no_beat
+    source: DiskSource,
+    origin: Origin,
+    captions: tuple[str, ...] = CAPTION_EXTENSIONS,
+    beat: Beat = no_beat,
 ) -> Iterator[Clip]:
     """The videos of a WebDataset tar, each with the texts of its sample: `a.mp4` with `a.txt`, `a.json`.
 
@@ -65,11 +73,11 @@ def list_tar_clips(
                 if _is_no_video(member.name, captions):
                     continue
                 named[member.name] += 1
-                clip = _make_member_clip(source, member, named[member.name])
+                clip = _make_member_clip(origin, member, named[member.name])
                 yield _add_texts(clip, tar, member, texts, captions)
     except TornTar as e:
         what = f"{source.name}: not a tar that can be read to its end ({e})"
-        yield make_bad_clip(source, BadInput(what, _TAR_HINT))
+        yield make_bad_clip(origin, BadInput(what, _TAR_HINT))
 
 
 def _is_no_video(name: str, captions: tuple[str, ...]) -> bool:
@@ -113,30 +121,30 @@ def _add_texts(
     return replace(clip, facts=facts if caption is None else {**facts, CAPTION: caption})
 
 
-def _make_member_clip(tar: DiskSource, member: TarMember, nth: int) -> Clip:
+def _make_member_clip(tar: Origin, member: TarMember, nth: int) -> Clip:
     inside = f"{MEMBER}{member.name}{f' ({nth})' if nth > 1 else ''}"
-    name = f"{os.path.abspath(tar.path)}{inside}"
+    name = f"{tar.full_name}{inside}"
     if member.fault is not None:
         error = BadInput(f"{tar.name}{MEMBER}{member.name}: {member.fault}", "pack it as a plain file")
         return Clip(tar, name, error=error, unreadable=True)
     return Clip(MemberSource(tar, f"{tar.name}{inside}", member.offset, member.size), name)
 
 
-def list_table_clips(source: DiskSource) -> Iterator[Clip]:
+def list_table_clips(source: DiskSource, origin: Origin) -> Iterator[Clip]:
     """The clips of a CSV, TSV, JSONL or parquet table. Relative paths begin at the table's folder."""
     try:
         for number, row in read_table(source):
             try:
                 if isinstance(row, BadInput):
                     raise row
-                yield _make_row_clip(source, number, row)
+                yield _make_row_clip(origin, number, row)
             except BadInput as e:
-                yield make_bad_clip(source, e, f"row {number}")
+                yield make_bad_clip(origin, e, f"row {number}")
     except BadInput as e:
-        yield make_bad_clip(source, e)
+        yield make_bad_clip(origin, e)
 
 
-def _make_row_clip(table: DiskSource, number: int, row: Mapping[str, object]) -> Clip:
+def _make_row_clip(table: Origin, number: int, row: Mapping[str, object]) -> Clip:
     column = next((c for c in PATH_COLUMNS if row.get(c)), None)
     if column is None:
         raise BadInput(
@@ -146,11 +154,11 @@ def _make_row_clip(table: DiskSource, number: int, row: Mapping[str, object]) ->
     named = row[column]
     if not isinstance(named, str) or "\0" in named:
         raise BadInput(f"{table.name}: row {number}: {column} {str(named)[:80]!r} is no path")
-    video, own = table.path.parent / named, (column, "start", "end", "frames")
+    video, own = find_source_beside(table, named), (column, "start", "end", "frames")
     facts = to_plain_json({name: value for name, value in row.items() if name not in own})
     return Clip(
-        DiskSource(video),
-        os.path.abspath(video),
+        video,
+        video.full_name,
         start=_parse_seconds(row, "start", table.name, number),
         end=_parse_seconds(row, "end", table.name, number),
         frames=_parse_count(row, table.name, number),

@@ -7,7 +7,9 @@ from typing import BinaryIO
 
 from vidlatent.errors import VidlatentError
 from vidlatent.io.read.source import ReadOptions, VideoInfo
+from vidlatent.io.sources.disk import DiskSource
 from vidlatent.io.sources.source import Source
+from vidlatent.io.sources.stored import StoredSource
 from vidlatent.jobs.reading.clip import Clip
 from vidlatent.jobs.reading.survey import Look, Seen
 
@@ -25,10 +27,14 @@ class Read:
 
 @dataclass(frozen=True)
 class List:
-    """The question for the clips that a table or a tar names; `captions` as for `list_clips`."""
+    """The question for the clips that a table or a tar names; `captions` as for `list_clips`.
 
-    source: Source
+    The clips tell of `origin`, where `source` is a copy of it.
+    """
+
+    source: DiskSource | StoredSource
     captions: tuple[str, ...]
+    origin: DiskSource | StoredSource
 
 
 @dataclass(frozen=True)

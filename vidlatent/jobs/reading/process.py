@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from vidlatent.errors import BadVideo, parameter
+from vidlatent.io.sources.stores import never
 from vidlatent.jobs.reading.messages import (
     MORE_FOLLOWS,
     PARENT,
@@ -25,6 +27,8 @@ from vidlatent.jobs.reading.messages import (
     receive,
     send,
 )
+from vidlatent.jobs.reading.scratch import Scratch, hold_copy
+from vidlatent.jobs.reading.survey import Seen
 
 STALL_TIMEOUT = 300.0  # seconds, where nobody says otherwise
 _PIPE_BYTES = 1 << 20
@@ -37,18 +41,17 @@ class Abandoned(BadVideo):
     """A video whose reading hung while the run was to end: nothing is known against it."""
 
 
-def never() -> bool:
-    """Nobody asks to stop."""
-    return False
-
-
 _KILLED = -9  # the exit code of a process that SIGKILL ended; Windows, which has no such signal, gives others
 
 
 class Worker:
-    """A process that reads videos, see worker.py. A question starts it where it does not run (any more)."""
+    """A process that reads videos, see worker.py. A question starts it where it does not run (any more).
 
-    def __init__(self) -> None:
+    It reads what lies in a store from a copy in `scratch`: the process itself asks no store.
+    """
+
+    def __init__(self, scratch: Scratch | None = None) -> None:
+        self._scratch = scratch
         self._process: subprocess.Popen | None = None
         self.heard = 0  # messages so far, for the watchdog
         self.listening = False  # whether somebody waits for the next one, likewise
@@ -61,6 +64,13 @@ class Worker:
         A process that something else has killed, as a machine does that is out of memory, is started once
         more: it is not known to be the video's fault. Answers that were given are left out then.
         """
+        with hold_copy(self._scratch, question.source) as held:
+            for head, pixels in self._ask(replace(question, source=held.source)):
+                if isinstance(head, Seen) and held.state is not None:
+                    head = replace(head, state=held.state)
+                yield head, pixels
+
+    def _ask(self, question: Question) -> Iterator[tuple[object, np.ndarray | None]]:
         given = 0
         for last in (False, True):
             process = self._running()

@@ -11,6 +11,7 @@ from vidlatent.errors import BadVideo
 from vidlatent.jobs.reading.messages import Read
 from vidlatent.jobs.reading.process import Watchdog, Worker
 from vidlatent.jobs.reading.remote_video import RemoteVideo, never
+from vidlatent.jobs.reading.scratch import Scratch
 from vidlatent.jobs.reading.survey import Look, Seen
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ class Readers:
     clip more than there are workers is under way. `limit` bounds the frames that wait, in bytes. A worker
     that makes no progress for `stall_timeout` seconds is ended, and its clip given up; 0 waits for ever.
     Once `stopped` says so, sources are looked at no further; while the run is `stopping`, a worker that hangs
-    is ended soon.
+    is ended soon. What lies in a store is read from copies in `scratch`.
     """
 
     def __init__(
@@ -35,9 +36,11 @@ class Readers:
         stall_timeout: float = 0,
         stopped: Callable[[], bool] = never,
         stopping: Callable[[], bool] = never,
+        scratch: Scratch | None = None,
     ) -> None:
-        self._stopped = stopped
-        self._workers = [Worker() for _ in range(count)]
+        self._stopped, self._own = stopped, Scratch(stopped=stopped) if scratch is None else None
+        self._scratch = scratch or self._own
+        self._workers = [Worker(self._scratch) for _ in range(count)]
         self._limit = limit // (count + 1)
         watched = stall_timeout or stopping is not never
         self._watchdog = Watchdog(self._workers, stall_timeout, stopping) if watched else None
@@ -81,7 +84,9 @@ class Readers:
         pool = ThreadPoolExecutor(len(self._workers))
         try:
             for item in items:
-                ahead.append((item, pool.submit(_ask_free_worker, free, question(item))))
+                if (asked := question(item)) is not None:
+                    self._scratch.begin(asked.source)
+                ahead.append((item, pool.submit(_ask_free_worker, free, asked)))
                 if len(ahead) > AHEAD * len(self._workers) and self._wait_for(ahead[0][1]):
                     first, seen = ahead.popleft()
                     yield first, seen.result()
@@ -112,6 +117,8 @@ class Readers:
         if self._watchdog is not None:
             self._watchdog.stop()
         self.kill()
+        if self._own is not None:
+            self._own.close()
 
     def kill(self) -> None:
         """End all processes. A question that comes later starts its process again."""

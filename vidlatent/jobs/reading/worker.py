@@ -84,7 +84,7 @@ def _look_or_fail(ask: Look, beat: Beat) -> Seen:
 
 
 def _list(ask: List, beat: Beat) -> Iterator[tuple[Answer, object]]:
-    clips = list_clips(ask.source, ask.captions, beat)
+    clips = list_clips(ask.source, ask.captions, beat, ask.origin)
     while some := tuple(islice(clips, CLIPS_AT_ONCE)):
         yield Listed(some), b""
     yield Closed(), b""
