@@ -154,7 +154,6 @@ class RecodeLane:
         codec = _SUBSTITUTES.get(target.format.name, "aac")
         rate = track.codec_context.sample_rate
         rate = _OPUS_HZ if codec == "libopus" else next((hz for hz in _AAC_HZ if hz >= rate), _AAC_HZ[-1])
-        self._source = track
         self.packets = self.damaged = 0
         self._stream = _copy_labels(target.add_stream(codec, rate), track)
         layout = AudioLayout(_choose_layout(codec, rate, track.codec_context.layout))
