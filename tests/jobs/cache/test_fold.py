@@ -162,7 +162,7 @@ def test_what_a_later_release_has_added_to_rows_is_carried_along(tmp_path, monke
     write(store.manifest, [replace(row, source="b", key="2")])
     fold(store.manifest, ROWS)  # by a release that does not know the field
     later = replace(ROWS, fields=(*ROWS.fields, "moods"), parse=lambda record: record, name=str)
-    assert [record.get("moods") for record in open_snapshot(store.manifest, later).by_name()] == [
+    assert [record.get("moods") for _, record, _ in open_snapshot(store.manifest, later).by_name()] == [
         ["blue"],
         None,
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from vidlatent.errors import UsageError, parameter
 from vidlatent.jobs.cache.journal import JournalReader, JournalWriter
 from vidlatent.jobs.cache.row_checks import check_fields, check_name, check_one_of
-from vidlatent.jobs.cache.snapshot import Kind, find_newest, open_snapshot
+from vidlatent.jobs.cache.snapshot import Kind, Snapshot, find_newest, open_snapshot
 from vidlatent.jobs.cache.store import Place, Store
 
 DONE, FAILED, SKIPPED, DAMAGED = "done", "failed", "skipped", "damaged"
@@ -270,13 +270,22 @@ class Manifest:
     def rows(self) -> Iterator[ManifestRow]:
         """The last row of every clip, in the order of their names; of repacked ones that of the new entry.
 
-        They come one after the other, so that memory does not grow with their number.
+        They come one after the other, so that memory does not grow with their number. What the snapshot
+        says of a key is held while its row is looked at, and need not be searched for.
         """
-        young = self._clips
-        new = (young[name] for name in sorted(young))
-        merged = groupby(merge(self._snapshot.by_name(), new, key=ROWS.name), ROWS.name)
-        rows = (_last(list(same)) for _, same in merged)  # of equal rows the new one
-        return (row for row in rows if row.status != REPLACED)  # type: ignore[union-attr]
+        snapshot, young = self._snapshot, self._clips
+        new = ((name, young[name], None) for name in sorted(young))
+        for _, same in groupby(merge(snapshot.by_name(), new, key=itemgetter(0)), itemgetter(0)):
+            told = list(same)
+            row = _last([row for _, row, _ in told])  # of equal rows the new one
+            if row.status != REPLACED:  # type: ignore[union-attr]
+                self._hold(snapshot, row.key, next(found for _, one, found in told if one is row))
+                yield row  # type: ignore[misc]
+
+    def _hold(self, snapshot: Snapshot, key: str, found: list[tuple[ManifestRow, bool]] | None) -> None:
+        """Remember what a snapshot says of a key, unless it is told by a later one by now."""
+        if found is not None and snapshot is self._snapshot:
+            self._searched = key, found
 
     def present_rows(self, recipe: str | None = None) -> list[ManifestRow]:
         """The rows of clips whose entries are there, by one recipe.
@@ -297,9 +306,9 @@ class Manifest:
 
         What the snapshot says of a key is held while its row is looked at, and need not be searched for.
         """
-        new = ((key, None) for key in sorted(self._keys))
-        for key, same in groupby(merge(self._snapshot.by_key(), new, key=itemgetter(0)), itemgetter(0)):
-            self._searched = key, next((found for _, found in same if found is not None), [])
+        snapshot, new = self._snapshot, ((key, None) for key in sorted(self._keys))
+        for key, same in groupby(merge(snapshot.by_key(), new, key=itemgetter(0)), itemgetter(0)):
+            self._hold(snapshot, key, next((found for _, found in same if found is not None), []))
             yield self.find(key)  # type: ignore[misc]
 
     def close(self) -> None:

@@ -39,6 +39,11 @@ _BY_NAME, _BY_KEY = (
     f"SELECT line, done FROM lines WHERE {column} = ? ORDER BY id" for column in ("name", "key")
 )
 
+_ALL_BY_NAME = (
+    "SELECT line, done, (SELECT count(*) FROM lines AS other WHERE other.key = lines.key)"
+    " FROM lines ORDER BY id"
+)
+
 
 @dataclass(frozen=True)
 class Kind(Generic[T]):
@@ -110,22 +115,27 @@ class Snapshot(Generic[T]):
         except _FAULTS as e:
             raise _blame(self.path, e) from e
 
-    def by_name(self) -> Iterator[T]:
-        """All records, in the order of their names."""
-        return (value for value, _, _ in self._go_through())
+    def by_name(self) -> Iterator[tuple[str, T, list[tuple[T, bool]] | None]]:
+        """Every record and its name, in the order of names, and what `find_key` says of its key.
 
-    def lines(self) -> Iterator[tuple[T, bool, str]]:
-        """All records by name, whether the name was done with the key, and the line of today's fields."""
-        same = self._connection is None or self._fields == self._kind.fields
-        for value, done, line in self._go_through():
-            yield value, done, line if same else self._write_anew(line, value)
-
-    def _go_through(self) -> Iterator[tuple[T, bool, str]]:
+        None where more records may have that key: then it must be searched for.
+        """
         if self._connection is None:
             return
         with naming_damage(self.path):
+            for line, done, sharing in self._connection.execute(_ALL_BY_NAME):
+                value = self._read(line)
+                yield self._kind.name(value), value, [(value, bool(done))] if sharing == 1 else None
+
+    def lines(self) -> Iterator[tuple[T, bool, str]]:
+        """All records by name, whether the name was done with the key, and the line of today's fields."""
+        if self._connection is None:
+            return
+        same = self._fields == self._kind.fields
+        with naming_damage(self.path):
             for line, done in self._connection.execute("SELECT line, done FROM lines ORDER BY id"):
-                yield self._read(line), bool(done), line
+                value = self._read(line)
+                yield value, bool(done), line if same else self._write_anew(line, value)
 
     def _write_anew(self, line: str, value: T) -> str:
         values = json.loads(line)

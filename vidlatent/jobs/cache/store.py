@@ -186,7 +186,7 @@ class Store:
 
     def entry_path(self, key: str) -> Path:
         """The file in which the entry of `key` lies, or will lie, until it is packed."""
-        return self.objects / key[:2] / f"{key}.latent"
+        return self.objects.joinpath(key[:2], f"{key}.latent")  # one step: it is asked for every clip
 
     def thumbnail_path(self, key: str) -> Path:
         """The file of the thumbnails of an entry, if they were asked for when it was made."""

@@ -32,6 +32,7 @@ NOTE = "catalog.json"
 FORMAT, VERSION = "vidlatent-catalog", 1
 COLUMNS = {"kind": "<u4", "shard": "<u4", "offset": "<u8", "bytes": "<u8", "end": "<u8"}
 _AT_ONCE = 10_000  # entries that are written together
+_write_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class MappedEntries:
@@ -111,7 +112,7 @@ class _Writer:
     def add(self, row: ManifestRow, place: Place) -> None:
         """Write one entry."""
         shape = row.shape or place.open().shape
-        text = json.dumps([row.source, row.key, dict(row.facts)], separators=(",", ":")).encode()
+        text = _write_json([row.source, row.key, row.facts]).encode()
         self._files["text"].write(text)
         self._end += len(text)
         offset, nbytes = place.part or (0, row.bytes)
