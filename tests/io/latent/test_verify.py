@@ -191,7 +191,8 @@ def test_what_a_file_lacks_is_said_with_how_to_have_it(path: Path):
             reader.read_first_frame(0, 1)
 
 
-def test_how_long_frames_last_is_checked_before_latents_are_given(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("tensor", "begin"), [("pts", 257 * 8), ("durations", 257 * 8 + 1025 * 8)])
+def test_the_clock_is_checked_before_latents_are_given(tmp_path, monkeypatch, tensor, begin):
     """Damage there is found by no look at the latents, and leaves a clock that could be one."""
     monkeypatch.setattr(latent_writer, "BLOCK_BYTES", BLOCK)
     monkeypatch.setattr(latent_parts, "BlockDigests", lambda: BlockDigests(BLOCK))
@@ -200,10 +201,7 @@ def test_how_long_frames_last_is_checked_before_latents_are_given(tmp_path, monk
     path = tmp_path / "clip.latent"
     with LatentWriter(path, header, 2, 1, 1, "F32") as writer:
         writer.append(torch.randn(257, 2, 1, 1))
-        writer.close(FrameClock(Fraction(1, 30), np.arange(1025), np.ones(1025, np.int64)))
-    flip(path, data_start(path) + 257 * 8 + 1025 * 8 + 1000 * 8)
-    with (
-        open_latent(path) as latents,
-        pytest.raises(BadLatentFile, match=r"damaged `durations` \d+ to 1024"),
-    ):
+        writer.close(FrameClock(Fraction(1, 30), 2 * np.arange(1025), np.ones(1025, np.int64)))
+    flip(path, data_start(path) + begin + 600 * 8)
+    with open_latent(path) as latents, pytest.raises(BadLatentFile, match=rf"damaged `{tensor}` \d+ to \d+"):
         latents.read_checked(0, 1)

@@ -450,6 +450,11 @@ def test_a_shard_is_named_by_sixteen_digits_and_holds_about_a_gigabyte(tar):
     assert Sharding("tar").bytes == 1 << 30
 
 
+def test_a_kind_of_shards_that_is_none_is_refused_in_python_too():
+    with pytest.raises(UsageError, match=r"shards zip: unknown\nhint: one of tar, safetensors"):
+        Sharding("zip")
+
+
 def test_what_was_packed_since_it_was_offered_is_not_packed_again(videos, tmp_path, monkeypatch):
     """The other process was killed before it removed the files, so they are there for both."""
     root = shutil.copytree(videos.parent / "loose", tmp_path / "cache")
