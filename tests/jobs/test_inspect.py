@@ -1,12 +1,13 @@
 """What a file says of itself, stream by stream, and how its pixels came to be."""
 
+import os
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from vidlatent.errors import UsageError
+from vidlatent.errors import BadVideo, UsageError
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.encode import EncodeOptions, encode
 from vidlatent.jobs.inspect import inspect
@@ -50,3 +51,12 @@ def test_latents_tell_how_their_pictures_were_read(two_streams, tmp_path, toy):
     }
     with pytest.raises(UsageError, match="no stream 1"):
         inspect(target, stream=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+@pytest.mark.parametrize("name", ["a.latent", "a.safetensors", "a.mp4"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
+    """Whoever opens one that nobody writes into waits for ever."""
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(BadVideo, match="a pipe or a device"):
+        inspect(tmp_path / name)

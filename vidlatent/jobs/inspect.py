@@ -11,6 +11,7 @@ from typing import Any
 from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.read.source import ReadOptions, open_video
+from vidlatent.io.sources.disk import DiskSource, refuse_special
 from vidlatent.jobs.picture import read_picture
 from vidlatent.json_values import to_json_values
 from vidlatent.models import registry
@@ -27,6 +28,7 @@ def inspect(path: Path, verify: bool = False, stream: int = 0) -> dict[str, Any]
     """
     if not path.exists():
         raise BadInput(f"{path}: no such file", "check the path")
+    refuse_special(DiskSource(path))  # whoever opens a pipe waits until somebody writes into it
     latent, weights = path.suffix == ".latent", path.suffix in WEIGHTS or (path / "config.json").is_file()
     if stream and (latent or weights):
         raise UsageError(

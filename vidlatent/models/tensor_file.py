@@ -54,7 +54,7 @@ def opened(path: Path) -> Iterator[TensorFile]:
         with path.open("rb", buffering=0) as file:
             yield _safetensors(path, file)
     else:
-        checkpoint, mapped = _unpickled(path)
+        checkpoint, mapped = unpickled(path)
         tensors = state_of(checkpoint, path)
         shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
         dtypes = {key: _spelled(tensor.dtype) for key, tensor in tensors.items()}
@@ -134,7 +134,7 @@ def _copied_out(tensor: Tensor) -> Tensor:
     return copy
 
 
-def _unpickled(path: Path) -> tuple[object, bool]:
+def unpickled(path: Path) -> tuple[object, bool]:
     """What a PyTorch checkpoint holds, and whether tensors are mapped from it; nothing in it is ever run."""
     with path.open("rb") as file:
         zipped = file.read(4) == b"PK\x03\x04"  # the format before it cannot be mapped

@@ -16,6 +16,7 @@ from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.exchange.export import ExportOptions, export
 from vidlatent.jobs.exchange.foreign import READERS
 from vidlatent.jobs.exchange.importing import ImportOptions, import_files
+from vidlatent.jobs.exchange.inspecting import inspect_foreign
 from vidlatent.jobs.models import ModelChoice
 
 NEAR = {"rtol": 1e-5, "atol": 1e-5}  # float32, normalised and back
@@ -51,9 +52,13 @@ def test_every_export_comes_back_raw(cached, tmp_path, monkeypatch, word, model,
     root = cached(model, kind, **({"posterior": posterior} if posterior == "full" else {}))
     paths = list(export(root, tmp_path / "out", word, ExportOptions()))
     files = [path for path in paths if path.suffix in (*READERS, ".tar")]
+    told = [inspect_foreign(path) for path in files if path.suffix != ".tar"]
     made = list(import_files(files, tmp_path / "back", options(model, fps=Fraction(25))))
     expected = [latents for _, latents in caches.read_cache(root)]
     assert len(made) == len(expected)
+    assert sum(facts["clips"] for facts in told) == len(expected) or word == "webdataset", (
+        "inspect calls none of them weights"
+    )
     found = [vidlatent.load_latents(one.target)[0] for one in made]
     for latents in expected:  # names of files have another order
         near = [one.shape == latents.shape and torch.allclose(one, latents, **NEAR) for one in found]

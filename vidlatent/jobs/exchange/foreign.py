@@ -22,8 +22,8 @@ from vidlatent.jobs.exchange.safetensors import INDEX
 from vidlatent.models import registry
 
 COMFYUI_SCALE = 0.18215  # of files without the marker of version 0, as ComfyUI itself takes them
-_MUSUBI_KEY = re.compile(r"latents_(\d+)x(\d+)x(\d+)_\w+")
-_SHARD_KEY = "latents/"
+MUSUBI_KEY = re.compile(r"latents_(\d+)x(\d+)x(\d+)_\w+")
+SHARD_KEY = "latents/"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _find_layout(
     """The clips of a safetensors file, by its keys."""
     if facts.get("format") == "vidlatent":
         raise BadInput(f"{path}: is a .latent of vidlatent already", "decode it as it is")
-    musubi = [key for key in keys if _MUSUBI_KEY.fullmatch(key)]
+    musubi = [key for key in keys if MUSUBI_KEY.fullmatch(key)]
     if "latent_tensor" in keys:
         yield _read_comfyui(path, tensor("latent_tensor"), "latent_format_version_0" in keys)
     elif musubi:
@@ -84,8 +84,8 @@ def _find_layout(
     elif "latent" in keys:
         frames = int(tensor("num_frames")) if "num_frames" in keys else None
         yield Foreign(path.stem, "ai-toolkit", tensor("latent"), space=NORMALISED, frames=frames)
-    elif any(key.startswith(_SHARD_KEY) for key in keys):
-        yield from _read_shard(path, [key for key in keys if key.startswith(_SHARD_KEY)], tensor)
+    elif any(key.startswith(SHARD_KEY) for key in keys):
+        yield from _read_shard(path, [key for key in keys if key.startswith(SHARD_KEY)], tensor)
     elif len(keys) == 1:
         yield Foreign(path.stem, "a tensor", tensor(keys[0]))
     else:
@@ -134,7 +134,7 @@ def _read_shard(path: Path, keys: list[str], tensor: Callable[[str], Tensor]) ->
         raise BadInput(f"{index_path}: not JSON ({e})", "it belongs to the shards beside it") from e
     known = (index["model"],) if index.get("model") in registry.names() else ()
     for key in sorted(keys):
-        row = index.get("clips", {}).get(key.removeprefix(_SHARD_KEY), {})
+        row = index.get("clips", {}).get(key.removeprefix(SHARD_KEY), {})
         sizes = {name: row[name] for name in ("frames", "width", "height") if row.get(name)}
         name, space = key.rpartition("/")[2], index.get("space")
         yield Foreign(name, "safetensors", tensor(key), "TCHW", known, space, **sizes)
