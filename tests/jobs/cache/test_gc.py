@@ -67,9 +67,10 @@ def test_the_entry_and_the_thumbnails_of_a_row_that_is_not_done_any_more_are_of_
     assert {item.path for item in find_garbage(root)} == {thumbnails[2]}
     Manifest(store).add(replace(row, status=status, error="gone", attempt=row.attempt + 1))
     found = {item.path: item.why for item in find_garbage(root)}
-    assert found == dict.fromkeys(
-        [thumbnails[0], thumbnails[2], store.entry_path(row.key)], "no row of the manifest knows it"
-    )
+    assert found == {
+        **dict.fromkeys([thumbnails[0], store.entry_path(row.key)], f"of an entry that is {status}"),
+        thumbnails[2]: "no row of the manifest knows it",
+    }
 
 
 def test_what_is_superseded_goes_where_that_is_asked_for_and_nowhere_else(root):

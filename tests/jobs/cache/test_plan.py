@@ -10,7 +10,7 @@ from vidlatent.errors import UsageError
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.cache.buckets import choose_bucket
 from vidlatent.jobs.cache.plan import ALL, Part, choose_device, choose_part, pick_share
-from vidlatent.jobs.cache.recipe import Recipe, cut_into_spans
+from vidlatent.jobs.cache.recipe import Recipe, cut_into_clips, cut_into_spans
 from vidlatent.jobs.reading.survey import Probe
 from vidlatent.windows import Plan, TimeRule
 
@@ -149,6 +149,14 @@ def test_chunks_lose_no_frame_and_share_none(frames, rate, length, first):
     held = [[t for t in times if (a is None or a <= t) and (b is None or t < b)] for a, b in cuts]
     assert [t for part in held for t in part] == times
     assert all(held) or length * rate < 1  # shorter than a frame, a clip may miss them all
+
+
+def test_chunks_shorter_than_a_frame_make_no_clips():
+    """Each was a clip that failed."""
+    (cut,) = cut_into_clips(Recipe(PLAN, chunk_s=Fraction(1, 100)), probe())
+    assert cut.left_out == "chunks of 0.01 s are shorter than a frame, 0.04 s"
+    with pytest.raises(UsageError, match=r"chunk_s 0\.05: is less than a frame, with fps 10"):
+        Recipe(PLAN, ReadOptions(fps=Fraction(10)), chunk_s=Fraction(1, 20))
 
 
 def test_chunks_stay_within_start_and_end():

@@ -171,6 +171,20 @@ def test_kill_9_while_entries_are_written_loses_nothing(root, videos, delay):
     assert_is_the_int8_cache(root, videos)
 
 
+def test_what_was_replaced_and_is_left_says_so(root):
+    """`cache gc` said that no row of the manifest knows it."""
+    before = clips.objects(root)
+    list(repack_cache(root, INT8))
+    left = [name for name in before if not (root / name).exists() and name.endswith(".latent")]
+    (root / left[0]).write_bytes(b"left")
+    assert [item.why for item in find_garbage(root)] == ["an entry in another form has replaced it"]
+
+
+def test_a_recipe_that_the_cache_does_not_know_is_refused(root):
+    with pytest.raises(UsageError, match="has nothing of recipe foo"):
+        list(repack_cache(root, INT8, recipe="foo"))
+
+
 @pytest.mark.parametrize("kind", ["tar", "safetensors"])
 def test_entries_in_shards_are_repacked_and_their_shards_go(root, kind, videos):
     pack_all(Store(root), Sharding(kind))

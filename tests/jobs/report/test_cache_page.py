@@ -24,6 +24,12 @@ def root(tmp_path_factory):
     return folder / "cache"
 
 
+def test_a_recipe_that_the_cache_does_not_know_is_refused(root):
+    """Its page was empty."""
+    with pytest.raises(UsageError, match="has nothing of recipe foo"):
+        summarise(root, "foo")
+
+
 def test_a_summary_counts_what_is_there(root):
     found = summarise(root)
     assert found.states == {"done": 5, "failed": 1, "no video": 1} and found.captioned == 1

@@ -18,7 +18,7 @@ from vidlatent.jobs.cache.compact import FOLD
 from vidlatent.jobs.cache.fold import FOLDED
 from vidlatent.jobs.cache.index import LOOKS
 from vidlatent.jobs.cache.journal import list_journals
-from vidlatent.jobs.cache.manifest import DONE, ROWS, Manifest
+from vidlatent.jobs.cache.manifest import DONE, REPLACED, ROWS, Manifest, ManifestRow
 from vidlatent.jobs.cache.packer import PACK, is_packed
 from vidlatent.jobs.cache.snapshot import (
     Snapshot,
@@ -140,18 +140,18 @@ class Judge:
     def _judge_thumbnails(self, key: str) -> str | None:
         row = self._manifest.find(key)
         if row is None or row.status != DONE:
-            return "no row of the manifest knows it"
+            return say_unused(row)
         return None if not self._superseded or self._is_wanted(key) else _CHANGED
 
     def _judge_shard(self, name: str) -> str | None:
         if name not in self._shards:
-            return "no row of the manifest knows it"
+            return "no entry that is in use lies in it"
         return None if not self._superseded or name in self._wanted_shards else _CHANGED
 
     def _judge_entry(self, key: str) -> str | None:
         row, packed = self._manifest.find(key), self._manifest.find_shard(key)
         if row is None or row.status != DONE:
-            return "no row of the manifest knows it"
+            return say_unused(row)
         if packed is not None and is_packed(self._store, self._manifest, row):
             return f"the same is in {packed.shard}"
         return None if not self._superseded or self._is_wanted(key) else _CHANGED
@@ -213,6 +213,15 @@ class FoldedJournals:
 
 
 _CHANGED = "its source has changed, and was cached again"
+
+
+def say_unused(row: ManifestRow | None) -> str:
+    """Why the files of an entry are of no use, by the last row about it; None: there is none."""
+    if row is None:
+        return "no row of the manifest knows it"
+    if row.status == REPLACED:
+        return "an entry in another form has replaced it"
+    return f"of an entry that is {row.status}"
 
 
 def is_inside(folder: Path, root: Path) -> bool:

@@ -339,6 +339,16 @@ def choose_recipe(root: Path, there: Collection[str], recipe: str | None) -> str
     return next(iter(there), None) if recipe is None else recipe
 
 
+def refuse_unknown_recipe(root: Path, there: Collection[str], recipe: str | None) -> None:
+    """Raise UsageError where a recipe is named that has made nothing in the cache."""
+    if recipe is not None and recipe not in there:
+        known = ", ".join(sorted(there))
+        raise UsageError(
+            f"{root}: has nothing of {parameter('recipe')} {recipe}",
+            f"it has {known}" if known else "there is nothing in it yet",
+        )
+
+
 def _last(rows: Sequence[ManifestRow]) -> ManifestRow | None:
     """Of rows about one thing the one that counts, of equals the last; None where there is none."""
     if len(rows) > 1:

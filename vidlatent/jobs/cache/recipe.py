@@ -50,19 +50,25 @@ class Recipe:
             known = f"one of {', '.join(FRAMES_RULES)}"
             raise UsageError(f"{parameter('frames_rule')} {self.frames_rule}: unknown", known)
         self.options()  # which says what is wrong with what it is given
-        if self.chunk_s is not None and self.chunk_s <= 0:
-            raise UsageError(
-                f"{parameter('chunk_s')} {float(self.chunk_s):g}: must be above 0", "give seconds"
-            )
-        if self.chunk_s is not None and (self.take is not None or self.fixed_counts):
-            raise UsageError(
-                f"{parameter('chunk_s')} cuts by seconds, {parameter('take')} by frames",
-                f"choose one of them; {parameter('take')} chunk cuts by frames",
-            )
+        if self.chunk_s is not None:
+            self._check_chunks(self.chunk_s)
         if len({len(bucket) for bucket in self.buckets}) > 1:
             raise UsageError(
                 f"{parameter('buckets')}: some say a number of frames, and some do not",
                 "give all as WxHxF, or all as WxH",
+            )
+
+    def _check_chunks(self, length: Fraction) -> None:
+        """Raise UsageError where videos cannot be cut into clips of so many seconds."""
+        asked, fps = f"{parameter('chunk_s')} {float(length):g}", self.read.fps
+        if length <= 0:
+            raise UsageError(f"{asked}: must be above 0", "give seconds")
+        if fps is not None and length * fps < 1:
+            raise UsageError(f"{asked}: is less than a frame, with {parameter('fps')} {float(fps):g}")
+        if self.take is not None or self.fixed_counts:
+            raise UsageError(
+                f"{parameter('chunk_s')} cuts by seconds, {parameter('take')} by frames",
+                f"choose one of them; {parameter('take')} chunk cuts by frames",
             )
 
     @property
@@ -140,6 +146,10 @@ def cut_into_clips(recipe: Recipe, probe: Probe | None) -> list[Cut]:
     """The clips of a video: the whole, one for each chunk of seconds, or those that `take` chooses."""
     read = recipe.read
     told = None if probe is None else Numbering.of(read, probe)
+    rate = read.fps or (probe and probe.rate)
+    if rate and recipe.chunk_s is not None and recipe.chunk_s * rate < 1:
+        why = f"chunks of {float(recipe.chunk_s):g} s are shorter than a frame, {float(1 / rate):g} s"
+        return [Cut(read.start, read.end, left_out=why)]
     if recipe.take is None or probe is None:
         spans = cut_into_spans(recipe, probe)
         first = [told.within(replace(read, start=start))[0] if told else 0 for start, _ in spans]

@@ -24,7 +24,7 @@ from vidlatent.io.latent.strict_json import dump
 from vidlatent.jobs.cache.claims import Claims
 from vidlatent.jobs.cache.entry import make_entry_folder
 from vidlatent.jobs.cache.frames import CUT
-from vidlatent.jobs.cache.manifest import Manifest, ManifestRow
+from vidlatent.jobs.cache.manifest import Manifest, ManifestRow, refuse_unknown_recipe
 from vidlatent.jobs.cache.packer import Packer, read_pack_mark
 from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.cache.store import Store
@@ -62,7 +62,7 @@ def repack_cache(
     with closing(Manifest(store)) as manifest:
         packer = Packer(store, manifest, sharding) if sharding else None
         repacker = EntryRepacker(store, manifest, wanted)
-        for rows in group_by_entry(manifest, recipe):
+        for rows in group_by_entry(root, manifest, recipe):
             for made in repacker.repack(rows):
                 if packer is not None and made.key:
                     packer.offer(made)
@@ -72,12 +72,18 @@ def repack_cache(
             packer.finish()
 
 
-def group_by_entry(manifest: Manifest, recipe: str | None) -> list[list[ManifestRow]]:
-    """The rows of entries that are there: those of one entry together, as several clips may share it."""
+def group_by_entry(root: Path, manifest: Manifest, recipe: str | None) -> list[list[ManifestRow]]:
+    """The rows of entries that are there: those of one entry together, as several clips may share it.
+
+    Raises UsageError where the cache knows no such recipe.
+    """
     found: dict[str, list[ManifestRow]] = defaultdict(list)
+    recipes = set()
     for row in manifest.rows():
+        recipes.add(row.recipe)
         if recipe in (None, row.recipe) and manifest.is_present(row):
             found[row.key].append(row)
+    refuse_unknown_recipe(root, recipes, recipe)
     return list(found.values())
 
 

@@ -10,7 +10,14 @@ from vidlatent.dtypes import DTYPES
 from vidlatent.io.latent.layout import ITEM_BYTES
 from vidlatent.io.sources.urls import find_common_folder
 from vidlatent.jobs.cache.captions import get_caption
-from vidlatent.jobs.cache.manifest import DAMAGED, FAILED, SKIPPED, Manifest, ManifestRow
+from vidlatent.jobs.cache.manifest import (
+    DAMAGED,
+    FAILED,
+    SKIPPED,
+    Manifest,
+    ManifestRow,
+    refuse_unknown_recipe,
+)
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.storing import INT8, name_store
 
@@ -53,10 +60,15 @@ class Summary:
 
 
 def summarise(root: Path, recipe: str | None = None, shown: int = 120) -> Summary:
-    """Count up a cache, or what one recipe made in it; `shown` clips, evenly chosen, are to be looked at."""
+    """Count up a cache, or what one recipe made in it; `shown` clips, evenly chosen, are to be looked at.
+
+    Raises UsageError where the cache knows no such recipe.
+    """
     store = Store.open(root)
     manifest = Manifest(store)
-    rows = [row for row in manifest.rows() if recipe in (None, row.recipe)]
+    everything = list(manifest.rows())
+    refuse_unknown_recipe(root, {row.recipe for row in everything}, recipe)
+    rows = [row for row in everything if recipe in (None, row.recipe)]
     there = sorted(filter(manifest.is_present, rows), key=lambda row: (row.source, row.first_frame))
     once = list({row.key: row for row in there}.values())  # an entry may be that of several clips
     return Summary(
