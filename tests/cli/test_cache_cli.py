@@ -4,12 +4,17 @@ import errno
 import io
 import json
 import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers import cache_clips as clips
+from helpers.hanging import hang
 
-from vidlatent.cli import cache_progress
+from vidlatent.cli import app, cache_progress
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.tally import Tally
@@ -241,3 +246,37 @@ def test_a_cache_can_be_looked_at(vidlatent, videos, tmp_path):
     result = vidlatent("cache", "report", root, "-o", page)
     assert result.code == 0 and result.out.split() == [str(page)]
     assert page.read_text().count("data:image/jpeg;base64,") == 2
+
+
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """SIGTERM ends a command of this process, and not the tests."""
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    app.listen_to_endings()
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)
+
+
+@pytest.mark.usefixtures("listening")
+def test_sigterm_ends_a_run_whose_reader_hangs_and_is_told(vidlatent, monkeypatch, tmp_path):
+    """Such as a table with a number of seconds that took hours to compute."""
+    table = hang(monkeypatch, tmp_path / "t.csv")
+    before, began = signal.getsignal(signal.SIGTERM), time.monotonic()
+
+    def ask_to_end() -> None:
+        while signal.getsignal(signal.SIGTERM) == before and time.monotonic() - began < 60:
+            time.sleep(0.05)  # until the run listens itself
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=ask_to_end).start()
+    run = vidlatent("cache", table, "-o", tmp_path / "cache", *TOY)
+    assert run.code == 143 and "stopped as asked; the same command goes on where this ended" in run.err
+    assert time.monotonic() - began < 50, "the table takes a minute"
+
+
+def test_a_pipe_in_a_data_set_is_a_failed_row_and_not_waited_for(vidlatent, videos, tmp_path):
+    os.mkfifo(videos / "pipe.avi")
+    run = vidlatent("cache", videos, "-o", tmp_path / "cache", *TOY, "--stall-timeout", 0)
+    assert run.code == 1 and "2 made, 0 there already, 0 no videos, 1 failed" in run.err

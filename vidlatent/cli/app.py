@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -118,6 +119,14 @@ def say_interrupted() -> int:
     return INTERRUPTED
 
 
+def say_ended(code: int) -> int:
+    """Say what a request to end has left behind, if anybody listens still, and return its exit code."""
+    with suppress(OSError, ValueError):  # the terminal may be gone, and other codes are no signal's
+        name = signal.Signals(code - SIGNALLED).name
+        print(f"ended by {name}: nothing was written under the target's name", file=sys.stderr)
+    return code
+
+
 def run(words: list[str] | None = None) -> int:
     """Run the command that `words` say, or those of this process, and return the exit code.
 
@@ -133,6 +142,8 @@ def run(words: list[str] | None = None) -> int:
         return e.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return say_interrupted()
+    except SystemExit as e:  # of `listen_to_endings`
+        return say_ended(int(e.code or 0))
     except typer.BadParameter.__base__ as e:  # whatever is wrong with the words of the command
         e.show()
         return e.exit_code

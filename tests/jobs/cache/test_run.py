@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import cache_clips as clips
-from helpers.hanging import hang
 
 from vidlatent.engine.load import load_model
 from vidlatent.errors import OutOfResources, UsageError
@@ -414,15 +413,6 @@ def test_whatever_is_wrong_in_a_folder_the_good_clips_are_made(tmp_path):
         "a pipe or a device" in found["pipe.avi"].error and "not followed" in found["a.tar::passwd.avi"].error
     )
     assert clips.cache(folder, tmp_path / "cache").done == 0
-
-
-def test_sigterm_is_obeyed_while_a_table_is_read(tmp_path, monkeypatch):
-    """Such as a number of seconds that took hours to compute."""
-    table = hang(monkeypatch, tmp_path / "t.csv")
-    threading.Timer(2, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    began = time.monotonic()
-    assert clips.cache(table, tmp_path / "cache").stopped
-    assert time.monotonic() - began < 30
 
 
 def test_sigterm_is_obeyed_while_a_film_is_hashed(tmp_path, monkeypatch):
