@@ -7,9 +7,11 @@ import sys
 
 import pytest
 
+from vidlatent.__main__ import start
 from vidlatent.cli import app, bench
 from vidlatent.errors import UsageError
 from vidlatent.jobs import inspect
+from vidlatent.jobs.measure import compare
 from vidlatent.jobs.report import files
 
 
@@ -36,6 +38,12 @@ def test_a_request_to_end_is_an_error_that_cleans_up(name, code):
         for one, handler in before.items():
             signal.signal(one, handler)
     assert ended.value.code == code
+
+
+def test_a_request_to_end_says_what_it_left_behind(vidlatent, monkeypatch, tmp_path):
+    monkeypatch.setattr(inspect, "inspect", lambda *_: sys.exit(143))
+    run = vidlatent("inspect", tmp_path)
+    assert run.code == 143 and "ended by SIGTERM: nothing was written under the target's name" in run.err
 
 
 def test_nohup_stays_deaf():
@@ -87,5 +95,32 @@ def test_a_bench_whose_report_cannot_be_written_keeps_its_rows(vidlatent, monkey
 
 
 def test_a_bench_is_journalled_unless_it_looks_at_all_clips_together(tmp_path):
-    with bench.WriteFlags(resume=None, report=[tmp_path / "r.md"]).journal(("psnr", "fvd")) as journal:
+    with bench.WriteFlags(resume=None, report=[tmp_path / "r.md"]).journal_for(("psnr", "fvd")) as journal:
         assert journal is None
+
+
+def test_a_comparison_whose_report_cannot_be_written_is_kept(vidlatent, monkeypatch, little_clip, tmp_path):
+    def refuse(*_: object) -> None:
+        raise UsageError("r.json: cannot be written")
+
+    words = ["compare", little_clip, little_clip, "--metrics", "psnr", "--report", tmp_path / "r.json"]
+    monkeypatch.setattr(files, "write_report", refuse)
+    vidlatent(*words).failed(2, "finished rows are kept in", "--resume")
+    (kept,) = tmp_path.glob(".r.json.*.jsonl")
+    monkeypatch.undo()
+    monkeypatch.setattr(compare, "measure_pair", lambda *_: pytest.fail("it was measured again"))
+    assert vidlatent(*words, "--resume", kept).code == 0
+    assert '"psnr"' in (tmp_path / "r.json").read_text() and kept.exists()
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_told(monkeypatch, capsys):
+    class Interrupting:
+        """A module whose import the user interrupts."""
+
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "vidlatent.cli.app", Interrupting())
+    with pytest.raises(SystemExit) as ended:
+        start()
+    assert ended.value.code == 130 and "interrupted: nothing has begun" in capsys.readouterr().err

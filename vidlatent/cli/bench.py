@@ -1,11 +1,7 @@
 """`vidlatent bench`."""
 
-import shutil
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from secrets import token_hex
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,12 +10,12 @@ from vidlatent.cli import choices as c
 from vidlatent.cli import measuring as m
 from vidlatent.cli import options as o
 from vidlatent.cli import words
-from vidlatent.cli.console import say, start_progress
+from vidlatent.cli.console import start_progress
 from vidlatent.cli.sections import Flags
 from vidlatent.errors import UsageError
 
 if TYPE_CHECKING:
-    from vidlatent.jobs.measure.bench_options import BenchOptions, PlanWishes
+    from vidlatent.jobs.measure.bench_options import BenchOptions
     from vidlatent.jobs.measure.roundtrip import Subject
 
 EXAMPLE = "Example: vidlatent bench clip.mp4 --codec x264,svtav1 --report bench.html"
@@ -58,7 +54,7 @@ class MeasureFlags(m.MetricFlags):
         int, typer.Option("--seed", min=0, help="Of sampled latents, where a protocol samples.")
     ] = 0
 
-    def options(self, read: ReadFlags, write: "WriteFlags") -> "BenchOptions":
+    def options(self, read: ReadFlags, write: "WriteFlags", max_memory: str | None) -> "BenchOptions":
         """Make the options of the bench."""
         from vidlatent.jobs.measure.bench_options import BenchOptions
         from vidlatent.jobs.measure.protocols import find_protocol
@@ -75,25 +71,8 @@ class MeasureFlags(m.MetricFlags):
             seed=self.seed,
             pictures=write.pictures,
             play_s=write.play if write.pictures else 0.0,
+            max_memory=words.parse_bytes(max_memory, "--max-memory"),
         )
-
-
-class CutFlags(Flags):
-    """How every model cuts the clips in time and space."""
-
-    heading = "How to cut"
-    window: o.WindowOption = None
-    latent_window: o.LatentWindowOption = None
-    tile: o.TileOption = None
-    overlap: o.OverlapOption = None
-    name: o.PlanOption = None
-    past: o.PastOption = None
-
-    def wishes(self) -> "PlanWishes":
-        """Make the wishes that every model's plan follows."""
-        from vidlatent.jobs.measure.bench_options import PlanWishes
-
-        return PlanWishes(self.window, self.latent_window, self.tile, self.overlap, self.name, self.past)
 
 
 class ModelFlags(Flags):
@@ -117,8 +96,14 @@ class ModelFlags(Flags):
     settings: o.SetOption = None
     device: o.DeviceOption = None
     dtype: o.DtypeOption = None
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory", help="Keep each model within this much, e.g. 4G: picks chunks and tiles."
+        ),
+    ] = None
 
-    def load(self, cut: CutFlags) -> "list[Subject]":
+    def load(self, cut: o.CutFlags) -> "list[Subject]":
         """Load every model, once for each dtype in which its latents are kept."""
         from vidlatent.jobs.measure.bench_options import Loading, load_subjects
 
@@ -129,46 +114,29 @@ class ModelFlags(Flags):
                 "name weight files or folders: -m FILE -m FOLDER",
             )
         how = Loading(self.device, self.dtype, cut.wishes(), settings, self.weights, self.config)
-        return load_subjects(self.model or [], words.parse_names(self.latent_dtype), how)
+        return load_subjects(self.model or [], self.stores(), how)
+
+    def stores(self) -> list[str]:
+        """Say in which forms latents are kept; those with a number in their name are looked at later."""
+        return [
+            name
+            if name.lower().startswith("packed")
+            else c.choose("--latent-dtype", (*c.STORES, "packed:0.1dB"), c.DTYPE_ALIASES, name)
+            for name in words.parse_names(self.latent_dtype)
+        ]
 
 
 class WriteFlags(m.ReportFlags):
     """Where the numbers go, and where finished rows are kept."""
-
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            "--resume",
-            help="Journal (.jsonl) of finished rows: skip those in it.  [default: a new one, "
-            "removed once all is written]",
-        ),
-    ] = None
 
     @property
     def pictures(self) -> int:
         """How many rows keep frames to be shown: those of a journal may be put into an HTML report later."""
         return PICTURES if self.resume or any(path.suffix == ".html" for path in self.report or []) else 0
 
-    @contextmanager
-    def journal(self, metrics: tuple[str, ...]) -> Iterator[Path | None]:
-        """Give the file where finished rows are kept while the block runs, so that nothing measured is lost.
-
-        That is the one of --resume, which stays; or else a new one beside the first report, which goes once
-        all is written. A bench with fvd has none, as fvd looks at all clips together.
-        """
-        if self.resume or "fvd" in metrics:
-            yield self.resume
-            return
-        place = self.report[0].absolute() if self.report else Path(gettempdir()) / "vidlatent-bench"
-        path = place.with_name(f".{place.name}.{token_hex(4)}.jsonl")
-        try:
-            yield path
-        except BaseException:
-            if path.exists():
-                say(f"note: finished rows are kept in {path}; the same command goes on with --resume {path}")
-            raise
-        path.unlink(missing_ok=True)
-        shutil.rmtree(f"{path}.pictures", ignore_errors=True)
+    def journal_for(self, metrics: tuple[str, ...]) -> AbstractContextManager[Path | None]:
+        """Give the journal while the block runs; with fvd none, as that looks at all clips together."""
+        return self.journal(wanted="fvd" not in metrics)
 
 
 def command(
@@ -176,7 +144,7 @@ def command(
     read: ReadFlags,
     measure: MeasureFlags,
     models: ModelFlags,
-    cut: CutFlags,
+    cut: o.CutFlags,
     write: WriteFlags,
 ) -> int:
     """Measure models, and codecs beside them: quality, speed, memory, size."""
@@ -184,10 +152,10 @@ def command(
     from vidlatent.jobs.measure.bench_options import check_clips, list_clips
 
     write.check()
-    options, paths = measure.options(read, write), list_clips(clips)
+    options, paths = measure.options(read, write, models.max_memory), list_clips(clips)
     check_clips(paths)
     subjects = models.load(cut)
-    with write.journal(options.metrics) as journal:
+    with write.journal_for(options.metrics) as journal:
         with closing(start_progress()) as progress:
             report = bench(paths, subjects, options, journal, progress)
         return write.write(report)

@@ -58,6 +58,7 @@ def command(
 
     write.check()
     options = measure.options(write.play_s)
-    with closing(start_progress()) as progress:
-        report = compare(reference, distorted, options, progress)
-    return write.write(report)
+    with write.journal() as journal:
+        with closing(start_progress()) as progress:
+            report = compare(reference, distorted, options, progress, journal)
+        return write.write(report)

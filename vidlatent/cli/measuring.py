@@ -1,6 +1,11 @@
 """Flags of `bench` and `compare`: which metrics are measured, and where the numbers go."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -64,6 +69,14 @@ class ReportFlags(Flags):
         float,
         typer.Option("--play", min=0, max=60, help="Seconds of a clip that an .html report plays; 0: none."),
     ] = 4.0
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume",
+            help="Journal (.jsonl) of finished rows: skip those in it.  [default: a new one, "
+            "removed once all is written]",
+        ),
+    ] = None
     force: o.ForceOption = False
     as_json: o.JsonOption = False
 
@@ -77,6 +90,27 @@ class ReportFlags(Flags):
         from vidlatent.jobs.report.files import check_targets
 
         check_targets(self.report or [], self.force)
+
+    @contextmanager
+    def journal(self, wanted: bool = True) -> Iterator[Path | None]:
+        """Give the file where finished rows are kept while the block runs, so that nothing measured is lost.
+
+        That is the one of --resume, which stays; or else, if one is `wanted`, a new one beside the first
+        report, which goes once all is written.
+        """
+        if self.resume or not wanted:
+            yield self.resume
+            return
+        place = self.report[0].absolute() if self.report else Path(gettempdir()) / "vidlatent"
+        path = place.with_name(f".{place.name}.{token_hex(4)}.jsonl")
+        try:
+            yield path
+        except BaseException:
+            if path.exists():
+                say(f"note: finished rows are kept in {path}; the same command goes on with --resume {path}")
+            raise
+        path.unlink(missing_ok=True)
+        shutil.rmtree(f"{path}.pictures", ignore_errors=True)
 
     def write(self, report: "Report") -> int:
         """Print the tables or the JSON document, write the reports, and return the exit code.

@@ -15,7 +15,7 @@ from vidlatent.errors import UsageError
 
 if TYPE_CHECKING:
     from vidlatent.jobs.encode import Model, ReadOptions
-    from vidlatent.jobs.models import ModelChoice, Verb
+    from vidlatent.jobs.models import ModelChoice, PlanWishes, Verb
     from vidlatent.jobs.segments import Workers
 
 PackOption = Annotated[
@@ -205,6 +205,24 @@ class SharedModelFlags(ModelFlags):
         from vidlatent.jobs.segments import Workers
 
         return Workers(self.choice(), self.devices) if len(self.devices) > 1 else None
+
+
+class CutFlags(Flags):
+    """How a clip is cut in time and space; decode finds the latent window in the file."""
+
+    heading = "How to cut"
+    window: WindowOption = None
+    latent_window: LatentWindowOption = None
+    tile: TileOption = None
+    overlap: OverlapOption = None
+    name: PlanOption = None
+    past: PastOption = None
+
+    def wishes(self) -> "PlanWishes":
+        """Make the wishes that the plan of any model follows."""
+        from vidlatent.jobs.models import PlanWishes
+
+        return PlanWishes(self.window, self.latent_window, self.tile, self.overlap, self.name, self.past)
 
 
 class PosteriorFlags(Flags):

@@ -64,6 +64,19 @@ def settle(model: Model, plan: Plan, work: Workload, limit: int | None = None) -
     return fit(model, plan, work, limit) if limit else Fit(plan)
 
 
+def settle_both(model: Model, plan: Plan, work: Workload, limit: int) -> Fit:
+    """How to encode a clip and decode it at the same time: each takes half of what the weights leave.
+
+    `work` is encoding. Both read the clip once.
+    """
+    fixed = fixed_bytes(model) + QUEUES_BYTES
+    half = fixed + (limit - fixed) // 2
+    work = replace(work, rereadable=False)
+    encode = fit(model, plan, work, half)
+    decode = fit(model, encode.plan, replace(work, encode=False), half)
+    return Fit(decode.plan, tuple(dict.fromkeys((*encode.notices, *decode.notices))))
+
+
 def fit(model: Model, plan: Plan, work: Workload, limit: int) -> Fit:
     """The first way that keeps within `limit` bytes, or OutOfResources where not even the last does.
 

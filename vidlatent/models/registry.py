@@ -123,6 +123,14 @@ def resolve_weights(
     return resolve(path, config)
 
 
+def foresee(model: str | Path | None, weights: Path | None = None, config: Path | None = None) -> ModelSpec:
+    """The facts of a model as far as they are known before anything is fetched, hashed or loaded."""
+    spec = find(model) if model in names() else None
+    if spec is not None and spec.hub is not None and weights is None and config is None:
+        return spec
+    return resolve_weights(model, weights, config).spec
+
+
 def recognised(path: Path) -> Recognised | None:
     """What a bare weight file is by the names and shapes in it; None where they are of no known layout."""
     return recognise(families(), shapes_in(path), path)

@@ -1,14 +1,17 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from vidlatent.engine import memory
+from vidlatent.engine.demand import Workload
 from vidlatent.engine.load import load_model
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.jobs.measure import packed
-from vidlatent.jobs.measure.bench import bench
+from vidlatent.jobs.measure.bench import _Run, bench
 from vidlatent.jobs.measure.bench_options import BenchOptions, list_clips, load_subjects
 from vidlatent.jobs.measure.document import report_to_json, row_from_json, row_to_json
 from vidlatent.jobs.measure.results import summarise
@@ -70,6 +73,34 @@ def test_metrics_are_taken_once_however_many_runs(toy, as_clip, moving_clip):
     (row,) = bench([as_clip("a", moving_clip(6))], [toy], options(runs=3)).rows
     assert row.frames == 6 and row.speed.runs == 3
     assert len(row.scores["psnr"].per_frame) == 6
+
+
+def test_a_model_keeps_within_the_memory_that_it_is_allowed(toy, as_clip, moving_clip, monkeypatch):
+    monkeypatch.setattr(memory, "fixed_bytes", lambda model: 0)
+    monkeypatch.setattr(memory, "QUEUES_BYTES", 0)
+    clip, ways = as_clip("a", moving_clip(17)), (Workload(32, 32, 17), Workload(32, 32, 17, encode=False))
+    need = int(max(memory.needed_bytes(toy.model, toy.plan, way) for way in ways))
+    enough, less, little = (
+        bench([clip], [toy], options(max_memory=limit)).rows[0] for limit in (2 * need, 2 * need - 2, 2)
+    )
+    assert not enough.notices and not enough.error
+    assert any("to keep within" in notice for notice in less.notices) and not less.error
+    assert "does not fit" in little.error
+
+
+def test_rows_are_counted_by_the_rates_that_models_turn_out_to_have(toy, monkeypatch):
+    """The last of eleven was said to be row 11 of 9."""
+    begun, rates = [], {"a": 3.0, "b": 0.5}
+
+    def measured(self, blank, clip, work):
+        return replace(blank, bits_per_pixel=rates.get(blank.subject, 1.0))
+
+    monkeypatch.setattr(_Run, "_measure", measured)
+    progress = SimpleNamespace(begin=lambda what, total: begun.append(what.partition(":")[0]))
+    subjects = [replace(toy, name=name) for name in rates]
+    bench(["1.mp4", "2.mp4"], subjects, options(codecs=("x264",)), progress=progress)
+    count = len(begun)
+    assert begun[2:] == [f"{n} of {count}" for n in range(3, count + 1)]
 
 
 def test_a_clip_that_fails_is_a_row_and_the_others_go_on(toy, as_clip, moving_clip, tmp_path):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vidlatent.engine.demand import Workload
+from vidlatent.engine.memory import settle_both
 from vidlatent.errors import UsageError, VidlatentError, parameter
 from vidlatent.jobs.measure.bench_options import BenchOptions, apply_protocol, describe_settings
 from vidlatent.jobs.measure.clip import MeasuredClip
@@ -93,13 +95,12 @@ class _Run:
         self._subjects = subjects
         self._progress = progress
         self._sets: dict[str, list[Fvd]] = {}
-        self._row = self._rows = 0  # the number of the one in hand; of all
+        self._row = self._rows = self._clips = 0  # the number of the one in hand; of all; clips to come
 
     def expect(self, clips: int) -> None:
-        """Count the rows that so many clips will have, where all goes well."""
-        models = [(subject.name, 1.0) for subject in self._subjects]
-        codecs = sum(len(list(self._list_targets(name, models))) for name in self._options.codecs)
-        self._rows = clips * (len(models) + codecs)
+        """Guess how many rows so many clips will have: rates of codecs are known once models are measured."""
+        targets = self._list_all_targets([(subject.name, 1.0) for subject in self._subjects])
+        self._clips, self._rows = clips, clips * (len(self._subjects) + len(targets))
 
     def metrics(self) -> list[Metric]:
         """Fresh metrics for one clip."""
@@ -124,16 +125,22 @@ class _Run:
 
     def rows(self, path: str, journal: BenchJournal | None) -> Iterator[ReportRow]:
         """The rows of one clip: models first, because codecs may aim at their rates."""
-        equal = []
+        equal, self._clips = [], self._clips - 1
         for subject in self._subjects:
             blank = ReportRow(path, subject.name, "model", subject.name)
             row = self._make_row(blank, partial(self._model, subject=subject), journal)
             equal.append((subject.name, row.bits_per_pixel))
             yield row
-        for name in self._options.codecs:
-            for label, family, rate in self._list_targets(name, equal):
-                work = partial(self._codec, codec=CODECS[name], rate=rate)
-                yield self._make_row(ReportRow(path, label, "codec", family), work, journal)
+        targets = self._list_all_targets(equal)
+        self._rows = self._row + len(targets) + self._clips * (len(equal) + len(targets))
+        for name, label, family, rate in targets:
+            work = partial(self._codec, codec=CODECS[name], rate=rate)
+            yield self._make_row(ReportRow(path, label, "codec", family), work, journal)
+
+    def _list_all_targets(self, equal: list[tuple[str, float | None]]) -> list[tuple[str, str, str, float]]:
+        """Every target of every codec, the codec's name in front; `equal` are the rates of the models."""
+        names = self._options.codecs
+        return [(name, *target) for name in names for target in self._list_targets(name, equal)]
 
     def _list_targets(
         self, name: str, equal: list[tuple[str, float | None]]
@@ -191,9 +198,11 @@ class _Run:
         )
 
     def _model(self, blank: ReportRow, subject: Subject, clip: MeasuredClip, see: See) -> ReportRow:
-        drop, notices = find_drop(subject.store), ()
+        subject, notices = self._fit(subject, clip)
+        drop = find_drop(subject.store)
         if drop is not None:
-            subject, notices = pack_clip(subject, drop, clip.frames)
+            subject, measured = pack_clip(subject, drop, clip.frames)
+            notices += measured
         found = measure(subject, clip.frames, self._options.runs, see)
         pixels = found.last.frames * clip.size[0] * clip.size[1]
         return replace(
@@ -205,6 +214,17 @@ class _Run:
             peak_host_bytes=found.peak_host_bytes,
             peak_device_bytes=found.peak_device_bytes,
         )
+
+    def _fit(self, subject: Subject, clip: MeasuredClip) -> tuple[Subject, tuple[str, ...]]:
+        """The subject with a plan that keeps a clip within what is allowed, and what must be said of it."""
+        limit = self._options.max_memory
+        if limit is None:
+            return subject, ()
+        with closing(clip.frames()) as frames:
+            height, width, _ = next(frames).shape
+        work = Workload(height, width, self._options.frames or clip.info.header_frames)
+        fitted = settle_both(subject.model, subject.plan, work, limit)
+        return replace(subject, plan=fitted.plan), fitted.notices
 
     def _codec(self, blank: ReportRow, codec: Codec, rate: float, clip: MeasuredClip, see: See) -> ReportRow:
         with encode_with_codec(codec, rate, clip.frames) as stream, closing(clip.frames()) as again:

@@ -15,6 +15,7 @@ from vidlatent.jobs.measure.roundtrip import Subject
 from vidlatent.jobs.measure.stored import check_name
 from vidlatent.metrics.table import check_metrics
 from vidlatent.models import registry
+from vidlatent.quantities import to_bytes
 
 VIDEO_SUFFIXES = (
     *(".264", ".265", ".avi", ".gif", ".h264", ".h265", ".m2v", ".m4v"),
@@ -30,7 +31,8 @@ class BenchOptions:
     per pixel that codecs aim at, or "equal": those of every model's latents, or "ladder": five powers of two
     below those. `runs` are timed passes over each clip; metrics are taken in the last one. `baseline` names
     the codec that BD-rates refer to, by default the first. `pictures` is how many rows, the worst ones, keep
-    frames to be shown, and `play_s` how many seconds of those may be played.
+    frames to be shown, and `play_s` how many seconds of those may be played. Within `max_memory`, "4G" or
+    bytes, each model encodes and decodes; frames and metrics come on top of that.
     """
 
     metrics: tuple[str, ...] = ("psnr", "ssim", "lpips")
@@ -45,8 +47,10 @@ class BenchOptions:
     seed: int = 0
     pictures: int = 0
     play_s: float = 0.0
+    max_memory: int | str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "max_memory", to_bytes(self.max_memory))
         check_metrics(self.metrics, self.files)
         check_reading(self.read)
         for name in self.codecs:
@@ -86,13 +90,17 @@ class Loading:
 def load_subjects(names: Sequence[str], stores: Iterable[str], how: Loading | None = None) -> list[Subject]:
     """Every model with its latents kept in each of the dtypes `stores`, by default the one it computes in.
 
-    Without names it is the bundled model.
+    Without names it is the bundled model. Raises UsageError before the first is loaded where one of them is
+    unknown, or cannot be cut or kept so.
     """
     how, kept = how or Loading(), list(stores)
+    names = names or [None if how.weights else registry.DEFAULT]
     for store in kept:
         check_name(store)
+    for name in names:
+        plan_for(registry.foresee(name, how.weights, how.config).chosen(how.settings), how.cut)
     subjects = []
-    for name in names or [None if how.weights else registry.DEFAULT]:
+    for name in names:
         model = load_model(name, how.device, how.dtype, how.weights, how.config, how.settings)
         plan = plan_for(model.spec, how.cut)
         for store in kept or [model.runtime.dtype_name]:
@@ -148,6 +156,7 @@ def describe_settings(options: BenchOptions, subjects: list[Subject]) -> dict[st
         "size": options.size,
         "codecs": list(options.codecs),
         "rates": list(options.rates) if options.codecs else [],
+        **({} if options.max_memory is None else {"max_memory": options.max_memory}),
         "models": {subject.name: _describe_subject(subject) for subject in subjects},
     }
 

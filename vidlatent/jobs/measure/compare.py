@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.io.read.source import ReadOptions, VideoInfo, VideoSource, check_reading, open_video
 from vidlatent.jobs.measure.align import MODES, Aligner, Mode, TimedFrame
 from vidlatent.jobs.measure.film import Film
+from vidlatent.jobs.measure.journal import BenchJournal
 from vidlatent.jobs.measure.machine import describe_machine
 from vidlatent.jobs.measure.pictures import KeptPictures
 from vidlatent.jobs.measure.results import Report, ReportRow
@@ -47,9 +48,16 @@ class CompareOptions:
 
 
 def compare(
-    first: Path | str, second: Path | str, options: CompareOptions | None = None, progress: Progress = SILENT
+    first: Path | str,
+    second: Path | str,
+    options: CompareOptions | None = None,
+    progress: Progress = SILENT,
+    resume: Path | None = None,
 ) -> Report:
-    """Score `second` against `first`, the reference. Raises BadInput where frames have no counterpart."""
+    """Score `second` against `first`, the reference. Raises BadInput where frames have no counterpart.
+
+    What is found in the file `resume` is not measured again, and what is measured is added to it.
+    """
     options = options or CompareOptions()
     if options.align not in MODES:
         raise UsageError(
@@ -57,7 +65,39 @@ def compare(
         )
     metrics = make_metrics(list(options.metrics), options.files)
     device = pick_device(options.device)
-    board, pictures, identical = Scoreboard(metrics, device), KeptPictures(), True
+    journal = BenchJournal(resume, describe_making(second, options)) if resume else None
+    row = journal.find(str(first), str(second)) if journal else None
+    if row is None:
+        row = measure_pair(first, second, options, Scoreboard(metrics, device), progress)
+        if journal:
+            journal.add(row)
+    return Report(
+        kind="compare",
+        rows=(row,),
+        metrics=define_metrics(metrics),
+        machine=describe_machine(device),
+        settings={"align": options.align, "scale": options.scale, "frames": options.frames},
+        sources=identify([str(first), str(second)]),
+    )
+
+
+def describe_making(second: Path | str, options: CompareOptions) -> dict[str, object]:
+    """All that decides over the numbers of a comparison beside the first video, as plain values."""
+    stat = Path(second).stat() if Path(second).exists() else None
+    files = {name: str(path) for name, path in options.files.items()}
+    return {
+        **asdict(options),
+        "kind": "compare",
+        "files": files,
+        "second": [stat.st_size, stat.st_mtime_ns] if stat else None,
+    }
+
+
+def measure_pair(
+    first: Path | str, second: Path | str, options: CompareOptions, board: Scoreboard, progress: Progress
+) -> ReportRow:
+    """The row of two videos, whose frames `board` scores."""
+    pictures, identical = KeptPictures(), True
     film, times = Film(options.play_s), list[Fraction]()
     read = ReadOptions(frames=options.frames)
     with open_video(first, read) as a, open_video(second, match_size(read, a.info, options)) as b:
@@ -74,7 +114,7 @@ def compare(
                 identical = identical and np.array_equal(reference, distorted)
                 progress.frames(board.frames)
         scores, pictures.film = board.scores(), film.finish()
-        row = ReportRow(
+        return ReportRow(
             clip=str(first),
             subject=str(second),
             kind="video",
@@ -91,15 +131,6 @@ def compare(
             ),
             pictures=pictures,
         )
-    settings = {"align": options.align, "scale": options.scale, "frames": options.frames}
-    return Report(
-        kind="compare",
-        rows=(row,),
-        metrics=define_metrics(metrics),
-        machine=describe_machine(device),
-        settings=settings,
-        sources=identify([str(first), str(second)]),
-    )
 
 
 def match_size(read: ReadOptions, first: VideoInfo, options: CompareOptions) -> ReadOptions:

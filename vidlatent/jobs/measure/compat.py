@@ -32,6 +32,7 @@ from vidlatent.jobs.measure.compat_report import (
     judge,
 )
 from vidlatent.jobs.measure.likeness import MAPS, Likeness, PictureScore, make_stand_ins, pick_most_similar
+from vidlatent.models import registry
 from vidlatent.models.base import ModelSpec
 
 SHOWN = 5  # columns of the picture at most
@@ -100,7 +101,11 @@ def load_pair(
     device: str | None = None,
     dtype: str = "fp32",
 ) -> tuple[Model, Model]:
-    """Load both models, each from its name (or folder, or file) and other weights where those are given."""
+    """Load both models, each from its name (or folder, or file) and other weights where those are given.
+
+    Raises UsageError before that where the second is no image model.
+    """
+    check_roles(*(registry.foresee(*each) for each in (video, image)))
     return tuple(load_model(model, device, dtype, weights) for model, weights in (video, image))
 
 

@@ -112,7 +112,7 @@ def _explain(compare: Callable[..., float], names: Delta, anchor: RateCurve, cur
 def _explain_rates(names: Delta, anchor: list[float], curve: list[float]) -> str | None:
     if min(curve) > max(anchor):
         far = f"takes {min(curve):.4g} bits per pixel, {names.baseline} was measured up to {max(anchor):.4g}"
-        return f"{names.subject} {far}: ask for higher rates, such as equal"
+        return f"{names.subject} {far}: ask for higher rates, such as equal, unless those are its finest"
     if max(curve) < min(anchor):
         far = f"takes {max(curve):.4g} bits per pixel, {names.baseline} was measured from {min(anchor):.4g}"
         return f"{names.subject} {far} on: ask for lower rates, such as {max(curve):.3g}"

@@ -12,11 +12,14 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from vidlatent.dtypes import DTYPES
 from vidlatent.engine.runtime import named_dtype
+from vidlatent.errors import UsageError, parameter
 from vidlatent.io.coded.form import Form
 from vidlatent.io.coded.int8 import Int8
 from vidlatent.io.latent.gather import Gatherer
 
+NAMES = (*DTYPES, Int8.name)  # of the forms that need no clip to be known
 PACKED = re.compile(r"packed:(\d+(?:\.\d+)?)dB", re.IGNORECASE)
 
 
@@ -91,8 +94,10 @@ def find_drop(name: str) -> float | None:
 
 def check_name(name: str) -> None:
     """Raise UsageError for a name of no form."""
-    if find_drop(name) is None:
-        find_form(name)
+    if find_drop(name) is None and name not in NAMES:
+        raise UsageError(
+            f"{parameter('latent_dtype')} {name}: unknown", f"one or more of {', '.join(NAMES)}, packed:0.1dB"
+        )
 
 
 def keep_all(form: StoredForm, latents: Iterator[Tensor]) -> Iterator[tuple[Tensor, int]]:
