@@ -6,6 +6,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import cache_clips as clips
 from helpers import video_clips
@@ -58,6 +59,14 @@ def frames_folder(folder: Path) -> Path:
     for n in range(3):
         (folder / f"{n}.png").write_bytes(encode_image(video_clips.scene(n, (16, 16))))
     return folder
+
+
+def test_a_picture_wider_than_a_file_of_latents_can_say_is_refused(tmp_path, monkeypatch):
+    """It was refused in words about a header that was broken."""
+    monkeypatch.setattr("vidlatent.jobs.encode.MOST_PX", 31)
+    (tmp_path / "wide.png").write_bytes(encode_image(np.zeros((8, 32, 3), np.uint8)))
+    with pytest.raises(BadVideo, match=r"wide\.png: 32x8, and no side may have more than 31 pixels"):
+        encode(tmp_path / "wide.png", tmp_path / "x.latent", load_model("toy", "cpu"))
 
 
 def touched(path: Path) -> None:

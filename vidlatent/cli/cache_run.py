@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from vidlatent.jobs.cache.tally import Tally
     from vidlatent.jobs.encode import Model
     from vidlatent.jobs.exchange.needs import Needs
-    from vidlatent.jobs.models import Verb
-    from vidlatent.windows import Plan
+    from vidlatent.jobs.models import ModelSpec, Verb
 
 
 class ReadFlags(o.ReadFlags):
@@ -127,22 +126,6 @@ class ReadFlags(o.ReadFlags):
         return Take.parse(self.take, counts or fixed) if exact else None
 
 
-class CutFlags(Flags):
-    """How a clip is cut in time and space."""
-
-    heading = "How to cut"
-    window: o.WindowOption = None
-    latent_window: o.LatentWindowOption = None
-    tile: o.TileOption = None
-    overlap: o.OverlapOption = None
-    name: o.PlanOption = None
-    past: o.PastOption = None
-
-    def plan(self, model: "Model") -> "Plan":
-        """Make the plan by which the model cuts clips; decode finds the latent window in the entry."""
-        return model.plan(self.window, self.latent_window, self.tile, self.overlap, self.name, self.past)
-
-
 class RunFlags(o.ModelFlags):
     """Which model is used, and in which processes, on which machines and in how much memory."""
 
@@ -181,19 +164,23 @@ class RunFlags(o.ModelFlags):
         ),
     ] = None
 
-    def load(self, only: "Verb | None" = None, usual: str | None = None) -> "Model":
-        """Load the model for the one verb or for both, or the `usual` one where none is said.
+    def foresee(self, usual: str | None) -> "ModelSpec":
+        """Give the facts of the model, or of the `usual` one where none is said, before it is loaded."""
+        if self.model is None and self.weights is None:
+            self.model = usual
+        spec = self.choice().foresee()
+        for name in spec.changed().keys() - spec.changed(latents=True).keys():
+            raise UsageError(f"--set {name}: says how latents are decoded", "set it when they are decoded")
+        return spec
+
+    def load(self, only: "Verb | None" = None) -> "Model":
+        """Load the model for the one verb or for both.
 
         Without --device it goes onto the GPU that torchrun or SLURM gave this process.
         """
         from vidlatent.jobs.cache.plan import choose_device
 
-        if self.model is None and self.weights is None:
-            self.model = usual
-        model = self.choice().load(device=choose_device(), only=only)
-        for name in model.spec.changed().keys() - model.spec.changed(latents=True).keys():
-            raise UsageError(f"--set {name}: says how latents are decoded", "set it when they are decoded")
-        return model
+        return self.choice().load(device=choose_device(), only=only)
 
     def runner(self, model: "Model") -> Callable[..., "Tally"]:
         """Return the function that does the work: with this model here, or with models on a Ray cluster."""
@@ -301,13 +288,13 @@ class WriteFlags(o.PosteriorFlags):
 
         return find_needs(self.trainer)[2] if self.trainer else None
 
-    def suit(self, recipe: "Recipe", model: "Model") -> "Recipe":
+    def suit(self, recipe: "Recipe", spec: "ModelSpec") -> "Recipe":
         """Make the recipe what the trainer expects, where one was named and nothing else was said."""
         from vidlatent.jobs.exchange.suit import suit
 
         if not self.trainer:
             return recipe
-        suited = suit(recipe, model.spec, self.trainer)
+        suited = suit(recipe, spec, self.trainer)
         return replace(suited, posterior=self.posterior or suited.posterior)  # mode may have been said, too
 
     def sharding(self) -> "Sharding | None":
@@ -327,7 +314,7 @@ def command(  # noqa: PLR0913  sections of the help
         ),
     ],
     read: ReadFlags,
-    cut: CutFlags,
+    cut: o.CutFlags,
     run: RunFlags,
     tasks: TaskFlags,
     write: WriteFlags,
@@ -336,22 +323,35 @@ def command(  # noqa: PLR0913  sections of the help
     """Make the latents of every clip that are not in the cache yet."""
     from vidlatent.jobs.cache.before import check_before_loading
     from vidlatent.jobs.cache.estimate import dry_run
-    from vidlatent.jobs.cache.recipe import Recipe
 
     options = tasks.options(run, write)
-    stored = {**write.posterior_options(), "budget": budget.budget(write.store, write.pack)}
+    kept = {**write.posterior_options(), "budget": budget.budget(write.store, write.pack)}
     read.check()
     check_before_loading(sources, write.output)
     needs = write.needs()
-    model = run.load(write.only, needs.model if needs else None)
-    from_reading = read.recipe_options(model.spec.grid, needs.side if needs else None)
-    recipe = Recipe(plan=cut.plan(model), measure=write.measure, **from_reading, **stored)
-    recipe = write.suit(replace(recipe, first_frame=write.first_frame), model)
+    make = partial(make_recipe, read, cut, write, kept)
+    make(run.foresee(needs.model if needs else None))  # which complains before weights are fetched or loaded
+    model = run.load(write.only)
+    recipe = make(model.spec)
     if tasks.dry_run:
         show_facts(asdict(dry_run(sources, write.output, model, recipe, options)), write.as_json)
         return 0
     work = partial(run.runner(model), sources, write.output, recipe=recipe, options=options)
     return show(work, tasks.max_failures, write.as_json)
+
+
+def make_recipe(
+    read: ReadFlags, cut: o.CutFlags, write: WriteFlags, kept: dict[str, Any], spec: "ModelSpec"
+) -> "Recipe":
+    """Make the recipe that the user's words say for a model; `kept` is what of a clip, and in which form."""
+    from vidlatent.jobs.cache.recipe import Recipe
+    from vidlatent.jobs.models import plan_for
+
+    needs = write.needs()
+    from_reading = read.recipe_options(spec.grid, needs.side if needs else None)
+    plan = plan_for(spec, cut.wishes())
+    recipe = Recipe(plan, **from_reading, **kept, measure=write.measure, first_frame=write.first_frame)
+    return write.suit(recipe, spec)
 
 
 def show(work: Callable[..., "Tally"], max_failures: int, as_json: bool) -> int:

@@ -118,12 +118,14 @@ def command(
     write: WriteFlags,
 ) -> int:
     """Measure whether an image VAE understands the latents of a video VAE."""
+    from vidlatent.jobs.encode import check_opening
     from vidlatent.jobs.measure.bench_options import check_clips
     from vidlatent.jobs.measure.compat import compat
 
     write.check()
     options = measure.options(read, models.max_memory)
     check_clips([Path(clip)])
+    check_opening(clip, options.read)
     write.write(compat(*models.load(), clip, options))
     return 0
 

@@ -13,12 +13,10 @@ from vidlatent.cli import words
 from vidlatent.cli.batch import Batch, pair_targets
 from vidlatent.cli.budget import BudgetFlags
 from vidlatent.cli.console import say, say_notices
-from vidlatent.cli.sections import Flags
 
 if TYPE_CHECKING:
     from vidlatent.jobs.encode import EncodeOptions, EncodeResult, Model, Opener, ReadOptions
     from vidlatent.jobs.progress import Progress
-    from vidlatent.windows import Plan
 
 
 class ReadFlags(o.ReadFlags):
@@ -36,22 +34,6 @@ class ReadFlags(o.ReadFlags):
         return super().options(
             raw=words.parse_raw_frames(self.raw, "--raw"),
         )
-
-
-class CutFlags(Flags):
-    """How a clip is cut in time and space."""
-
-    heading = "How to cut"
-    window: o.WindowOption = None
-    latent_window: o.LatentWindowOption = None
-    tile: o.TileOption = None
-    overlap: o.OverlapOption = None
-    name: o.PlanOption = None
-    past: o.PastOption = None
-
-    def plan(self, model: "Model") -> "Plan":
-        """Make the plan by which the model cuts clips; decode finds the latent window in the file."""
-        return model.plan(self.window, self.latent_window, self.tile, self.overlap, self.name, self.past)
 
 
 class RunFlags(o.SharedModelFlags):
@@ -90,6 +72,14 @@ class WriteFlags(o.PosteriorFlags):
     """What is kept of a clip, and where."""
 
     output: Annotated[str, typer.Option("--output", "-o", help="The .latent file, or DIR/ for several.")]
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            min=0,
+            help="Of the noise, with --posterior sample; of several inputs each has the same.",
+        ),
+    ] = 0
     audio: o.AudioOption = "keep"
     force: o.ForceOption = False
     skip_existing: Annotated[
@@ -118,14 +108,14 @@ def command(
         list[str], typer.Argument(help="Videos, images, folders of frames, pipes, or - for stdin.")
     ],
     read: ReadFlags,
-    cut: CutFlags,
+    cut: o.CutFlags,
     run: RunFlags,
     write: WriteFlags,
     budget: BudgetFlags,
 ) -> int:
     """Encode videos into .latent files."""
-    from vidlatent.jobs.encode import check_before_loading, encode
-    from vidlatent.jobs.models import use_threads
+    from vidlatent.jobs.encode import check_before_loading, check_opening, encode
+    from vidlatent.jobs.models import plan_for, use_threads
     from vidlatent.jobs.numbered import tell_of_frames
     from vidlatent.jobs.small.encoding import encode_measured, encode_packed
 
@@ -139,9 +129,12 @@ def command(
         return batch.run(None, None, write.as_json)
     if not batch.check(lambda source, target: check_before_loading(source, target, write.force)):
         return 1
+    if not batch.several and not run.isolate:  # of several each fails by itself
+        check_opening(batch.pairs[0][0], options.read)
+    run.choice().check(cut.wishes())
     model = run.load(only)
     use_threads(run.threads)
-    options = replace(options, plan=cut.plan(model))
+    options = replace(options, plan=plan_for(model.spec, cut.wishes()))
 
     def make(source: str | Path, target: str | Path, progress: "Progress") -> "EncodeResult":
         if allowed is not None:

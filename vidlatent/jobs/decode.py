@@ -31,6 +31,7 @@ from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.jobs.resume import OTHERS, describe_making, endless
 from vidlatent.jobs.segments import Workers, choose_workers, share_memory
 from vidlatent.models import registry
+from vidlatent.models.base import ModelSpec
 from vidlatent.quantities import Number, to_bytes, to_seconds
 from vidlatent.windows import Plan
 
@@ -84,7 +85,8 @@ def decode_file(
     refuse_film(source)
     with open_latent(source) as latents:
         check_before_loading(latents, target, options or DecodeOptions())
-        return decode(latents, target, choose_model(latents, choice or ModelChoice()), options, progress)
+        model = choose_model(latents, choice or ModelChoice(), options and options.plan)
+        return decode(latents, target, model, options, progress)
 
 
 def refuse_film(source: Path) -> None:
@@ -105,8 +107,11 @@ def check_before_loading(source: LatentReader, target: Path | str, options: Deco
     check_target(target, read_picture(source), options.sink)
 
 
-def choose_model(source: LatentReader, choice: ModelChoice) -> Model:
-    """The model that made these latents, or the one chosen instead; it is loaded to decode alone."""
+def choose_model(source: LatentReader, choice: ModelChoice, wishes: PlanWishes | None = None) -> Model:
+    """The model that made these latents, or the one chosen instead; it is loaded to decode alone.
+
+    Raises UsageError before that where it is another one, or cannot cut latents as is wished.
+    """
     named = source.header.model
     if choice.model is None and choice.weights is None and named not in registry.names():
         registry.demand_extra(named)
@@ -114,7 +119,12 @@ def choose_model(source: LatentReader, choice: ModelChoice) -> Model:
             f"{source.path}: made by {named}, which has no published weights",
             f"give the folder or file of its weights by {parameter('weights')}",
         )
-    return choice.load(named if named in registry.names() else None, only="decode")
+    known = named if named in registry.names() else None
+    if choice != ModelChoice() or (wishes or PlanWishes()) != PlanWishes():
+        spec = choice.foresee(known)
+        check_spec(source, spec)
+        plan_for(spec, wishes or PlanWishes(), source.header.plan)
+    return choice.load(known, only="decode")
 
 
 def decode(
@@ -131,8 +141,9 @@ def decode(
     """
     if not isinstance(source, LatentReader):
         with open_latent(Path(source)) as latents:
-            return decode(latents, target, model or choose_model(latents, ModelChoice()), options, progress)
-    options, model = options or DecodeOptions(), model or choose_model(source, ModelChoice())
+            return decode(latents, target, model, options, progress)
+    options = options or DecodeOptions()
+    model = model or choose_model(source, ModelChoice(), options.plan)
     began, picture = perf_counter(), read_picture(source)
     model = fit_model(source, model)
     check_before_loading(source, target, options)
@@ -306,18 +317,24 @@ def fit_model(source: LatentReader, model: Model) -> Model:
 
 def check_model(source: LatentReader, model: Model) -> None:
     """Raise UsageError where these latents were made by another model, or with other weights."""
+    check_spec(source, model.spec)
     header = source.header
-    if source.shape[1] != model.spec.channels or header.grid != model.spec.grid:
-        raise UsageError(
-            f"{source.path}: made by {header.model} ({source.shape[1]} channels), "
-            f"{model.spec.name} has {model.spec.channels}",
-            f"decode with {parameter('model')} {header.model}",
-        )
     if header.weights_sha256 and model.weights_sha256 and header.weights_sha256 != model.weights_sha256:
         raise UsageError(
             f"{source.path}: made with other weights ({header.weights_sha256[:12]}…) "
             f"than {model.spec.name} has here ({model.weights_sha256[:12]}…)",
             f"give the weights it was made with by {parameter('weights')}",
+        )
+
+
+def check_spec(source: LatentReader, spec: ModelSpec) -> None:
+    """Raise UsageError where these latents have other channels than those of a model, or another grid."""
+    header = source.header
+    if source.shape[1] != spec.channels or header.grid != spec.grid:
+        raise UsageError(
+            f"{source.path}: made by {header.model} ({source.shape[1]} channels), "
+            f"{spec.name} has {spec.channels}",
+            f"decode with {parameter('model')} {header.model}",
         )
 
 

@@ -29,6 +29,7 @@ from vidlatent.files import (
 from vidlatent.io.journal import Differs, Making
 from vidlatent.io.latent.header import POSTERIORS, LatentHeader, Pad, Source
 from vidlatent.io.latent.writer import LATENT, LatentWriter
+from vidlatent.io.picture.facts import MOST_PX
 from vidlatent.io.read.ffmpeg import STDIN
 from vidlatent.io.read.intake import Opener, take_in
 from vidlatent.io.read.source import (
@@ -179,6 +180,16 @@ def check_before_loading(source: Path | str, target: Path, force: bool = False) 
     refuse_unwritable(target)
 
 
+def check_opening(source: Path | str, read: ReadOptions) -> None:
+    """Open a file as it will be read, so that a stream or crop that it has not is said before any dear work.
+
+    A pipe gives its bytes once, and is left alone.
+    """
+    if str(source) != STDIN and Path(source).is_file():
+        with open_video(source, read):
+            pass
+
+
 @dataclass(frozen=True)
 class Run:
     """All that decides how a clip goes through the encoder and into a file."""
@@ -316,6 +327,7 @@ def compute_latent_size(video: VideoSource, model: Model) -> tuple[int, int, int
 def make_header(video: VideoSource, name: str, model: Model, options: EncodeOptions) -> LatentHeader:
     """All that can be said of the latents before the clip has been read; it calls the source `name`."""
     spec, info = model.spec, video.info
+    refuse_large(info)
     with naming_facts(name):
         return LatentHeader(
             model=spec.name,
@@ -334,6 +346,15 @@ def make_header(video: VideoSource, name: str, model: Model, options: EncodeOpti
             exactness="stream-equals-whole" if spec.exact else "reference-windows",
             settings=spec.changed(),
             picture={**info.picture().to_json(), "reading": describe_reading(info, options.read)},
+        )
+
+
+def refuse_large(info: VideoInfo) -> None:
+    """Raise BadVideo for pictures, cut and scaled as asked, of which no file of latents can say the size."""
+    if max(info.width, info.height) > MOST_PX:
+        raise BadVideo(
+            f"{info.path}: {info.width}x{info.height}, and no side may have more than {MOST_PX} pixels",
+            f"cut it by {parameter('crop')}, or make it smaller by {parameter('size')}",
         )
 
 

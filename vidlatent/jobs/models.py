@@ -9,6 +9,7 @@ import torch
 
 from vidlatent.engine.load import load_model
 from vidlatent.engine.model import Model
+from vidlatent.engine.plan import PlanWishes, plan_for
 from vidlatent.errors import BadWeights, UsageError
 from vidlatent.models import hub, registry
 from vidlatent.models.base import ModelSpec, Verb
@@ -32,6 +33,19 @@ class ModelChoice:
     weights: Path | None = None
     config: Path | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
+
+    def foresee(self, model: str | None = None) -> ModelSpec:
+        """Give the facts of the model that `load` would load, at no cost: nothing is fetched or loaded.
+
+        Raises UsageError where there is no such model, or no such setting of it.
+        """
+        spec = registry.foresee(self.model or model, self.weights, self.config)
+        return spec.chosen(self.settings)
+
+    def check(self, wishes: PlanWishes, model: str | None = None) -> None:
+        """Raise UsageError where the model cannot cut clips as is wished; nothing is fetched or loaded."""
+        if wishes != PlanWishes() or self.settings:
+            plan_for(self.foresee(model), wishes)
 
     def load(self, model: str | None = None, device: str | None = None, only: Verb | None = None) -> Model:
         """Load the chosen model; `model` and `device` count where none was chosen. For `only`, see there."""

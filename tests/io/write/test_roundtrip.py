@@ -233,7 +233,7 @@ def test_nothing_to_write_is_an_error_and_leaves_no_file(tmp_path):
     [
         (SinkOptions(codec="libx999"), "^codec libx999: no such encoder"),
         (SinkOptions(codec="libvpx", pix_fmt="yuv420p"), "no such encoder|cannot hold"),
-        (SinkOptions(pix_fmt="yuv411p"), "libx264 cannot encode 64x48"),
+        (SinkOptions(pix_fmt="yuv411p"), "pix_fmt yuv411p: libx264 does not take it"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_the_first_frame(tmp_path, options, said):

@@ -95,7 +95,16 @@ def choose_encoding(codec: str, picture: Picture, options: SinkOptions) -> Encod
 
 
 def check_settings(codec: str, options: SinkOptions) -> None:
-    """Raise UsageError for a quality or a preset that `codec` does not have; libav takes some in silence."""
+    """Raise UsageError where there is no `codec`, or it has no such pixel format, quality or preset.
+
+    libav takes some of these in silence.
+    """
+    formats = _list_formats(codec)
+    if options.pix_fmt is not None and options.pix_fmt not in formats:
+        raise UsageError(
+            f"{parameter('pix_fmt')} {options.pix_fmt}: {codec} does not take it",
+            f"it takes {', '.join(formats[:8])}",
+        )
     if options.crf is not None:
         if codec not in _CRF_RANGES:
             raise UsageError(

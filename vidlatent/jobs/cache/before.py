@@ -5,8 +5,10 @@ from glob import has_magic
 from pathlib import Path
 
 from vidlatent.errors import UsageError
+from vidlatent.files import refuse_unwritable
 from vidlatent.io.sources.urls import is_url
 from vidlatent.jobs.cache.scan import refuse_missing
+from vidlatent.jobs.cache.store import MARKER, Store
 
 
 def check_before_loading(sources: Iterable[str], root: Path) -> None:
@@ -19,5 +21,7 @@ def check_before_loading(sources: Iterable[str], root: Path) -> None:
             refuse_missing(source)
     if root.parts and root.parts[0].endswith(":"):  # what is left of an address that was made a path
         raise UsageError(f"{root}: a cache is written to a disk, and not to a store", "name a folder")
-    if root.exists() and not root.is_dir():
-        raise UsageError(f"{root}: is no folder", "name a new folder")
+    Store(root).refuse_other()
+    place = root.absolute()
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
+    refuse_unwritable(there / MARKER)

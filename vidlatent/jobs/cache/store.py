@@ -69,17 +69,25 @@ class Store:
         store = cls(root)
         if store._read_marker() is not None:
             return cls.open(root)
-        if root.exists() and not root.is_dir():
-            raise UsageError(f"{root}: is no folder", "name a new folder")
+        store.refuse_other()
         with naming_disk_errors(root):
             make_folder(root)
-            strangers = [p.name for p in root.iterdir() if not p.name.startswith(".")]
-        if strangers and not store._holds_rows() and store._read_marker() is None:
-            raise UsageError(
-                f"{root}: holds other things ({strangers[0]}), and is no cache", "name a new folder"
-            )
+        store.refuse_other()
         store._write_marker(WITH_SNAPSHOTS if store._holds_snapshots() else VERSION)
         return store
+
+    def refuse_other(self) -> None:
+        """Raise UsageError where something else is at `root`: a file, or a folder with other things."""
+        if not self.root.exists():
+            return
+        if not self.root.is_dir():
+            raise UsageError(f"{self.root}: is no folder", "name a new folder")
+        with naming_disk_errors(self.root):
+            strangers = [p.name for p in self.root.iterdir() if not p.name.startswith(".")]
+        if strangers and not self._holds_rows() and self._read_marker() is None:
+            raise UsageError(
+                f"{self.root}: holds other things ({strangers[0]}), and is no cache", "name a new folder"
+            )
 
     def allow_snapshots(self) -> None:
         """Keep releases that know no snapshots from the cache; called before the first journal is folded."""
