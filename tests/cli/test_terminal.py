@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from vidlatent.cli import tables
+from vidlatent.cli.console import shorten
 from vidlatent.cli.measuring import draw, stack
 from vidlatent.jobs.models import list_models
 from vidlatent.jobs.report.tables import Table
@@ -20,6 +21,23 @@ def test_a_row_is_a_line_and_what_does_not_fit_is_named(width):
     head, *lines, last = out.getvalue().splitlines()
     assert head.split() == ["name", "size"] and len(lines) == 3
     assert last == f"not shown in {width} columns: summary"
+
+
+def test_long_values_are_broken_between_words(monkeypatch, capsys):
+    """The terminal broke them anywhere, within numbers too."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "50")
+    tables.show_facts({"scale": [f"{n}.12345" for n in range(12)], "b": 1})
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 50 and lines[-1] == "b      1"
+    assert " ".join(lines[:-1]).split() == ["scale", *(f"{n}.12345," for n in range(11)), "11.12345"]
+
+
+@pytest.mark.parametrize(
+    ("room", "shown"), [(20, "1 of 9: clip.mp4"), (12, "1 of 9…p.mp4"), (0, "1 of….mp4")]
+)
+def test_a_long_name_leaves_room_for_the_numbers_of_the_progress(room, shown):
+    assert shorten("1 of 9: clip.mp4", room) == shown
 
 
 def test_every_model_has_a_line_of_its_own_in_80_columns():

@@ -12,6 +12,8 @@ from vidlatent import errors
 from vidlatent.printable import make_printable
 
 PLAIN_EVERY_S = 10.0
+NUMBERS_COLUMNS = 45  # of a line of progress, beside the name of what it is about
+SHORTEST = 9
 
 # Parameters of jobs whose flag has another name. Those that a command's own function calls alike need no row.
 FLAGS = {
@@ -124,7 +126,7 @@ class Bar:
         from tqdm import tqdm
 
         self.close()
-        name = make_printable(os.path.basename(what))
+        name = shorten(make_printable(os.path.basename(what)), terminal_columns() - NUMBERS_COLUMNS)
         self._bar = tqdm(desc=name, total=total, unit=" frames", dynamic_ncols=True)
 
     def frames(self, done: int) -> None:
@@ -135,6 +137,21 @@ class Bar:
         """End the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+def terminal_columns() -> int:
+    """How many columns the terminal of stderr has; where nobody can say, as many as most have."""
+    try:
+        return os.get_terminal_size(2).columns
+    except (OSError, ValueError):
+        return 80
+
+
+def shorten(text: str, room: int) -> str:
+    """Leave out the middle of a text that is too long; a few characters stay in any case."""
+    room = max(SHORTEST, room)
+    half = room // 2
+    return text if len(text) <= room else f"{text[:half]}…{text[half + 1 - room :]}"
 
 
 class PlainLines:

@@ -1,6 +1,7 @@
 """Facts and rows as tables, on stdout."""
 
 import sys
+import textwrap
 from typing import Any
 
 from rich.console import Console
@@ -27,7 +28,17 @@ def show_facts(facts: dict[str, Any], indent: str = "") -> None:
             console.print(f"{indent}{make_printable(key)}:", markup=False)
             show_facts(value, indent + "  ")
         else:
-            console.print(f"{indent}{make_printable(key):<{width}}  {spell(value)}", markup=False)
+            lead = f"{indent}{make_printable(key):<{width}}  "
+            console.print(lead + wrap(spell(value), len(lead)), markup=False)
+
+
+def wrap(text: str, indent: int) -> str:
+    """Break a long text between words where somebody watches, so that a terminal breaks no number."""
+    if not sys.stdout.isatty():
+        return text
+    room = max(20, Console().width - indent)
+    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+    return f"\n{' ' * indent}".join(lines)
 
 
 def spell(value: Any) -> str:
