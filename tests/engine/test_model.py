@@ -127,6 +127,15 @@ def test_autocast_around_a_model_changes_nothing(quiet):
                 assert torch.is_autocast_enabled("cpu")
 
 
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")  # then torch leaves it off
+def test_autocast_of_a_device_where_the_model_is_not_changes_nothing(pocket):
+    video = clip()
+    wanted = pocket.encode(video).mean
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        assert torch.equal(pocket.encode(video).mean, wanted)
+        assert pocket.decode(wanted, like=video).shape == video.shape
+
+
 def test_autocast_is_as_it_was_for_whoever_takes_a_window(pocket):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         for _ in pocket.encode_stream(clip(13).unbind(2), pocket.plan(window=5)):
