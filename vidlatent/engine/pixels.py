@@ -20,7 +20,10 @@ def to_model(frames: Sequence[np.ndarray], grid: Grid, device: torch.device, dty
     stack = np.stack(frames, axis=-4)  # (B) T H W 3: channels-last in memory, and stays so
     if stack.dtype not in FULL_SCALE:
         raise BadInput(f"frames are {stack.dtype}", "give uint8 or uint16")
-    video = torch.from_numpy(stack).to(device).movedim(-1, -4)
+    pictures = torch.from_numpy(stack)
+    if device.type == "cuda":  # copied while the device is still busy with what it was given before
+        pictures = pictures.pin_memory()
+    video = pictures.to(device, non_blocking=True).movedim(-1, -4)
     video = pad_to_grid(video if video.dim() == 5 else video[None], grid)  # while pixels are small still
     return to_floats(video).to(dtype)
 
@@ -45,13 +48,45 @@ def pad_to_grid(video: Tensor, grid: Grid) -> Tensor:
 
 def to_frames(video: Tensor, height: int, width: int, dtype: np.dtype | type = np.uint8) -> np.ndarray:
     """Video [1, 3, T, H', W'], clamped to [-1, 1] → frames [T, height, width, 3], rounded half up."""
-    full = FULL_SCALE[np.dtype(dtype)]
-    cropped = video[0, :, :, :height, :width].permute(1, 2, 3, 0).float()
-    levels = cropped.clamp(-1, 1).add_(1).mul_(full / 2).add_(0.5)
-    if levels.sum().isnan():  # nothing else than a NaN makes it one: the rest lies between 0 and `full`
-        raise BadInput(
-            "decoding gave NaN",
-            f"try {parameter('dtype')} fp32; if it stays, the latents or the weights are broken",
-        )
-    kind = torch.uint8 if full == 255 else torch.int32  # torch has no arithmetic on uint16
-    return levels.to(kind).contiguous().cpu().numpy().astype(dtype, copy=False)  # rounds towards zero
+    return Leaving(video, height, width, dtype).frames()
+
+
+def works_apart(device: torch.device) -> bool:
+    """Whether a device goes on with what it was given while the host does something else."""
+    return device.type == "cuda"
+
+
+class Leaving:
+    """Frames that leave a device: what `to_frames` gives, which the host need not wait for at once.
+
+    Rounding and copying are queued behind the network, frame by frame, which takes no more memory there than
+    one frame's floats. Whether there was a NaN is carried along, so that nothing has to be asked before.
+    """
+
+    def __init__(self, video: Tensor, height: int, width: int, dtype: np.dtype | type = np.uint8) -> None:
+        full, apart = FULL_SCALE[np.dtype(dtype)], video.device.type == "cuda"
+        kind = torch.uint8 if full == 255 else torch.int32  # torch has no arithmetic on uint16
+        self._dtype = dtype
+        self._pixels = torch.empty(video.shape[2], height, width, 3, dtype=kind, pin_memory=apart)
+        self._sums = torch.zeros(video.shape[2], pin_memory=apart)
+        for frame, place, total in zip(video[0].unbind(1), self._pixels, self._sums, strict=True):
+            levels = frame[:, :height, :width].permute(1, 2, 0).float().clamp(-1, 1)
+            levels = levels.add_(1).mul_(full / 2).add_(0.5)
+            total.copy_(levels.sum(), non_blocking=True)
+            place.copy_(levels.to(kind), non_blocking=True)  # rounds towards zero
+        self._copied = torch.cuda.Event() if apart else None
+        if self._copied is not None:
+            self._copied.record(torch.cuda.current_stream(video.device))
+
+    def frames(self) -> np.ndarray:
+        """The frames [T, height, width, 3], once they are here; raises BadInput where one holds a NaN."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        if (
+            self._sums.isnan().any()
+        ):  # nothing else than a NaN makes it one: the rest lies between 0 and `full`
+            raise BadInput(
+                "decoding gave NaN",
+                f"try {parameter('dtype')} fp32; if it stays, the latents or the weights are broken",
+            )
+        return self._pixels.numpy().astype(self._dtype, copy=False)

@@ -1,6 +1,7 @@
 """The frames of a `.latent`, one by one: decoded in this process, or in segments by several."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -77,14 +78,34 @@ def decode_in_segments(
 def round_frames(
     windows: Iterator[Tensor], span: tuple[int, int], size: tuple[int, int], dtype: type
 ) -> Iterator[np.ndarray]:
-    """Frames [first, last) = `span` of decoded windows [1, 3, T, H, W], each rounded when it is asked for."""
+    """Frames [first, last) = `span` of decoded windows [1, 3, T, H, W].
+
+    Here each is rounded when it is asked for. A device that works apart is given the next window before the
+    host waits for this one, and never waits for the host.
+    """
+    leaving: deque[pixels.Leaving] = deque()
+    for video in within(windows, span):
+        if not pixels.works_apart(video.device):
+            for i in range(video.shape[2]):
+                yield pixels.to_frames(video[:, :, i : i + 1], *size, dtype)[0]
+        else:
+            leaving.append(pixels.Leaving(video, *size, dtype))
+        del video  # the next window's floats do not stand beside this one's
+        if len(leaving) > 1:
+            yield from leaving.popleft().frames()
+    while leaving:
+        yield from leaving.popleft().frames()
+
+
+def within(windows: Iterator[Tensor], span: tuple[int, int]) -> Iterator[Tensor]:
+    """What of windows [1, 3, T, H, W] lies in frames [first, last) = `span`; none is made beyond."""
     n, (first, last) = 0, span
     for video in windows:
         low, high = max(first - n, 0), min(last - n, video.shape[2])
-        for i in range(low, high):
-            yield pixels.to_frames(video[:, :, i : i + 1], *size, dtype)[0]
         n += video.shape[2]
-        del video  # the next window's floats do not stand beside this one's
+        if low < high:
+            yield video[:, :, low:high]
+        del video
         if n >= last:
             return
 
