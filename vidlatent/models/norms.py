@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from vidlatent.models.clips import empty_clip
 
 _BLOCK_BYTES = 1 << 20  # what several passes over the same rows can keep in a core's cache
+_PART_BYTES = 1 << 26  # of float32 copies of frames whose statistics a GPU takes at once
 
 
 class GroupNorm(nn.Module):
@@ -49,8 +50,23 @@ class GroupNorm(nn.Module):
         return self if self.per_frame else FittedNorm([self.affine(sample) for sample in self._samples(x)])
 
     def _write(self, x: Tensor, out: Tensor, act) -> Tensor:
+        if _is_whole(x):
+            return self._write_whole(x, out, act)
         for source, target in zip(self._samples(x), self._samples(out), strict=True):
             _write_affine(source, target, *self.affine(source), act)
+        return out
+
+    def _write_whole(self, x: Tensor, out: Tensor, act) -> Tensor:
+        """The same for a GPU, in a few launches: a clip at once, or as many frames as have _PART_BYTES."""
+        dims, frames = (0, 1, 2), x.shape[2]
+        if self.per_frame:
+            dims, frames = (1, 2), max(1, _PART_BYTES // max(1, 4 * x[0, :, 0].numel()))
+        clips = (clip.permute(0, 2, 3, 4, 1) for clip in (x, out))  # [B, T, H, W, C]
+        for whole, place in zip(*clips, strict=True):
+            for source, target in zip(whole.split(frames), place.split(frames), strict=True):
+                var, mean = torch.var_mean(source.float(), dim=dims, correction=0, keepdim=True)
+                scale, shift = self._fit(var, mean)
+                act(torch.addcmul(shift, source, scale, out=target))
         return out
 
     def _samples(self, x: Tensor) -> list[Tensor]:
@@ -60,16 +76,19 @@ class GroupNorm(nn.Module):
 
     def affine(self, sample: Tensor) -> tuple[Tensor, Tensor]:
         """Per channel, scale and shift [C] float32 that normalise the sample and apply weight and bias."""
-        var, mean = _moments(sample)
+        return self._fit(*_moments(sample))
+
+    def _fit(self, var: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift [..., C] float32 of samples whose channels have this variance and mean."""
         center = self._over_groups(mean)
         spread = self._over_groups(var + (mean - center) ** 2)
         scale = self.weight / (spread + self.eps).sqrt()
         return scale.float(), (self.bias - center * scale).float()
 
     def _over_groups(self, channels: Tensor) -> Tensor:
-        """Replace each channel's value [C] by the mean of its group."""
-        mean = channels.unflatten(0, (self.groups, -1)).mean(1, keepdim=True)
-        return mean.expand(-1, len(channels) // self.groups).flatten()
+        """Replace each channel's value [..., C] by the mean of its group."""
+        mean = channels.unflatten(-1, (self.groups, -1)).mean(-1, keepdim=True)
+        return mean.expand(*mean.shape[:-1], channels.shape[-1] // self.groups).flatten(-2)
 
 
 class FittedNorm:
