@@ -291,6 +291,22 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path, name:
         pytest.fail("work was done for nothing")
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"), [("no/out", "No such file or directory"), ("file/out", "Not a directory")]
+)
+def test_a_place_where_no_file_can_be_made_is_told_before_there_is_anything_to_write(tmp_path, name, reason):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UsageError, match=rf"out: cannot be written \({reason}\)\nhint: name an output"):
+        files.refuse_unwritable(tmp_path / name)
+
+
+def test_a_folder_is_asked_whether_it_may_be_written(tmp_path, monkeypatch):
+    files.refuse_unwritable(tmp_path / "out")
+    monkeypatch.setattr(files.os, "access", lambda folder, right: (folder, right) != (tmp_path, os.W_OK))
+    with pytest.raises(UsageError, match=r"out: cannot be written \(Permission denied\)"):
+        files.refuse_unwritable(tmp_path / "out")
+
+
 def test_a_folder_without_the_right_to_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Simulated: whoever runs this as root may write everywhere."""
 
