@@ -46,6 +46,15 @@ def test_a_clip_without_the_baseline_has_no_deltas():
     assert {delta.clip for delta in found} == {"a.mp4"}
 
 
+def test_neither_a_clip_without_the_baseline_nor_a_failed_row_hides_what_follows():
+    first = rows("model", 1, clip="0.mp4")
+    failed = replace(rows("model", 50)[0], error="boom")
+    unrated = replace(rows("model", 50)[0], bits_per_pixel=0.0)
+    psnr = {"psnr": METRICS["psnr"]}
+    (found,) = compute_deltas([*first, *rows("codec", 1), *rows("model", 2), failed, unrated], psnr, "codec")
+    assert (found.clip, found.left_out) == ("a.mp4", ()) and found.rate_percent == pytest.approx(100)
+
+
 def test_rows_that_failed_or_have_no_rate_are_no_points_of_a_curve():
     broken = [ReportRow("a.mp4", "x", "codec", "codec", error="boom", bits_per_pixel=1.0)]
     broken += [ReportRow("a.mp4", "y", "codec", "model")]
