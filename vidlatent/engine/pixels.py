@@ -82,9 +82,7 @@ class Leaving:
         """The frames [T, height, width, 3], once they are here; raises BadInput where one holds a NaN."""
         if self._copied is not None:
             self._copied.synchronize()
-        if (
-            self._sums.isnan().any()
-        ):  # nothing else than a NaN makes it one: the rest lies between 0 and `full`
+        if self._sums.isnan().any():  # only a NaN makes it one: all else lies between 0 and full scale
             raise BadInput(
                 "decoding gave NaN",
                 f"try {parameter('dtype')} fp32; if it stays, the latents or the weights are broken",

@@ -114,9 +114,7 @@ def _as_product(x: Tensor, weight: Tensor, bias: Tensor | None, stride, padding,
     each, *steps, _ = seen.stride()
     moved = [step * by for step, by in zip(steps, stride, strict=True)]
     kernel, inner = [channels, *weight.shape[2:]], [1, *steps]
-    if (
-        not weight.is_contiguous()
-    ):  # it is channels last: what a position sees is put in the order of the weight
+    if not weight.is_contiguous():  # channels last: what a position sees goes in the order of the weight
         weight, kernel, inner = weight.permute(0, 2, 3, 4, 1), [*kernel[1:], channels], [*steps, 1]
     patches = seen.as_strided((batch, *sides, *kernel), (each, *moved, *inner)).reshape(
         batch * prod(sides), -1
