@@ -58,7 +58,7 @@ def test_a_word_that_is_none_of_them_names_the_flag_and_all_of_them():
     assert caught.value.hint == "one of stretch, crop, pad"
 
 
-def test_help_and_shells_know_the_words(vidlatent, monkeypatch, capsys):
+def test_help_and_shells_know_the_words(vidlatent, monkeypatch):
     assert "--fit stretch|crop|pad" in vidlatent("encode", "--help").out
     for name, value in {
         "_VIDLATENT_COMPLETE": "complete_bash",
@@ -66,6 +66,4 @@ def test_help_and_shells_know_the_words(vidlatent, monkeypatch, capsys):
         "COMP_CWORD": "3",
     }.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit):
-        vidlatent()
-    assert capsys.readouterr().out.split() == ["stretch", "crop", "pad"]
+    assert vidlatent().out.split() == ["stretch", "crop", "pad"]

@@ -20,6 +20,7 @@ from helpers.paths import GOLDEN, SAMPLE, SHARED
 from vidlatent.engine.model import Model
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.sources.disk import DiskSource
+from vidlatent.io.sources.source import no_beat
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.cache.status import describe_cache
@@ -35,7 +36,6 @@ from vidlatent.jobs.picture import read_picture
 from vidlatent.jobs.readback.dataset import LatentDataset
 from vidlatent.jobs.reading.captions import CAPTION_EXTENSIONS
 from vidlatent.jobs.reading.listing import list_clips
-from vidlatent.jobs.reading.survey import no_beat
 from vidlatent.models import registry
 from vidlatent.models.weights import build_empty
 

@@ -132,7 +132,7 @@ def test_what_the_row_of_an_older_version_does_not_say_is_nothing():
     counts = ("frames", "cut", "first_frame", "width", "height", "bytes", "offset", "threads")
     assert asdict(ManifestRow.parse({"source": "a", "status": DONE})) == {
         **{"source": "a", "status": DONE, "span": (None, None, None), "shape": (), "notices": ()},
-        **{**empty, "checksum": "", "error": None, "read": {}, "facts": {}},
+        **{**empty, "checksum": "", "error": None, "read": {}, "facts": {}, "price": {}},
         **{**dict.fromkeys(counts, 0), "seconds": 0.0, "at": 0.0, "attempt": 1},
     }
 
