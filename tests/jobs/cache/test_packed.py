@@ -122,7 +122,7 @@ def test_what_is_packed_is_neither_planes_nor_full(wishes):
         clips.recipe(store="int8", budget=Budget(0.1))
 
 
-@pytest.mark.parametrize("kind", ["tar", "safetensors"])
+@pytest.mark.parametrize("kind", [pytest.param("tar", marks=pytest.mark.slow), "safetensors"])
 def test_shards_and_their_readers_take_them_as_they_are(videos, packed, tmp_path, kind):
     root = tmp_path / "cache"
     clips.cache(videos, root, RunOptions(workers=1, shards=Sharding(kind)), **WISHES)
@@ -156,6 +156,7 @@ def test_a_clip_that_cannot_be_packed_fails_and_the_others_are_made(videos, tmp_
     assert find_garbage(tmp_path / "cache") == []
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_measures_is_gone_on_with(videos, packed, tmp_path, monkeypatch):
     root = tmp_path / "cache"
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -194,15 +195,18 @@ def die(*_: object) -> None:
     raise Killed
 
 
+WORST = "before the old file goes"  # when there are two entries of one clip
 DEATHS = {
     "while it is measured": (InBudget, "find_form"),
     "before the new one was read again": (repacking, "check_repacked"),
     "before the rows": (Manifest, "replace_rows"),
-    "before the old file goes": (EntryRepacker, "_remove"),
+    WORST: (EntryRepacker, "_remove"),
 }
 
 
-@pytest.mark.parametrize("death", DEATHS)
+@pytest.mark.parametrize(
+    "death", [pytest.param(death, marks=pytest.mark.slow) for death in DEATHS if death != WORST] + [WORST]
+)
 def test_a_repack_that_is_killed_loses_nothing_and_is_gone_on_with(root, packed, death, monkeypatch):
     sources = {row.source for row in clips.rows(root)}
     with monkeypatch.context() as patch, pytest.raises(Killed):
