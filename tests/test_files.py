@@ -25,6 +25,7 @@ from vidlatent.files import (
     refuse_same,
     replace_on_close,
     sha256_file,
+    write_note,
 )
 
 pytestmark = pytest.mark.usefixtures("nothing_stays_open")
@@ -446,3 +447,10 @@ def test_nothing_is_written_through_what_lies_in_the_place_of_the_partial_file(t
     with pytest.raises(UsageError, match=r"\.out\.partial: is a link or no plain file"):
         Replacement(path)
     assert victim.read_bytes() == b"precious" and not path.exists()
+
+
+def test_a_note_that_cannot_be_put_in_place_leaves_nothing_behind(tmp_path: Path):
+    (tmp_path / "note").mkdir()
+    with pytest.raises(UsageError, match="note: cannot be written"):
+        write_note(tmp_path / "note", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["note"]
