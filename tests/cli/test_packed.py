@@ -1,27 +1,17 @@
 """`--store packed` and `--measure` on the command line: what is said of what was measured."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers.cache_clips import write_clip
+from helpers.toy_sensitivities import known_sensitivities  # noqa: F401
 
 from vidlatent.cli import app
 from vidlatent.io.latent.reader import open_latent
-from vidlatent.jobs.small import sensitivity
 from vidlatent.jobs.small.packing import BY_BOUND, BY_FILE, BY_SOURCE
 
 TOY, PACKED = ("--model", "toy", "--device", "cpu"), ("--store", "packed", "--max-drop", "0.5dB")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def known_sensitivities() -> Iterator[None]:
-    """The toy's channels weigh alike; to measure all 768 of them for every test would take seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sensitivity, "measure_sensitivities", lambda *_: np.full(768, 1 / 192))
-        yield
 
 
 @pytest.fixture(scope="module")

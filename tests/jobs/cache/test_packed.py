@@ -2,12 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers import cache_clips as clips
+from helpers.toy_sensitivities import known_sensitivities  # noqa: F401
 
 from vidlatent.cli import app
 from vidlatent.engine.load import load_model
@@ -33,20 +33,11 @@ from vidlatent.jobs.inspect import inspect
 from vidlatent.jobs.readback.dataset import LatentDataset
 from vidlatent.jobs.readback.stream import LatentStream
 from vidlatent.jobs.reading.isolated import IsolatedReader
-from vidlatent.jobs.small import sensitivity
 from vidlatent.jobs.small.budget import Budget
 from vidlatent.jobs.small.packing import BY_BOUND, BY_FILE, BY_SOURCE, Packing
 
 ALLOWED = Budget(0.2)
 WISHES = {"store": "packed", "budget": ALLOWED}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def known_sensitivities() -> Iterator[None]:
-    """The toy's channels weigh alike; to measure all 768 of them for every test would take seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sensitivity, "measure_sensitivities", lambda *_: np.full(768, 1 / 192))
-        yield
 
 
 @pytest.fixture(scope="module")
