@@ -330,8 +330,8 @@ def command(  # noqa: PLR0913  sections of the help
     check_before_loading(sources, write.output)
     needs = write.needs()
     make = partial(make_recipe, read, cut, write, kept)
-    make(run.foresee(needs.model if needs else None))  # which complains before weights are fetched or loaded
-    model = run.load(write.only)
+    foreseen = make(run.foresee(needs.model if needs else None))  # complains before weights are fetched
+    model = run.load(foreseen.only)
     recipe = make(model.spec)
     if tasks.dry_run:
         show_facts(asdict(dry_run(sources, write.output, model, recipe, options)), write.as_json)

@@ -119,7 +119,7 @@ def command(
     from vidlatent.jobs.numbered import tell_of_frames
     from vidlatent.jobs.small.encoding import encode_measured, encode_packed
 
-    allowed, only = budget.budget(write.store, write.pack), write.only
+    allowed = budget.budget(write.store, write.pack)
     if allowed is not None:
         write.store = None  # of the floats that are packed: as computed
     options = write.options(read.options(), run)
@@ -132,7 +132,7 @@ def command(
     if not batch.several and not run.isolate:  # of several each fails by itself
         check_opening(batch.pairs[0][0], options.read)
     run.choice().check(cut.wishes())
-    model = run.load(only)
+    model = run.load(only=None if write.measure or allowed is not None else "encode")
     use_threads(run.threads)
     options = replace(options, plan=plan_for(model.spec, cut.wishes()))
 

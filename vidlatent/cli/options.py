@@ -9,7 +9,6 @@ import typer
 
 from vidlatent.cli import choices as c
 from vidlatent.cli import words
-from vidlatent.cli.budget import PACKED
 from vidlatent.cli.sections import Flags
 from vidlatent.errors import UsageError
 
@@ -252,11 +251,6 @@ class PosteriorFlags(Flags):
             help="Decode up to 68 frames of a clip, and keep how near they come to the source: see repack.",
         ),
     ] = False
-
-    @property
-    def only(self) -> "Verb | None":
-        """Which verb of the model is enough; None: it decodes as well, to measure what storing costs."""
-        return None if self.measure or self.store == PACKED else "encode"
 
     def posterior_options(self) -> dict[str, Any]:
         """Make those options of an encoding job that say what is kept."""
