@@ -28,9 +28,7 @@ def suits_bands(conv: nn.Module, x: Tensor, large: int) -> bool:
         and x.shape[2] == 1
         and x.nbytes > large
         and isinstance(conv, CausalConv3d)
-        and conv.front > 0
-        and conv.ahead == 0
-        and max(conv.conv.stride) == 1
+        and conv.looks_back
     )
 
 

@@ -175,6 +175,11 @@ class CausalConv3d(nn.Module):
         self.lead = around.lead
         self.plane = self.conv.stride[1:], self.conv.padding[1:]
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether it makes one frame of each, of it and of those before it."""
+        return self.front > 0 and self.ahead == 0 and max(self.conv.stride) == 1
+
     def room(self, x: Tensor, front: int | None = None) -> tuple[Tensor, Tensor]:
         """Memory for a clip like `x` [B, C, T, H, W] and all around it; and the place in it for the clip.
 

@@ -19,9 +19,7 @@ def narrows(conv: nn.Module, x: Tensor) -> bool:
     """
     return (
         isinstance(conv, CausalConv3d)
-        and conv.front > 0
-        and conv.ahead == 0
-        and max(conv.conv.stride) == 1
+        and conv.looks_back
         and conv.conv.kernel_size[0] * conv.conv.out_channels < conv.conv.in_channels
         and x.dtype.itemsize >= 4
     )
