@@ -21,7 +21,7 @@ def to_model(frames: Sequence[np.ndarray], grid: Grid, device: torch.device, dty
     if stack.dtype not in FULL_SCALE:
         raise BadInput(f"frames are {stack.dtype}", "give uint8 or uint16")
     pictures = torch.from_numpy(stack)
-    if works_apart(device):  # copied while the device is still busy with what it was given before
+    if device.type == "cuda":  # copied while the device is still busy with what it was given before
         pictures = pictures.pin_memory()
     video = pictures.to(device, non_blocking=True).movedim(-1, -4)
     video = pad_to_grid(video if video.dim() == 5 else video[None], grid)  # while pixels are small still
@@ -64,7 +64,7 @@ class Leaving:
     """
 
     def __init__(self, video: Tensor, height: int, width: int, dtype: np.dtype | type = np.uint8) -> None:
-        full, apart = FULL_SCALE[np.dtype(dtype)], works_apart(video.device)
+        full, apart = FULL_SCALE[np.dtype(dtype)], video.device.type == "cuda"
         kind = torch.uint8 if full == 255 else torch.int32  # torch has no arithmetic on uint16
         self._dtype = dtype
         self._pixels = torch.empty(video.shape[2], height, width, 3, dtype=kind, pin_memory=apart)
