@@ -10,7 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import warm
 from helpers.paths import SAMPLE, SHARED
+
+from vidlatent.jobs import segments
+from vidlatent.jobs.reading import process
 
 # They begin first: processes that share the tests end at about the same time where the last ones are short.
 LONGEST = ("tests/test_train_pocket.py", "tests/fault/")
@@ -34,6 +38,22 @@ def pytest_collection_modifyitems(config, items):
 def as_many_threads_as_cores():
     beside = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))  # other processes that run tests now
     torch.set_num_threads(max(1, 2 // beside))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def processes_that_begin_at_once():
+    """Most tests of caches start several processes that read, and would wait for the imports of each."""
+    with warm.begun, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "_start", warm.start_reader)
+        patch.setattr(segments, "_start_process", warm.start_segment_worker)
+        yield
+
+
+@pytest.fixture
+def processes_as_in_real_life(monkeypatch):
+    """For tests that are about the starting and the ending of these processes."""
+    monkeypatch.setattr(process, "_start", warm.start_reader_alone)
+    monkeypatch.setattr(segments, "_start_process", warm.start_segment_worker_alone)
 
 
 @pytest.fixture(scope="session")

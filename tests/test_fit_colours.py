@@ -3,11 +3,11 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import warm
 from helpers.paths import ROOT, SAMPLE
 
 import vidlatent
@@ -29,8 +29,8 @@ def fitted(tmp_path_factory) -> tuple[Path, dict]:
     (folder / "config.json").write_text(json.dumps(config))
     shutil.copy(POCKET / "model.safetensors", folder)
     shutil.copy(SAMPLE, data)
-    command = [sys.executable, str(ROOT / "bin" / "fit-colours"), str(folder), "--data", str(data)]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [ROOT / "bin" / "fit-colours", folder, "--data", data]
+    run = warm.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return folder, json.loads(run.stdout.splitlines()[-1])
 
 

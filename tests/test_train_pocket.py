@@ -3,7 +3,6 @@
 import json
 import runpy
 import shutil
-import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import warm
 from helpers.paths import ROOT
 from PIL import Image
 from safetensors.torch import load_file
@@ -69,8 +69,7 @@ def test_the_loss_falls_and_what_comes_out_is_a_model(train, data, tmp_path):
     rows = train("run", tmp_path, data, *SMALL, *long, "--config", json.dumps(NARROW))
     assert [row["step"] for row in rows] == [40, 80, 120]
     assert rows[-1]["loss"] < rows[0]["loss"]
-    export = [sys.executable, SCRIPT, *words_of("export", tmp_path, data)]
-    subprocess.run(export, check=True)
+    warm.run([SCRIPT, *words_of("export", tmp_path, data)], check=True)
     config = vidlatent.load_model(str(tmp_path / "model")).spec.config
     assert config["width"] == NARROW["width"]
     assert min(config["limits"]) > 0

@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import threading
 from contextlib import suppress
@@ -13,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from helpers import video_clips
+from helpers import video_clips, warm
 from helpers.paths import MEDIA
 
 from vidlatent.cli import app
@@ -70,9 +68,9 @@ def test_isolation_changes_no_byte_of_the_latents(tmp_path):
 
 
 def test_raw_frames_go_in_by_a_pipe(tmp_path):
-    command = [sys.executable, "-m", "vidlatent", "encode", "-", "--raw", "64x48:rgb24:25", "-m", "toy"]
-    command += ["-o", str(tmp_path / "x.latent"), "--json"]
-    run = subprocess.run(command, input=os.urandom(9 * 64 * 48 * 3), capture_output=True, check=True)
+    command = ["-m", "vidlatent", "encode", "-", "--raw", "64x48:rgb24:25", "-m", "toy"]
+    command += ["-o", tmp_path / "x.latent", "--json"]
+    run = warm.run(command, input=os.urandom(9 * 64 * 48 * 3), capture_output=True, check=True)
     assert json.loads(run.stdout)["frames"] == 9
 
 

@@ -54,8 +54,9 @@ def flag_in(command: str, name: str) -> str:
 
 def named_parameters() -> Iterator[tuple[str, str]]:
     """Every parameter that an error of the package names, and where."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+    texts = {path: path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
+    for path in (path for path, text in texts.items() if "parameter(" in text):
+        for node in ast.walk(ast.parse(texts[path])):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "parameter":
                 (name,) = node.args
                 where = f"{path.relative_to(PACKAGE)}:{node.lineno}"

@@ -42,6 +42,7 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("processes_as_in_real_life")
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
 def test_memory_is_flat_over_a_thousand_clips_and_within_its_limit(tmp_path):
     folder = tmp_path / "videos"

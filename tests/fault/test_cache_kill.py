@@ -2,13 +2,13 @@
 
 import random
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers import cache_clips as clips
+from helpers import warm
 
 from vidlatent.jobs.cache.manifest import open_manifest
 from vidlatent.jobs.cache.shards import Sharding
@@ -19,8 +19,8 @@ SECONDS = 60
 
 def begin(folder: Path, root: Path, *flags: str) -> subprocess.Popen:
     """A run in a process of its own."""
-    command = [sys.executable, "-m", "vidlatent", "cache", str(folder), "-o", str(root)]
-    return subprocess.Popen([*command, "-m", "toy", "--workers", "1", *flags], stderr=subprocess.DEVNULL)
+    command = ["-m", "vidlatent", "cache", folder, "-o", root, "-m", "toy", "--workers", "1"]
+    return warm.Process([*command, *flags], stderr=subprocess.DEVNULL)
 
 
 def rows_written(root: Path) -> int:

@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from helpers import warm
 from helpers.stored import pack
 from safetensors.torch import save_file
 
@@ -110,8 +111,7 @@ def peak(source, command, options) -> int:
     """Peak resident bytes of the command line on `source`."""
     target = source.with_name("out.latent" if command == "encode" else "out.mkv")
     words = [command, source, "-o", target, "--weights", source.parent, "--force", *options]
-    run = subprocess.run([sys.executable, "-c", MAIN, *words], stdout=subprocess.PIPE, check=True)
-    return int(run.stdout)
+    return int(warm.run(["-c", MAIN, *words], stdout=subprocess.PIPE, check=True).stdout)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the kernel's account of a child")

@@ -1,9 +1,9 @@
 """Measuring takes no more memory for a long clip than for a short one."""
 
 import subprocess
-import sys
 
 import pytest
+from helpers import warm
 
 from vidlatent.metrics.ffmpeg import probe
 
@@ -33,8 +33,7 @@ print(peak_host_bytes())
 
 def peak(names: str, frames: int) -> int:
     """Peak resident bytes of a process of its own that measures so many frames."""
-    command = [sys.executable, "-c", CODE, names, str(frames)]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return int(warm.run(["-c", CODE, names, frames], stdout=subprocess.PIPE, check=True).stdout)
 
 
 @pytest.mark.parametrize(

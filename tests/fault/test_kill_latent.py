@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import warm
 
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile
@@ -46,7 +47,7 @@ def pause() -> None:
 def another_process_half_way(path: Path) -> subprocess.Popen:
     """A process of its own that has written half of the clip, and waits."""
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    program = subprocess.Popen([sys.executable, __file__, path], **streams)
+    program = warm.Process([__file__, path], **streams)
     assert program.stdout.readline() == b"half\n", program.stderr.read().decode()
     return program
 

@@ -1,11 +1,11 @@
 """Weights are held once while they are loaded: processes with files of many megabytes, in both formats."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 import torch
+from helpers import warm
 from safetensors.torch import save_file
 
 from vidlatent.models.tensor_file import opened
@@ -57,7 +57,7 @@ def test_no_second_copy_of_the_weights_is_held(tmp_path):
     for name, stored, _ in CASES.values():
         write_weights(tmp_path / name, stored)
     asked = json.dumps([(str(tmp_path / name), wanted) for name, _, wanted in CASES.values()])
-    run = subprocess.run([sys.executable, "-c", SCRIPT, asked], capture_output=True, text=True, check=True)
+    run = warm.run(["-c", SCRIPT, asked], capture_output=True, text=True, check=True)
     for case, line in zip(CASES, run.stdout.splitlines(), strict=True):
         peak, held = map(int, line.split())
         one = held // SIZES

@@ -1,10 +1,10 @@
 """A limit on memory is kept by real processes: whole and tiled, with state and in windows."""
 
 import json
-import subprocess
 import sys
 
 import pytest
+from helpers import warm
 from helpers.random_models import publish_random
 
 # Run in a process of its own: zeros go through a model, under a limit on all that the process takes.
@@ -61,7 +61,7 @@ CASES = [  # kind, way, frames, tile, part of what the plan as asked needs, word
 def test_a_process_keeps_within_its_limit(tmp_path, kind, way, frames, tile, share, done):
     folder = publish_random(kind, tmp_path / "model", **WIDE[kind])
     asked = json.dumps([str(folder), way, frames, tile, share, str(tmp_path / "clip")])
-    run = subprocess.run([sys.executable, "-c", MAIN, asked], capture_output=True, text=True, check=True)
+    run = warm.run(["-c", MAIN, asked], capture_output=True, text=True, check=True)
     peak, limit, passes, notices = json.loads(run.stdout)
     assert peak <= limit, f"{peak / 1e6:.0f} MB of {limit / 1e6:.0f}, {notices}"
     assert (

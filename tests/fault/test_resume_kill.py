@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import warm
 from helpers.random_models import random_model
 
 from vidlatent.io.latent.writer import LatentWriter
@@ -103,9 +104,8 @@ def test_killed_and_gone_on_with_it_is_what_an_undisturbed_run_makes(
     tmp_path, moving_clip, kind, posterior, kills
 ):
     source = write_frames(tmp_path / "clip", moving_clip(FRAMES, 16, 24))
-    words = [sys.executable, __file__, source, tmp_path, kind, posterior, str(kills)]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    told = subprocess.run(words, stdout=subprocess.PIPE, check=True, timeout=10 * SECONDS, env=env)
+    words = [__file__, source, tmp_path, kind, posterior, kills]
+    told = warm.run(words, stdout=subprocess.PIPE, check=True, timeout=10 * SECONDS)
     made = ["killed", "killed.latent", "undisturbed", "undisturbed.latent"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip", *made]
     assert (tmp_path / "killed.latent").read_bytes() == (tmp_path / "undisturbed.latent").read_bytes()

@@ -143,6 +143,7 @@ def test_several_processes_go_on_with_what_one_has_left(source, tmp_path, monkey
     assert target.read_bytes() == (tmp_path / "whole.latent").read_bytes()
 
 
+@pytest.mark.usefixtures("processes_as_in_real_life")
 def test_what_a_process_finds_wrong_is_said_by_the_one_that_asked(source, tmp_path):
     model = random_model("pocket")
     workers = Workers(ModelChoice(str(tmp_path / "nowhere")), ("cpu",))
@@ -151,6 +152,7 @@ def test_what_a_process_finds_wrong_is_said_by_the_one_that_asked(source, tmp_pa
     assert os.listdir(tmp_path) == ["clip"]
 
 
+@pytest.mark.usefixtures("processes_as_in_real_life")
 def test_a_process_that_dies_is_one_clear_error(source, tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "WORKER", "no.such.program")
     with pytest.raises(OutOfResources, match=r"segment 0 of the clip died \(exit code 1\)"):

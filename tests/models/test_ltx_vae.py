@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from helpers import cases, ltx_files
+from helpers import cases, ltx_files, warm
 from helpers.ltx_files import narrowed, network, shallow
 from helpers.sampled import SEED, some
 from helpers.streams import chunked, streamed
@@ -470,7 +470,7 @@ def test_a_full_model_of_many_gigabytes_loads_in_the_memory_of_its_vae(tmp_path)
     single_file(path, "ltx-2.3", metadata={"config": json.dumps(said)})
     between_transformers(path, 4 << 30)
     assert path.stat().st_size > 8 << 30
-    run = subprocess.run([sys.executable, "-c", OPEN, path], stdout=subprocess.PIPE, check=True)
+    run = warm.run(["-c", OPEN, path], stdout=subprocess.PIPE, check=True)
     more, vae = map(int, run.stdout.split())
     assert vae > 1e6 and more < vae + 300e6, f"{more / 1e6:.0f} MB for {vae / 1e6:.0f} MB"
 

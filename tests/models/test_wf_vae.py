@@ -6,6 +6,7 @@ import random
 import pytest
 import torch
 from helpers import cases
+from helpers.sampled import some
 from helpers.streams import assert_same, chunked, streamed
 
 from vidlatent.errors import BadWeights
@@ -83,20 +84,28 @@ def test_larger_goldens_in_the_authors_chunks(large):
     assert (decoded - wrong).abs().max() > cases.MAX_ABS
 
 
+def lengths(few: list[int], every: range) -> pytest.MarkDecorator:
+    """The lengths of clips that are tried: a few, others in every run, or all of them."""
+    cases = [pytest.param(few, id=str(few)), pytest.param(every, id="all", marks=pytest.mark.slow)]
+    return pytest.mark.parametrize("lengths", cases)
+
+
+@lengths(some(range(10, 121), 12, 1, 2, 4, 5, 8, 9), range(1, 121))
 @pytest.mark.parametrize("tiny", ["trilinear"], indirect=True)
-def test_encoding_in_chunks_is_the_whole_clip_at_every_length(tiny):
+def test_encoding_in_chunks_is_the_whole_clip(tiny, lengths):
     dice = random.Random(1)
     video = torch.rand(1, 3, 120, 8, 16) * 2 - 1
-    for frames in range(1, 121):
+    for frames in lengths:
         clip = video[:, :, :frames]
         chunks = chunked(frames, 1 + 4 * dice.randrange(5), lambda: 4 * dice.randrange(1, 12))
         assert_same(streamed(tiny.encode, clip, chunks), whole(tiny.encode(clip, TimeState())))
 
 
-def test_decoding_in_chunks_is_the_whole_clip_at_every_length(tiny):
+@lengths(some(range(5, 32), 4, 1, 2, 3, 4), range(1, 32))
+def test_decoding_in_chunks_is_the_whole_clip(tiny, lengths):
     dice = random.Random(2)
     latents = torch.randn(1, 2, 31, 1, 2)
-    for length in range(1, 32):
+    for length in lengths:
         clip = latents[:, :, :length]
         undivided = whole(tiny.decode(clip, TimeState()))
         assert undivided.shape[2] == 4 * length - 3

@@ -3,7 +3,6 @@
 import gc
 import json
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import warm
 
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile
@@ -172,7 +172,7 @@ with open_latent({str(path)!r}, mapped=True) as latents:
     after = usage()
 print(json.dumps([b - a for a, b in zip(before, after)] + [float(crop.double().sum())]))
 """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = warm.run(["-c", code], stdout=subprocess.PIPE, check=True)
     read, mapped, total = json.loads(found.stdout)
     size, crop = path.stat().st_size, expected.numel() * 4
     assert size > 60 * crop and total == float(expected.double().sum())

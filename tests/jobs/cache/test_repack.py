@@ -4,13 +4,13 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import cache_clips as clips
+from helpers import warm
 from helpers.paths import ROOT
 
 from vidlatent.cli import app
@@ -156,8 +156,8 @@ def test_kill_9_while_entries_are_written_loses_nothing(root, videos, delay):
     """So long after the first claim shows that the work has begun; then a run that nobody disturbs."""
     sources, claims = set(latents(root)), root / "claims"
     shutil.rmtree(claims, ignore_errors=True)
-    words = [sys.executable, "-m", "vidlatent", "repack", str(root), "--store", "int8"]
-    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
+    words = ["-m", "vidlatent", "repack", root, "--store", "int8"]
+    process = warm.Process(words, cwd=ROOT, stderr=subprocess.DEVNULL)
     while process.poll() is None and not claims.exists():
         time.sleep(0.001)
     time.sleep(delay)

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import cache_clips as clips
+from helpers import warm
 
 from vidlatent.engine.load import load_model
 from vidlatent.errors import OutOfResources, UsageError
@@ -220,6 +220,7 @@ def _latents(root: Path, row) -> torch.Tensor:
         return entry.read(0, entry.frames).transpose(0, 1)[None]
 
 
+@pytest.mark.usefixtures("processes_as_in_real_life")
 def test_a_codec_that_crashes_is_a_failed_row_and_not_the_end(tmp_path, monkeypatch):
     folder = clips.write_clips(tmp_path / "videos", 3)
     clips.write_clip(folder / "clip1.avi", 1, frames=60, size=(128, 128))  # more than a pipe holds
@@ -239,6 +240,7 @@ def test_a_codec_that_crashes_is_a_failed_row_and_not_the_end(tmp_path, monkeypa
     assert "clip1.avi: the process that read it died (SIGSEGV)" in failed.error
 
 
+@pytest.mark.usefixtures("processes_as_in_real_life")
 def test_a_worker_that_died_is_replaced(tmp_path):
     clip = clips.write_clip(tmp_path / "clip.avi", 1)
     from vidlatent.jobs.reading.survey import Look
@@ -299,8 +301,8 @@ class Waits:
 def test_two_processes_share_the_work(tmp_path):
     folder, root = clips.write_clips(tmp_path / "videos", 6), tmp_path / "cache"
     clips.cache(folder, tmp_path / "alone")
-    command = [sys.executable, "-m", "vidlatent", "cache", folder, "-o", root, "-m", "toy", "--workers", "1"]
-    both = [subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE) for _ in range(2)]
+    command = ["-m", "vidlatent", "cache", folder, "-o", root, "-m", "toy", "--workers", "1", "--json"]
+    both = [warm.Process(command, stdout=subprocess.PIPE) for _ in range(2)]
     import json
 
     tallies = [json.loads(process.communicate(timeout=120)[0]) for process in both]
@@ -342,6 +344,7 @@ def test_a_folder_with_other_things_is_no_place_for_a_cache(tmp_path):
         clips.cache(folder, folder)
 
 
+@pytest.mark.usefixtures("processes_as_in_real_life")
 def test_a_worker_ends_with_its_parent(tmp_path):
     worker = Worker()
     clip = clips.write_clip(tmp_path / "clip.avi", 1)

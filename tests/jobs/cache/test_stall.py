@@ -24,6 +24,7 @@ from vidlatent.jobs.reading.remote_video import RemoteVideo
 from vidlatent.jobs.reading.survey import Look
 from vidlatent.jobs.reading.worker import ALIVE_EVERY_S, Pulse
 
+pytestmark = pytest.mark.usefixtures("processes_as_in_real_life")
 STALL_S = 4.0  # longer than a small clip takes to open, also on a busy machine
 
 

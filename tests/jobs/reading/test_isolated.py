@@ -11,6 +11,7 @@ from vidlatent.errors import BadVideo, UsageError
 from vidlatent.io.read.source import ReadOptions, open_video
 from vidlatent.jobs.reading.isolated import IsolatedReader
 
+pytestmark = pytest.mark.usefixtures("processes_as_in_real_life")
 # Put where every Python process finds it: reading files of these names dies or hangs, as of a codec's bug.
 SABOTAGE = """
 import os, signal, time

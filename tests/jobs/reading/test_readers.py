@@ -10,6 +10,7 @@ from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.reading.messages import Read
 from vidlatent.jobs.reading.readers import Readers
 
+pytestmark = pytest.mark.usefixtures("processes_as_in_real_life")
 FRAMES = 9
 MESSAGES = FRAMES + 2  # of a clip: what it is, its frames, its end
 AMPLE_BYTES = 1 << 24
