@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import warm
+from helpers import cases, warm
 from helpers.paths import SAMPLE, SHARED
 
 from vidlatent.jobs import segments
@@ -22,6 +22,11 @@ LONGEST = ("tests/test_train_pocket.py", "tests/fault/")
 
 def pytest_addoption(parser):
     parser.addoption("--run-slow", action="store_true", help="also run tests marked slow")
+    parser.addoption("--device", default="cpu", help="where the authors' cases are computed (cpu)")
+
+
+def pytest_configure(config):
+    cases.DEVICE = config.getoption("--device")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -3,10 +3,12 @@
     python tests/bench/against_diffusers.py --models wan-2.1                  # 17 frames of 256x256
     python tests/bench/against_diffusers.py --models wan-2.1 --frames 81 --repeats 0         # memory alone
     python tests/bench/against_diffusers.py --models wan-2.1 wan-2.2-5b --repeats 0 --no-memory      # parity
+    python tests/bench/against_diffusers.py --models wan-2.1 --device cuda --dtype bf16 --size 704x1280
 
-Parity comes first, on 17 frames of 128x128, and must hold. Then encode and decode run in turns, ours and
-theirs in one process; medians of CPU seconds and of wall seconds. Peak memory of each direction of each is
-read in a process of its own: theirs gives the whole clip, ours window by window, as the commands take it.
+Parity comes first, on 17 frames of 128x128, and must hold in fp32; in 16 bits the difference is only told.
+Then encode and decode run in turns, ours and theirs in one process; medians of CPU seconds and of wall
+seconds. Peak memory of each direction of each is read in a process of its own: theirs gives the whole clip,
+ours window by window, as the commands take it. On a GPU it is what the device held in that same process.
 
 The last line is one JSON document.
 """
@@ -29,7 +31,7 @@ from torch import Tensor
 
 import vidlatent
 from vidlatent.allocator import map_large_blocks
-from vidlatent.engine.runtime import peak_host_bytes
+from vidlatent.engine.runtime import Runtime, peak_device_bytes, peak_host_bytes
 from vidlatent.models import registry
 
 CLASSES = {  # of diffusers, for each model that has one there; the published config is the model's own here
@@ -43,8 +45,8 @@ CLASSES = {  # of diffusers, for each model that has one there; the published co
     "cogvideox-2b": "AutoencoderKLCogVideoX",
 }
 DIRECTIONS = ("encode", "decode")
-OPTIONS = ("frames", "size", "threads", "repeats")
-PARITY_FRAMES, PARITY_SIZE = 17, 128
+OPTIONS = ("frames", "size", "threads", "repeats", "device", "dtype")
+PARITY_FRAMES, PARITY_SIZE = 17, "128"
 REL_RMS = 1e-5  # as for the goldens
 Apply = Callable[[Tensor], Tensor]
 
@@ -89,27 +91,33 @@ def publish(name: str, folder: Path) -> None:
         save_weights(network, weights)
 
 
-def input_of(direction: str, name: str, frames: int, size: int) -> Tensor:
+def sides_of(size: str) -> list[int]:
+    """Height and width: `256`, or `704x1280`."""
+    sides = [int(side) for side in size.split("x")]
+    return sides if len(sides) == 2 else sides * 2
+
+
+def input_of(direction: str, name: str, frames: int, size: str, run: Runtime) -> Tensor:
     """A clip [1, 3, T, H, W] of noise, or as many latents as it gives."""
     spec, generator = registry.find(name), torch.Generator().manual_seed(1)
-    shape = (3, frames, size, size)
+    shape = [3, frames, *sides_of(size)]
     if direction == "decode":
-        shape = (spec.channels, spec.grid.latents(frames), size // spec.grid.space, size // spec.grid.space)
-    return torch.rand(1, *shape, generator=generator) * 2 - 1
+        shape = [spec.channels, spec.grid.latents(frames), *(side // spec.grid.space for side in shape[2:])]
+    return (torch.rand(1, *shape, generator=generator) * 2 - 1).to(run.device, run.dtype)
 
 
-def their_verbs(name: str, folder: Path) -> dict[str, Apply]:
+def their_verbs(name: str, folder: Path, run: Runtime) -> dict[str, Apply]:
     """Encode to moments and decode to pixels with diffusers."""
-    network = theirs(name, folder)
+    network = theirs(name, folder).to(run.device, run.dtype)
     return {
         "encode": lambda video: network.encode(video).latent_dist.parameters,
         "decode": lambda latents: network.decode(latents, return_dict=False)[0],
     }
 
 
-def our_verbs(folder: Path) -> dict[str, Apply]:
+def our_verbs(folder: Path, run: Runtime) -> dict[str, Apply]:
     """Encode to moments and decode to pixels with vidlatent, through its engine."""
-    model = vidlatent.load_model(folder, device="cpu")
+    model = vidlatent.load_model(folder, device=run.device, dtype=run.dtype)
     return {
         "encode": lambda video: torch.cat(list(model.encode_stream(video.unbind(2))), dim=2),
         "decode": model.decode,
@@ -118,13 +126,14 @@ def our_verbs(folder: Path) -> dict[str, Apply]:
 
 def compare(args: argparse.Namespace, name: str, folder: Path) -> dict[str, object]:
     """Parity, which must hold, and seconds of both in turns; by direction."""
-    verbs = {"ours": our_verbs(folder), "theirs": their_verbs(name, folder)}
+    run = Runtime.choose(args.device, args.dtype)
+    verbs = {"ours": our_verbs(folder, run), "theirs": their_verbs(name, folder, run)}
     results = {}
     for direction in args.directions:
-        x = input_of(direction, name, PARITY_FRAMES, PARITY_SIZE)
+        x = input_of(direction, name, PARITY_FRAMES, PARITY_SIZE, run)
         result = {"parity": parity(verbs["ours"][direction](x), verbs["theirs"][direction](x))}
         say(f"{name} {direction}: {result['parity']}")
-        if result["parity"]["rel_rms"] > REL_RMS:
+        if run.dtype == torch.float32 and result["parity"]["rel_rms"] > REL_RMS:
             raise SystemExit(f"{name} {direction}: differs from diffusers: {result['parity']}")
         if args.repeats:
             result |= in_turns(args, name, direction, verbs)
@@ -148,14 +157,24 @@ def parity(ours: Tensor, reference: Tensor) -> dict[str, float]:
 def in_turns(
     args: argparse.Namespace, name: str, direction: str, verbs: dict[str, dict[str, Apply]]
 ) -> dict[str, object]:
-    """Median CPU and wall seconds of each, and by what factor ours are fewer."""
-    x = input_of(direction, name, args.frames, args.size)
-    seconds = {who: [] for who in verbs}
-    for _ in range(args.repeats):
+    """Median CPU and wall seconds of each, and by what factor ours are fewer; gigabytes of a GPU, too.
+
+    A GPU's first run, which chooses its kernels, does not count.
+    """
+    run = Runtime.choose(args.device, args.dtype)
+    x = input_of(direction, name, args.frames, args.size, run)
+    seconds, gb = {who: [] for who in verbs}, {}
+    on_gpu = run.device.type == "cuda"
+    for turn in range(-1 if on_gpu else 0, args.repeats):
         for who, each in verbs.items():
+            if on_gpu:
+                torch.cuda.reset_peak_memory_stats()
             cpu, wall = time.process_time(), time.perf_counter()
             each[direction](x)
-            seconds[who].append((time.process_time() - cpu, time.perf_counter() - wall))
+            run.synchronise()
+            if turn >= 0:
+                seconds[who].append((time.process_time() - cpu, time.perf_counter() - wall))
+            gb[who] = peak_device_bytes(run.device) / 1e9
     cpu, wall = (
         {who: statistics.median(run[i] for run in runs) for who, runs in seconds.items()} for i in (0, 1)
     )
@@ -164,15 +183,15 @@ def in_turns(
         "wall_s": wall,
         "cpu_ratio": cpu["theirs"] / cpu["ours"],
         "wall_ratio": wall["theirs"] / wall["ours"],
-    }
+    } | ({"device_gb": gb} if on_gpu else {})
 
 
 def peak(args: argparse.Namespace, name: str, folder: Path, who: str, direction: str) -> dict[str, float]:
     """Gigabytes resident once the weights are loaded, and at the most."""
     with torch.inference_mode():
-        x = input_of(direction, name, args.frames, args.size)
+        x = input_of(direction, name, args.frames, args.size, Runtime.choose("cpu"))
         if who == "theirs":
-            apply = their_verbs(name, folder)[direction]
+            apply = their_verbs(name, folder, Runtime.choose("cpu"))[direction]
             before = peak_host_bytes()
             apply(x)
         else:
@@ -222,8 +241,10 @@ def make_parser(description: str, models: Iterable[str]) -> argparse.ArgumentPar
     parser.add_argument("--models", nargs="+", default=list(models), choices=list(models))
     parser.add_argument("--directions", nargs="+", default=DIRECTIONS, choices=DIRECTIONS)
     parser.add_argument("--frames", type=int, default=17)
-    parser.add_argument("--size", type=int, default=256, help="pixels per side (256)")
+    parser.add_argument("--size", default="256", help="pixels per side (256), or 704x1280: height, width")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="fp32", choices=["fp32", "fp16", "bf16"])
     parser.add_argument(
         "--repeats", type=int, default=3, help="runs of each, the median counts (3); 0: parity"
     )
@@ -253,7 +274,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             publish(name, Path(folder))
             results[name] = in_a_process(args, name, Path(folder))
-            if not args.no_memory:
+            if not args.no_memory and args.device == "cpu":
                 results[name]["memory"] = peaks(args, name, Path(folder))
     asked = {key: getattr(args, key) for key in OPTIONS}
     machine = {"machine": platform.processor(), "cores": os.cpu_count(), "torch": torch.__version__}

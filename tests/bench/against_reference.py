@@ -43,9 +43,10 @@ from od_vae_speed import cpu_name
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidlatent.engine.runtime import Runtime
 from vidlatent.models import registry
 
-PARITY = {"frames": 9, "size": 64}
+PARITY = {"frames": 9, "size": "64"}
 
 
 def import_class(checkout: Path, package: str, module: str, name: str) -> type:
@@ -136,15 +137,15 @@ def frame_by_frame(verbs: dict[str, Apply]) -> dict[str, Apply]:
     return {direction: on_frames(apply) for direction, apply in verbs.items()}
 
 
-def both(name: str, checkout: Path | None) -> dict[str, dict[str, Apply]]:
+def both(name: str, checkout: Path | None, run: Runtime) -> dict[str, dict[str, Apply]]:
     """The verbs of ours and of theirs, with the same weights."""
     config = dict(registry.find(name).config)
     network = build_theirs(MODELS[name][1](checkout), config)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))
         save_weights(network, Path(folder) / "diffusion_pytorch_model.safetensors")
-        ours = our_verbs(Path(folder))
-    verbs = their_verbs(network)
+        ours = our_verbs(Path(folder), run)
+    verbs = their_verbs(network.to(run.device, run.dtype))
     return {"ours": ours, "theirs": verbs if MODELS[name][0] else frame_by_frame(verbs)}
 
 
@@ -153,11 +154,12 @@ def compare(args: argparse.Namespace, name: str) -> dict[str, object]:
     option, _ = MODELS[name]
     if option and getattr(args, option) is None:
         raise SystemExit(f"{name}: name the checkout of its code by --{option.replace('_', '-')}")
-    verbs, results = both(name, option and getattr(args, option)), {}
+    run = Runtime.choose(args.device, args.dtype)
+    verbs, results = both(name, option and getattr(args, option), run), {}
     for direction in args.directions:
-        x = input_of(direction, name, PARITY["frames"], PARITY["size"])
+        x = input_of(direction, name, PARITY["frames"], PARITY["size"], run)
         found = parity(*(each[direction](x) for each in verbs.values()))
-        if found["rel_rms"] > REL_RMS:
+        if run.dtype == torch.float32 and found["rel_rms"] > REL_RMS:
             raise SystemExit(f"{name} {direction}: differs from the authors' code: {found}")
         results[direction] = {"parity": found}
         if args.repeats:

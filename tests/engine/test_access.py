@@ -77,7 +77,7 @@ def length(access: Access) -> int:
 
 def test_encoding_from_the_middle_gives_the_bits_of_the_whole(model):
     space = model.spec.grid.space
-    access = Access.to_encoder(model.spec, model.spec.plan, HEIGHT * space, WIDTH * space)
+    access = Access.to_encoder(model, model.spec.plan, HEIGHT * space, WIDTH * space)
     frames = model.spec.grid.frames(length(access)) - 1  # off the grid: the last frame is repeated
     clip = list(torch.rand(frames, 1, 3, HEIGHT * space - 1, WIDTH * space) * 2 - 1)
     undivided = moments_of(model, clip)
@@ -89,7 +89,7 @@ def test_encoding_from_the_middle_gives_the_bits_of_the_whole(model):
 
 def test_decoding_from_the_middle_gives_the_bits_of_the_whole(model):
     grid = model.spec.grid
-    access = Access.to_decoder(model.spec, model.spec.plan, HEIGHT, WIDTH)
+    access = Access.to_decoder(model, model.spec.plan, HEIGHT, WIDTH)
     latents = torch.randn(length(access), 1, model.spec.channels, HEIGHT, WIDTH)
     undivided = torch.cat(list(model.decode_stream(latents)), dim=2)
     for latent in entries(access, len(latents)):
@@ -103,17 +103,15 @@ def test_decoding_from_the_middle_gives_the_bits_of_the_whole(model):
 
 def test_a_longer_memory_is_entered_earlier():
     model = random_model("hunyuan15")
-    assert not Access.to_decoder(model.spec, model.spec.plan, 2, 2).is_anywhere
-    near, far = (
-        Access.to_decoder(model.spec, model.plan(past=past), 2, 2).begin(100, 200) for past in (2, 20)
-    )
+    assert not Access.to_decoder(model, model.spec.plan, 2, 2).is_anywhere
+    near, far = (Access.to_decoder(model, model.plan(past=past), 2, 2).begin(100, 200) for past in (2, 20))
     assert near - far in range(14, 23)  # 18 latents, and the windows that they fall into
 
 
 def test_attention_to_a_limited_past_gives_the_bits_of_the_whole():
     model = random_model("hunyuan15")
     plan = model.plan(past=3)
-    access = Access.to_decoder(model.spec, plan, 1, 2)
+    access = Access.to_decoder(model, plan, 1, 2)
     latents = torch.randn(length(access), 1, model.spec.channels, 1, 2)
     undivided = torch.cat(list(model.decode_stream(latents, plan)), dim=2)
     begin = access.begin(len(latents) - 1, len(latents))

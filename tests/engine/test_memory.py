@@ -92,7 +92,7 @@ def test_an_undivided_clip_counts_with_all_its_frames(od):
 
 
 def test_what_runs_is_what_is_counted(wf):
-    """Large frames go through in shorter chunks than the plan says: see `shortened`."""
+    """Large frames go through in shorter chunks than the plan says: see `suited`."""
     large = replace(WORK, height=720, width=1280)
     chunked = wf.plan(window=5)
     assert needed_bytes(wf, wf.plan(), large) == needed_bytes(wf, chunked, large)

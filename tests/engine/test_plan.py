@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from vidlatent.engine.plan import PlanWishes, plan_for, shortened
+from vidlatent.engine.plan import PlanWishes, plan_for, suited
 from vidlatent.errors import UsageError
 from vidlatent.models import registry
 from vidlatent.windows import TimeRule, even_tiles
@@ -49,25 +49,25 @@ def test_windows_that_the_models_rule_does_not_know_are_refused_in_words(wish, s
         plan_for(HUNYUAN, PlanWishes(**wish))
 
 
-def test_the_past_is_limited_both_ways_and_kept_where_chunks_are_shortened():
+def test_the_past_is_limited_both_ways_and_kept_where_chunks_are_suited():
     plan = plan_for(HUNYUAN15, PlanWishes(past=8))
     assert plan.encode_time == TimeRule(16, past=8) and plan.decode_time == TimeRule(4, past=8)
     assert plan.encode_time.exact
-    large = shortened(plan, HUNYUAN15, 1080, 1920)
+    large = suited(plan, HUNYUAN15, 1080, 1920)
     assert large.encode_time == TimeRule(4, past=8) and large.decode_time == TimeRule(1, past=8)
 
 
 def test_chunks_of_an_exact_model_are_shortened_once_frames_are_too_large_for_them():
-    fit, larger = (shortened(POCKET.plan, POCKET, height, 854) for height in (480, 481))
+    fit, larger = (suited(POCKET.plan, POCKET, height, 854) for height in (480, 481))
     assert fit == POCKET.plan and (fit.encode_time.stride, fit.decode_time.stride) == (8, 4)
     assert (larger.encode_time.stride, larger.decode_time.stride) == (8, 3)
 
 
-def test_chunks_that_a_user_chose_are_not_shortened():
+def test_chunks_that_a_user_chose_are_not_suited():
     asked = plan_for(POCKET, PlanWishes(window=17, latent_window=9))
-    assert shortened(asked, POCKET, 1080, 1920) == asked
+    assert suited(asked, POCKET, 1080, 1920) == asked
     half = plan_for(POCKET, PlanWishes(window=17))
-    assert shortened(half, POCKET, 1080, 1920).decode_time.stride == 1, "the other way is still the model's"
+    assert suited(half, POCKET, 1080, 1920).decode_time.stride == 1, "the other way is still the model's"
 
 
 def test_a_limit_of_nothing_is_the_whole_past():

@@ -86,7 +86,7 @@ def test_segments_put_together_are_the_clip(source, tmp_path, kind):
     model, whole = random_model(kind, **MODELS[kind]), tmp_path / "whole.latent"
     encode(source, whole, model, EncodeOptions(posterior="full"))
     with open_latent(whole) as latents:
-        access = Access.to_encoder(model.spec, latents.header.plan, 16, 24)
+        access = Access.to_encoder(model, latents.header.plan, 16, 24)
         length = choose_length(access, 3, latents.frames)
         maker = EncodeSegments(Task(source, tmp_path, latents.header.plan, length, ReadOptions()), model)
         parts = [np.concatenate(list(maker.make(n))) for n in range(-(-latents.frames // length))]
@@ -94,7 +94,7 @@ def test_segments_put_together_are_the_clip(source, tmp_path, kind):
         moments = torch.cat([latents.read(0, latents.frames), latents.read_logvar(0, latents.frames)], dim=1)
         assert np.array_equal(np.concatenate(parts), moments)
 
-        access = Access.to_decoder(model.spec, latents.header.plan, *latents.shape[2:])
+        access = Access.to_decoder(model, latents.header.plan, *latents.shape[2:])
         length = choose_length(access, 3, latents.frames)
         span, numbers = (7, FRAMES - 5), range(-(-latents.frames // length))
         maker = DecodeSegments(Task(whole, tmp_path, latents.header.plan, length, span=span), model, latents)

@@ -50,7 +50,7 @@ def test_bands_give_what_whole_frames_give(monkeypatch, norm, around, band_bytes
     undivided = convolved(norm, conv, clip, over=False)
     monkeypatch.setattr(streaming, "PART_BYTES", 1)
     monkeypatch.setattr(bands, "BAND_BYTES", band_bytes)
-    assert bands.suits_bands(conv, clip[:, :, :1], 1)
+    assert bands.suits_bands(conv, clip[:, :, :1], 1, TimeState())
     for over in (False, True):
         torch.testing.assert_close(convolved(norm, conv, clip, over), undivided, rtol=0, atol=2e-6)
 

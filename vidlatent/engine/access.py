@@ -7,7 +7,8 @@ come after the first window of that part, which is a frame longer, or its first 
 
 from dataclasses import dataclass
 
-from vidlatent.engine.plan import shortened
+from vidlatent.engine.model import Model
+from vidlatent.engine.plan import suited
 from vidlatent.models.base import ModelSpec
 from vidlatent.windows import Plan, TimeRule
 
@@ -26,17 +27,18 @@ class Access:
     shared: int = 0
 
     @classmethod
-    def to_encoder(cls, spec: ModelSpec, plan: Plan, height: int, width: int) -> "Access":
+    def to_encoder(cls, model: Model, plan: Plan, height: int, width: int) -> "Access":
         """For frames of this size."""
-        rule = shortened(plan, spec, height, width).encode_time
+        spec = model.spec
+        rule = suited(plan, spec, height, width, model.runtime.on_gpu).encode_time
         horizon = see_back(spec, rule, spec.horizon and spec.horizon.encode)
         return cls(rule, spec.grid.time, horizon, spec.grid.latents(rule.overlap))
 
     @classmethod
-    def to_decoder(cls, spec: ModelSpec, plan: Plan, height: int, width: int) -> "Access":
+    def to_decoder(cls, model: Model, plan: Plan, height: int, width: int) -> "Access":
         """For latents of this size."""
-        space = spec.grid.space
-        rule = shortened(plan, spec, height * space, width * space).decode_time
+        spec, space = model.spec, model.spec.grid.space
+        rule = suited(plan, spec, height * space, width * space, model.runtime.on_gpu).decode_time
         return cls(rule, 1, see_back(spec, rule, spec.horizon and spec.horizon.decode), rule.overlap)
 
     @property

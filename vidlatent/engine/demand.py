@@ -7,7 +7,7 @@ from math import ceil
 
 from vidlatent.engine.footprint import Call, Footprint, Network, footprint
 from vidlatent.engine.model import Model
-from vidlatent.engine.plan import shortened
+from vidlatent.engine.plan import suited
 from vidlatent.engine.stream import goes_whole
 from vidlatent.grid import Grid
 from vidlatent.windows import Plan, Tiles, TimeRule
@@ -81,7 +81,7 @@ class Demand:
 def demand(model: Model, plan: Plan, work: Workload) -> Demand:
     """What the clip needs when it is cut as the engine will cut it; raises UnknownLength."""
     spec, itemsize = model.spec, model.runtime.dtype.itemsize
-    plan = shortened(plan, spec, work.height, work.width)
+    plan = suited(plan, spec, work.height, work.width, model.runtime.on_gpu)
     height, width, total = work.inputs(spec.grid)
     if work.encode:
         rule, tiles, outputs = plan.encode_time, plan.tiles_to_encode, spec.grid.latents

@@ -125,7 +125,7 @@ def footprint(network: Network, calls: tuple[Call, ...], height: int, width: int
             for name, each in built.state_dict().items()
         }
         built.load_state_dict(weights, assign=True)
-        state, kept = TimeState(more=True, past=past, bands=network.cpu), []
+        state, kept = TimeState(more=True, past=past, cpu=network.cpu), []
         with WorkingBytes(weights.values()) as meter:
             if calls[0][1] and not network.encode and network.spec.latency > 1:
                 _run(network, built, (network.spec.latency, height, width), state)

@@ -16,7 +16,7 @@ from vidlatent.allocator import suit_pictures
 from vidlatent.engine import pixels
 from vidlatent.engine.checks import Size, check_latents, check_video, cut_back
 from vidlatent.engine.placing import Where, find_place, move_weights
-from vidlatent.engine.plan import PlanWishes, plan_for, shortened
+from vidlatent.engine.plan import PlanWishes, plan_for, suited
 from vidlatent.engine.runtime import Runtime
 from vidlatent.engine.stream import stream
 from vidlatent.engine.tiles import Apply
@@ -205,7 +205,7 @@ class Model:
             return
         sides = first.shape[-2:] if isinstance(first, Tensor) else first.shape[-3:-1]
         suit_pictures(prod(sides))
-        plan = shortened(plan or self.spec.plan, self.spec, *sides)
+        plan = suited(plan or self.spec.plan, self.spec, *sides, self.runtime.on_gpu)
         encode = self._verb("encode")
         cuts = (cut(items, plan.encode_time, self.spec.grid.latents, total, start) for items in passes)
         how = (self._join_frames, plan.encode_time, plan.tiles_to_encode)
@@ -230,7 +230,7 @@ class Model:
             return
         sides = [side * self.spec.grid.space for side in first.shape[-2:]]
         suit_pictures(prod(sides))
-        plan = shortened(plan or self.spec.plan, self.spec, *sides)
+        plan = suited(plan or self.spec.plan, self.spec, *sides, self.runtime.on_gpu)
         decode = self._verb("decode")
         cuts = (cut(items, plan.decode_time, self.spec.grid.frames, total, start) for items in passes)
         how = (self._join_latents, plan.decode_time, plan.tiles_to_decode)

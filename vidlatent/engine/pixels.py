@@ -17,12 +17,13 @@ def to_model(frames: Sequence[np.ndarray], grid: Grid, device: torch.device, dty
 
     Frames [B, H, W, 3], of B clips side by side, give [B, 3, T, H', W'].
     """
-    stack = np.stack(frames, axis=-4)  # (B) T H W 3: channels-last in memory, and stays so
-    if stack.dtype not in FULL_SCALE:
-        raise BadInput(f"frames are {stack.dtype}", "give uint8 or uint16")
-    pictures = torch.from_numpy(stack)
-    if device.type == "cuda":  # copied while the device is still busy with what it was given before
-        pictures = pictures.pin_memory()
+    if frames[0].dtype not in FULL_SCALE:
+        raise BadInput(f"frames are {frames[0].dtype}", "give uint8 or uint16")
+    shape = (*frames[0].shape[:-3], len(frames), *frames[0].shape[-3:])  # (B) T H W 3: and stays so in memory
+    kind = torch.from_numpy(frames[0][:0]).dtype
+    # pinned, it is copied while the device is still busy with what it was given before
+    pictures = torch.empty(shape, dtype=kind, pin_memory=device.type == "cuda")
+    np.stack(frames, axis=-4, out=pictures.numpy())
     video = pictures.to(device, non_blocking=True).movedim(-1, -4)
     video = pad_to_grid(video if video.dim() == 5 else video[None], grid)  # while pixels are small still
     return to_floats(video).to(dtype)

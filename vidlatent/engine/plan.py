@@ -8,6 +8,7 @@ from vidlatent.models.base import ModelSpec, WindowRule
 from vidlatent.windows import Plan, TimeRule
 
 QUICK_PIXELS = 16 * 854 * 480  # of all frames of a call: what Pocket's own sixteen have at 854×480
+GPU_PIXELS = 33 * 1920 * 1080  # the same on a GPU, for models that go through it in longer calls
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,19 @@ def plan_for(spec: ModelSpec, wishes: PlanWishes = PlanWishes(), own: Plan | Non
     return _tiled(plan, spec, tile, wishes.overlap)
 
 
-def shortened(plan: Plan, spec: ModelSpec, height: int, width: int) -> Plan:
+def suited(plan: Plan, spec: ModelSpec, height: int, width: int, on_gpu: bool = False) -> Plan:
     """`plan` for frames of this size: large ones go through an exact model's own chunks fewer at a time.
 
+    On a GPU a small model's chunks are longer instead, for there each call costs what it takes to launch it.
     Chunks of exact models change nothing but speed and memory. Those that a user chose stay.
     """
-    latents = max(1, QUICK_PIXELS // (spec.grid.time * height * width))
+    longer = spec.longer_on_gpu if on_gpu else 1
+    pixels = QUICK_PIXELS if longer == 1 else GPU_PIXELS
+    latents = max(1, pixels // (spec.grid.time * height * width))
 
     def rule(asked: TimeRule, own: TimeRule, each: int) -> TimeRule:
         free = own.exact and own.stride and asked == replace(own, past=asked.past)
-        return replace(asked, stride=min(own.stride, latents * each)) if free else asked
+        return replace(asked, stride=min(own.stride * longer, latents * each)) if free else asked
 
     return replace(
         plan,

@@ -36,6 +36,11 @@ class Runtime:
         """`fp32`, `fp16` or `bf16`."""
         return next((name for name in DTYPES if named_dtype(name) == self.dtype), str(self.dtype))
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a CUDA one."""
+        return self.device.type == "cuda"
+
     def synchronise(self) -> None:
         """Wait until the device has done what it was given."""
         if self.device.type == "cuda":

@@ -149,7 +149,7 @@ def decode(
     check_before_loading(source, target, options)
     first, last = select_frames(source, options)
     settled = settle_plan(source, model, options)
-    access = Access.to_decoder(model.spec, settled.plan, *source.shape[2:])
+    access = Access.to_decoder(model, settled.plan, *source.shape[2:])
     workers, alone = choose_workers(options.workers, access, True, settled.passes)
     shares = Shares(progress, last - first, model.spec.grid.latents(last), settled.passes)
     progress.begin(str(source.path), last - first)

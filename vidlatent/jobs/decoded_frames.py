@@ -39,7 +39,7 @@ def decode_frames(
     latents pass by.
     """
     header, (first, last) = source.header, span
-    grid, access = model.spec.grid, Access.to_decoder(model.spec, plan, *source.shape[2:])
+    grid, access = model.spec.grid, Access.to_decoder(model, plan, *source.shape[2:])
     begin = access.begin(latent_of(grid, first), source.frames)
     n = grid.frames(begin + 1) - grid.head  # the clip's number of the first frame that comes
     size = (header.source.height, header.source.width)
@@ -63,7 +63,7 @@ def decode_in_segments(
 ) -> Iterator[np.ndarray]:
     """What `decode_frames` gives, made by several processes."""
     grid, (first, last) = model.spec.grid, span
-    access = Access.to_decoder(model.spec, plan, *source.shape[2:])
+    access = Access.to_decoder(model, plan, *source.shape[2:])
     latents = latent_of(grid, last - 1) + 1 - latent_of(grid, first)
     length = choose_length(access, len(workers.devices), latents)
     numbers = range(latent_of(grid, first) // length, latent_of(grid, last - 1) // length + 1)

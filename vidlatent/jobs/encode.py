@@ -205,7 +205,7 @@ class Run:
         self, writer: LatentWriter, info: VideoInfo, passes: Passes, work: Workload
     ) -> tuple[FrameClock, int, tuple[str, ...]]:
         """Write all latents that are not there yet; the clip's clock, their number, and what must be said."""
-        access = Access.to_encoder(self.model.spec, self.settled.plan, info.height, info.width)
+        access = Access.to_encoder(self.model, self.settled.plan, info.height, info.width)
         entry, said = find_entry(writer, access, self.model)
         workers, alone = choose_workers(self.options.workers, access, work.rereadable, self.settled.passes)
         if workers is None:

@@ -71,7 +71,7 @@ class EncodeSegments:
         self._task, self.model = task, model
         self._frames = Frames(task)
         info = self._frames.info
-        self._access = Access.to_encoder(model.spec, task.plan, info.height, info.width)
+        self._access = Access.to_encoder(model, task.plan, info.height, info.width)
 
     def make(self, number: int) -> Iterator[np.ndarray]:
         """Moments [t, 2C, h, w] of the latents of a segment; none where the clip has ended."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
-from vidlatent.models.arithmetic import is_cpu
 from vidlatent.models.causal import TimeState
 from vidlatent.models.clips import empty_clip
 from vidlatent.models.convolution import CausalConv3d, convolve_clip
@@ -18,13 +17,13 @@ BAND_BYTES = 3 << 23  # of what a convolution is fed for one band
 Write = Callable[[Tensor, Tensor], object]  # puts what becomes of a clip, position by position, into a place
 
 
-def suits_bands(conv: nn.Module, x: Tensor, large: int) -> bool:
+def suits_bands(conv: nn.Module, x: Tensor, large: int, state: TimeState) -> bool:
     """Whether `x` [B, C, T, H, W] is one frame of more than `large` bytes that `conv` can take in bands.
 
     On a GPU they would be many small calls where few large ones are wanted.
     """
     return (
-        is_cpu(x.device)
+        not state.on_gpu(x)
         and x.shape[2] == 1
         and x.nbytes > large
         and isinstance(conv, CausalConv3d)

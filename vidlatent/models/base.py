@@ -112,6 +112,7 @@ class ModelSpec:
     grows: int = 0  # values that state adds per position and frame of latents, as far as `past` allows
     latency: int = 1  # latents that go in before decoding gives a frame
     horizon: Horizon | None = None  # how far back it sees where state is carried; None: nobody knows an end
+    longer_on_gpu: int = 1  # by what factor the chunks of an exact model are longer there than its plan's
     weightless: bool = False  # nothing to load
     stands_in: StandIn | None = None  # None: its latents are its own
     colours: Colours | None = None  # None: nobody fitted them

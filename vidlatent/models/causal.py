@@ -38,19 +38,23 @@ class TimeState:
     """What each layer must remember of one clip between two calls; a fresh one begins a clip.
 
     `more` says that the clip goes on after the next call. A whole clip in one call is `TimeState()`.
-    `past` is how many latents back a layer may look whose memory grows with the clip; 0 is all. Without
-    `bands` no frame is divided: so a network that is measured for a GPU goes as it will there; see bands.py.
+    `past` is how many latents back a layer may look whose memory grows with the clip; 0 is all. Without `cpu`
+    a network that is only measured, on the device "meta", goes as it will on a GPU: in larger parts.
     State is an argument: modules hold weights only, so clips may interleave and errors leave nothing.
     """
 
-    def __init__(self, more: bool = False, past: int = 0, bands: bool = True) -> None:
+    def __init__(self, more: bool = False, past: int = 0, cpu: bool = True) -> None:
         self.more = more
         self.past = past
-        self.bands = bands
+        self.cpu = cpu
         self._kept: dict[nn.Module, Tensor] = {}
         self._grown: dict[nn.Module, deque[tuple[Tensor, ...]]] = {}
         self._made: dict[nn.Module, Sized] = {}
         self._begun: set[nn.Module] = set()
+
+    def on_gpu(self, x: Tensor) -> bool:
+        """Whether `x` is on a GPU, or stands for a clip that will be."""
+        return x.is_cuda or not self.cpu
 
     def precede(
         self,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import prod
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from vidlatent.models.arithmetic import is_cpu, quickest
 from vidlatent.models.causal import Lead, copies_of_the_first
 from vidlatent.models.clips import as_clip, as_frames, empty_clip, repeat_first
+from vidlatent.models.passes import leaves_bias
 
 _WIDE, _WIDEST = 192, 384  # channels that are many for a convolution; with 128 it is as fast either way
 _MANY = 2048  # positions that are many for it; with fewer one kernel in three dimensions is as fast or faster
@@ -59,8 +61,12 @@ def convolve_clip(
 ) -> Tensor:
     """`F.conv3d` of a clip [B, C, T, H, W], channels last, multiplied in the dtype that is the quickest.
 
-    In another dtype than its own a few frames at a time are converted, so that it is not there twice.
+    In another dtype than its own a few frames at a time are converted, so that it is not there twice. A clip
+    may have more channels than `weight`, if they are zeros: see `passes.fed_channels`.
     """
+    if x.shape[1] > weight.shape[1]:
+        weight = F.pad(weight, (0, 0) * 3 + (0, x.shape[1] - weight.shape[1]))
+        weight = weight.contiguous(memory_format=torch.channels_last_3d)
     dtype = quickest(x.dtype, x.device)
     if dtype == x.dtype:
         return _convolve(x, weight, bias, stride, padding)
@@ -146,6 +152,27 @@ def _convolve_planes(x: Tensor, weight: Tensor, bias: Tensor | None, stride, pad
     return whole
 
 
+class Owing(Protocol):
+    """A convolution whose bias its owner may add."""
+
+    owes: bool
+
+    @property
+    def bias(self) -> Tensor | None:
+        """What it adds to each channel [C']."""
+        ...
+
+
+def owed(conv: Owing, x: Tensor) -> Tensor | None:
+    """The bias [C'] that what a convolution gave still lacks, None: nothing; `x` is on the same device."""
+    return conv.bias if conv.owes and leaves_bias(x) else None
+
+
+def due(conv: Owing, x: Tensor) -> Tensor | None:
+    """The bias [C'] that a convolution of `x` adds at once, if it has any."""
+    return None if conv.owes and leaves_bias(x) else conv.bias
+
+
 @dataclass(frozen=True)
 class Around:
     """What a convolution sees where a clip has nothing: before it, and around each of its frames."""
@@ -162,6 +189,7 @@ class CausalConv3d(nn.Module):
     """
 
     ahead = 0  # later frames that it sees
+    owes = False  # whether its owner adds the bias where that costs less: see `owed`
 
     def __init__(
         self, inputs: int, outputs: int, kernel=3, stride=1, pad: int = 1, around: Around = Around()
@@ -180,17 +208,23 @@ class CausalConv3d(nn.Module):
         """Whether it makes one frame of each, of it and of those before it."""
         return self.front > 0 and self.ahead == 0 and max(self.conv.stride) == 1
 
-    def room(self, x: Tensor, front: int | None = None) -> tuple[Tensor, Tensor]:
+    @property
+    def bias(self) -> Tensor | None:
+        """What it adds to each channel [C']."""
+        return self.conv.bias
+
+    def room(self, x: Tensor, front: int | None = None, channels: int | None = None) -> tuple[Tensor, Tensor]:
         """Memory for a clip like `x` [B, C, T, H, W] and all around it; and the place in it for the clip.
 
         Once the clip is written to its place, `surround` and `TimeState.precede` fill in the rest: `front`
-        frames before it, as many as the kernel needs unless told otherwise.
+        frames before it, as many as the kernel needs unless told otherwise. `channels` beyond C are zeros.
         """
         height, width = x.shape[3:]
         front = self.front if front is None else front
-        room = empty_clip(x, front + x.shape[2], height + 2 * self.border, width + 2 * self.border)
+        room = empty_clip(x, front + x.shape[2], height + 2 * self.border, width + 2 * self.border, channels)
+        room[:, x.shape[1] :] = 0
         inner = slice(self.border, self.border + height), slice(self.border, self.border + width)
-        return room, room[:, :, front:, inner[0], inner[1]]
+        return room, room[:, : x.shape[1], front:, inner[0], inner[1]]
 
     def surround(self, room: Tensor, left: bool = True, right: bool = True) -> None:
         """Fill the pixels around each frame of `room`, where the convolution wants them written before.
@@ -212,12 +246,11 @@ class CausalConv3d(nn.Module):
 
         And that has its borders, where the convolution wants copies of the outermost pixels.
         """
-        conv = self.conv
+        conv, bias = self.conv, due(self, x)
         if self.front or conv.stride[0] > 1:
-            return convolve_clip(x, conv.weight, conv.bias, conv.stride, conv.padding)
+            return convolve_clip(x, conv.weight, bias, conv.stride, conv.padding)
         # frame by frame it is the same, and up to six times as fast (kernel 1, on a CPU)
-        weight = self.conv.weight.squeeze(2)
-        return as_clip(convolve_frames(as_frames(x), weight, self.conv.bias, *self.plane), len(x))
+        return as_clip(convolve_frames(as_frames(x), conv.weight.squeeze(2), bias, *self.plane), len(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T, H, W] → [B, C', T', H', W']: the whole clip in one call."""
@@ -228,6 +261,7 @@ class FrameConv2d(nn.Conv2d):
     """2-D convolution of every frame by itself."""
 
     front = 0
+    owes = False  # as in CausalConv3d
 
     def ready(self, x: Tensor) -> Tensor:
         """The same as calling it: there are no extra frames."""
@@ -235,5 +269,5 @@ class FrameConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T, H, W] → [B, C', T, H', W']."""
-        frames = convolve_frames(as_frames(x), self.weight, self.bias, self.stride, self.padding)
+        frames = convolve_frames(as_frames(x), self.weight, due(self, x), self.stride, self.padding)
         return as_clip(frames, len(x))

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidlatent.models.clips import as_clip, as_frames, empty_clip
-from vidlatent.models.convolution import FrameConv2d, convolve_clip
+from vidlatent.models.convolution import FrameConv2d, convolve_clip, due, owed
 from vidlatent.models.norms import GroupNorm
+from vidlatent.models.passes import add
 from vidlatent.models.subpixel import enlarge_causally, enlarge_frames
 
 
@@ -73,6 +74,8 @@ def _fill_ends(whole: Tensor, axis: int, low: int, high: int, zeros: bool) -> No
 class VideoConv(nn.Conv3d):
     """3-D convolution of an input that stands in its `border` already; `zeros` at each end are added here."""
 
+    owes = False  # as in CausalConv3d
+
     def __init__(
         self,
         inputs: int,
@@ -87,7 +90,7 @@ class VideoConv(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T, H, W] within its border → [B, C', T', H', W']."""
-        return convolve_clip(x, self.weight, self.bias, self.stride, self.padding)
+        return convolve_clip(x, self.weight, due(self, x), self.stride, self.padding)
 
 
 class FrameConv(FrameConv2d):
@@ -110,14 +113,16 @@ class ResBlock(nn.Module):
         self.norm2 = parts.norm(outputs)
         self.conv2 = parts.conv2(outputs, outputs)
         self.conv_shortcut = parts.shortcut(inputs, outputs) if inputs != outputs else None
+        self.conv1.owes = self.conv2.owes = True
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T, H, W] → [B, C', T, H, W]; may overwrite `x` where the width changes, to save its room."""
         rest = x if self.conv_shortcut is None else self.conv_shortcut(x)
         h = norm_silu(x, self.norm1, self.conv1.border, overwrite=rest is not x)
         h = self.conv1(h)
-        h = self.conv2(norm_silu(h, self.norm2, self.conv2.border, overwrite=True))
-        return h.add_(rest)
+        h = norm_silu(h, self.norm2, self.conv2.border, overwrite=True, bias=owed(self.conv1, h))
+        h = self.conv2(h)
+        return add(h, rest, owed(self.conv2, h))
 
 
 class Attention(nn.Module):
@@ -308,12 +313,17 @@ class Decoder(nn.Module):
         return self.conv_out(norm_silu(x, self.conv_norm_out, self.conv_out.border, overwrite=True))
 
 
-def norm_silu(x: Tensor, norm: GroupNorm, border: Border, overwrite: bool) -> Tensor:
-    """SiLU of the norm of `x`, within the border a convolution wants, else over `x` if that may be."""
+def norm_silu(
+    x: Tensor, norm: GroupNorm, border: Border, overwrite: bool, bias: Tensor | None = None
+) -> Tensor:
+    """SiLU of the norm of `x`, within the border a convolution wants, else over `x` if that may be.
+
+    `bias` [C] is what `x` still lacks.
+    """
     if border == NO_BORDER:
-        return norm.silu_into(x, x if overwrite else empty_clip(x, *x.shape[2:]))
+        return norm.silu_into(x, x if overwrite else empty_clip(x, *x.shape[2:]), bias)
     whole, inner = border.room(x)
-    norm.silu_into(x, inner)
+    norm.silu_into(x, inner, bias)
     return border.fill(whole)
 
 

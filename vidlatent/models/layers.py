@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidlatent.models.clips import as_clip, as_frames, empty_clip, repeat_first
-from vidlatent.models.convolution import CausalConv3d, FrameConv2d
+from vidlatent.models.convolution import CausalConv3d, FrameConv2d, owed
 from vidlatent.models.norms import GroupNorm
+from vidlatent.models.passes import add
 from vidlatent.models.subpixel import enlarge_frames
 
 _SCORES = 1 << 24  # of an attention that are held at once
@@ -59,6 +60,7 @@ class ResBlock(nn.Module):
         self.norm2 = GroupNorm(outputs, per_frame=per_frame)
         self.conv2 = conv(outputs, outputs, 3, 1, 1)
         self.nin_shortcut = nn.Identity() if inputs == outputs else conv(inputs, outputs, 1, 1, 0)
+        self.conv1.owes = self.conv2.owes = True
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T, H, W] → [B, C', T, H, W]."""
@@ -66,10 +68,10 @@ class ResBlock(nn.Module):
         room = self.norm1.silu(x, front)
         h = self.conv1.ready(room)
         room = self._room(room, h)  # fresh memory costs as much as a pass over it
-        h = self.norm2.silu(h, front, room)
+        h = self.norm2.silu(h, front, room, owed(self.conv1, h))
         del room
         h = self.conv2.ready(h)
-        return h.add_(self.nin_shortcut(x))
+        return add(h, self.nin_shortcut(x), owed(self.conv2, h))
 
     @staticmethod
     def _room(before: Tensor, h: Tensor) -> Tensor | None:

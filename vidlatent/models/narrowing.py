@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vidlatent.models.causal import TimeState
 from vidlatent.models.clips import as_clip, as_frames
-from vidlatent.models.convolution import CausalConv3d, convolve_frames
+from vidlatent.models.convolution import CausalConv3d, convolve_frames, due
 
 
 def narrows(conv: nn.Module, x: Tensor) -> bool:
@@ -27,12 +27,12 @@ def narrows(conv: nn.Module, x: Tensor) -> bool:
 
 def sum_planes(conv: CausalConv3d, x: Tensor, state: TimeState) -> Tensor:
     """Convolve a clip [B, C, T, H, W], its borders written, the frames before it not → [B, C', T, H, W]."""
-    weight, bias = conv.conv.weight, conv.conv.bias
+    weight, bias = conv.conv.weight, due(conv, x)
     depth, frames = weight.shape[2], x.shape[2]
     planes = weight.movedim(2, 0).flatten(0, 1).contiguous(memory_format=torch.channels_last)
     results = as_clip(convolve_frames(as_frames(x), planes, None, *conv.plane), len(x))
     known = state.extend(conv, results, depth, lead=conv.lead).unflatten(1, (depth, -1))
-    out = known[:, 0, :, :frames] + bias[:, None, None, None]
+    out = known[:, 0, :, :frames] + (0 if bias is None else bias[:, None, None, None])
     for k in range(1, depth):
         out += known[:, k, :, k : k + frames]
     return out

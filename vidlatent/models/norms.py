@@ -1,15 +1,17 @@
 """Norms of clips: over groups of channels, or over the channels of each position."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidlatent.models.clips import empty_clip
+from vidlatent.models.passes import kernels_for
 
 _BLOCK_BYTES = 1 << 20  # what several passes over the same rows can keep in a core's cache
-_PART_BYTES = 1 << 26  # of float32 copies of frames whose statistics a GPU takes at once
+_PART_BYTES = 1 << 26  # of float32 copies of frames whose statistics are taken at once without a kernel
 
 
 class GroupNorm(nn.Module):
@@ -27,37 +29,50 @@ class GroupNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [B, C, T, H, W]."""
-        return self._write(x, empty_clip(x, *x.shape[2:]), lambda rows: rows)
+        return self._write(x, empty_clip(x, *x.shape[2:]), silu=False)
 
-    def silu(self, x: Tensor, front: int = 0, out: Tensor | None = None) -> Tensor:
+    def silu(
+        self, x: Tensor, front: int = 0, out: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
         """Normalise, apply x·sigmoid(x), repeat the first frame `front` times: [B, C, front + T, H, W].
 
-        `out` is a clip of that shape to write over, `x` itself if there is no front.
+        `out` is a clip of that shape to write over, `x` itself if there is no front; `bias` see `silu_into`.
         """
         if out is None:
             out = empty_clip(x, front + x.shape[2], *x.shape[3:])
-        self.silu_into(x, out[:, :, front:])
+        self.silu_into(x, out[:, :, front:], bias)
         if front:
             out[:, :, :front] = out[:, :, front : front + 1]
         return out
 
-    def silu_into(self, x: Tensor, out: Tensor) -> Tensor:
-        """Normalise and apply x·sigmoid(x) into `out`: `x` itself, or a clip or view of a clip like it."""
-        return self._write(x, out, lambda rows: F.silu(rows, inplace=True))
+    def silu_into(self, x: Tensor, out: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Normalise and apply x·sigmoid(x) into `out`: `x` itself, or a clip or view of a clip like it.
 
-    def fitted(self, x: Tensor) -> "GroupNorm | FittedNorm":
-        """This norm for parts of the clip `x`, with the statistics of all of it."""
-        return self if self.per_frame else FittedNorm([self.affine(sample) for sample in self._samples(x)])
+        `bias` [C] is added to `x` before, where a convolution has left that to its reader.
+        """
+        return self._write(x, out, True, bias)
 
-    def _write(self, x: Tensor, out: Tensor, act) -> Tensor:
+    def fitted(self, x: Tensor, bias: Tensor | None = None) -> "Biased | FittedNorm":
+        """This norm for parts of the clip `x`, with the statistics of all of it; `bias` as in `silu_into`."""
+        if self.per_frame:
+            return Biased(self, bias)
+        return FittedNorm([self.affine(sample, bias) for sample in self._samples(x)])
+
+    def _write(self, x: Tensor, out: Tensor, silu: bool, bias: Tensor | None = None) -> Tensor:
+        kernels = kernels_for(x, out)
+        if kernels is not None:
+            clips = x.permute(0, 2, 3, 4, 1)  # [B, T, H, W, C]
+            affines = [self._fit(*kernels.moments(clip, self.per_frame), bias) for clip in clips]
+            kernels.scale_and_shift(x, out, affines, silu)
+            return out
         if _is_whole(x):
-            return self._write_whole(x, out, act)
+            return self._write_whole(x, out, silu, bias)
         for source, target in zip(self._samples(x), self._samples(out), strict=True):
-            _write_affine(source, target, *self.affine(source), act)
+            _write_affine(source, target, *self.affine(source, bias), silu)
         return out
 
-    def _write_whole(self, x: Tensor, out: Tensor, act) -> Tensor:
-        """The same for a GPU, in a few launches: a clip at once, or as many frames as have _PART_BYTES."""
+    def _write_whole(self, x: Tensor, out: Tensor, silu: bool, bias: Tensor | None) -> Tensor:
+        """The same without a kernel, in a few launches: a clip at once, or frames that have _PART_BYTES."""
         dims, frames = (0, 1, 2), x.shape[2]
         if self.per_frame:
             dims, frames = (1, 2), max(1, _PART_BYTES // max(1, 4 * x[0, :, 0].numel()))
@@ -65,8 +80,8 @@ class GroupNorm(nn.Module):
         for whole, place in zip(*clips, strict=True):
             for source, target in zip(whole.split(frames), place.split(frames), strict=True):
                 var, mean = torch.var_mean(source.float(), dim=dims, correction=0, keepdim=True)
-                scale, shift = self._fit(var, mean)
-                act(torch.addcmul(shift, source, scale, out=target))
+                scale, shift = self._fit(var, mean, bias)
+                _act(torch.addcmul(shift, source, scale, out=target), silu)
         return out
 
     def _samples(self, x: Tensor) -> list[Tensor]:
@@ -74,12 +89,18 @@ class GroupNorm(nn.Module):
         clips = x.permute(0, 2, 3, 4, 1)  # [B, T, H, W, C]
         return [frame for clip in clips for frame in clip.split(1)] if self.per_frame else list(clips)
 
-    def affine(self, sample: Tensor) -> tuple[Tensor, Tensor]:
-        """Per channel, scale and shift [C] float32 that normalise the sample and apply weight and bias."""
-        return self._fit(*_moments(sample))
+    def affine(self, sample: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Per channel, scale and shift [C] float32 that normalise the sample and apply weight and bias.
 
-    def _fit(self, var: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+        `bias` [C] is what the sample still lacks.
+        """
+        return self._fit(*_moments(sample), bias)
+
+    def _fit(self, var: Tensor, mean: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Scale and shift [..., C] float32 of samples whose channels have this variance and mean."""
+        if bias is not None:  # moves the mean, and is no more than a part of the shift
+            scale, shift = self._fit(var, mean + bias, None)
+            return scale, shift + scale * bias
         center = self._over_groups(mean)
         spread = self._over_groups(var + (mean - center) ** 2)
         scale = self.weight / (spread + self.eps).sqrt()
@@ -91,6 +112,22 @@ class GroupNorm(nn.Module):
         return mean.expand(*mean.shape[:-1], channels.shape[-1] // self.groups).flatten(-2)
 
 
+@dataclass(frozen=True)
+class Biased:
+    """A norm of clips that still lack a bias [C], which it adds as it reads them; None: they lack none."""
+
+    norm: "GroupNorm | RmsNorm"
+    bias: Tensor | None
+
+    def fitted(self, x: Tensor) -> "Biased | FittedNorm":
+        """This norm for parts of the clip `x`, with the statistics of all of it."""
+        return self.norm.fitted(x, self.bias)
+
+    def silu_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Normalise and apply x·sigmoid(x) into `out`: `x` itself, or a clip or view of a clip like it."""
+        return self.norm.silu_into(x, out, self.bias)
+
+
 class FittedNorm:
     """A group norm whose statistics are known: a scale and a shift of each channel [C] for each clip."""
 
@@ -99,16 +136,26 @@ class FittedNorm:
 
     def silu_into(self, x: Tensor, out: Tensor) -> Tensor:
         """Normalise and apply x·sigmoid(x) into `out`, a clip or view of a clip like `x`."""
+        kernels = kernels_for(x, out)
+        if kernels is not None:
+            kernels.scale_and_shift(x, out, self.affines, silu=True)
+            return out
         clips = (clip.permute(0, 2, 3, 4, 1) for clip in (x, out))  # [B, T, H, W, C]
         for source, target, affine in zip(*clips, self.affines, strict=True):
-            _write_affine(source, target, *affine, lambda rows: F.silu(rows, inplace=True))
+            _write_affine(source, target, *affine, silu=True)
         return out
 
 
-def _write_affine(source: Tensor, target: Tensor, scale: Tensor, shift: Tensor, act) -> None:
-    """Scale and shift a sample [T, H, W, C] into `target`, and apply `act` while it is in the cache."""
+def _write_affine(source: Tensor, target: Tensor, scale: Tensor, shift: Tensor, silu: bool) -> None:
+    """Scale and shift a sample [T, H, W, C] into `target`, with SiLU on it while it is in the cache."""
     for rows, block in zip(cache_blocks(source), cache_blocks(target), strict=True):
-        act(torch.addcmul(shift, rows, scale, out=block))
+        _act(torch.addcmul(shift, rows, scale, out=block), silu)
+
+
+def _act(rows: Tensor, silu: bool) -> None:
+    """Apply x·sigmoid(x) in place, if asked to."""
+    if silu:
+        F.silu(rows, inplace=True)
 
 
 class RmsNorm(nn.Module):
@@ -126,18 +173,31 @@ class RmsNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [B, C, T, H, W]."""
-        return self._write(x, empty_clip(x, *x.shape[2:]), lambda rows: rows)
+        return self._write(x, empty_clip(x, *x.shape[2:]), silu=False)
 
-    def silu_into(self, x: Tensor, out: Tensor) -> Tensor:
-        """Normalise and apply x·sigmoid(x) into `out`: `x` itself, or a clip or view of a clip like it."""
-        return self._write(x, out, lambda rows: F.silu(rows, inplace=True))
+    def silu_into(self, x: Tensor, out: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Normalise and apply x·sigmoid(x) into `out`: `x` itself, or a clip or view of a clip like it.
 
-    def _write(self, x: Tensor, out: Tensor, act) -> Tensor:
+        `bias` [C] is added to `x` before, where a convolution has left that to its reader.
+        """
+        return self._write(x, out, True, bias)
+
+    def fitted(self, x: Tensor, bias: Tensor | None = None) -> Biased:
+        """This norm for parts of the clip `x`: they are normalised alike, each position by itself."""
+        return Biased(self, bias)
+
+    def _write(self, x: Tensor, out: Tensor, silu: bool, bias: Tensor | None = None) -> Tensor:
         gain = self.gamma * len(self.gamma) ** 0.5
+        kernels = kernels_for(x, out)
+        if kernels is not None:
+            kernels.scale_by_length(x, out, gain, self.EPSILON, bias=bias, silu=silu)
+            return out
+        if bias is not None:
+            x = x + bias[:, None, None, None]
         for rows, block in _rows_of(x, out):
             length = _lengths(rows)
             torch.div(rows, length.clamp_(min=self.EPSILON).to(rows.dtype), out=block)
-            act(block.mul_(gain))
+            _act(block.mul_(gain), silu)
         return out
 
 
@@ -155,6 +215,11 @@ class PixelNorm(nn.Module):
         Between the two, `told` [2, C] is a shift to add, and a scale, less 1, to multiply by before that.
         """
         shift, scale = (None, None) if told is None else (told[0], 1 + told[1])
+        kernels = kernels_for(x, out)
+        if kernels is not None:
+            gain = x.new_ones(x.shape[1]) if scale is None else scale
+            kernels.scale_by_length(x, out, gain, self.EPSILON, shift, mean=True)
+            return out
         for rows, block in _rows_of(x, out):
             spread = _lengths(rows).square_().div_(rows.shape[-1]).add_(self.EPSILON).sqrt_()
             torch.div(rows, spread.to(rows.dtype), out=block)

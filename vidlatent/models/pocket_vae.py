@@ -180,7 +180,7 @@ class Encoder(nn.Module):
 
     def forward(self, video: Tensor, state: TimeState) -> Tensor:
         """[B, 3, T, H, W] → [B, C, t, H/8, W/8]."""
-        batch, whole = len(video), torch.is_grad_enabled()
+        batch, whole = len(video), torch.is_grad_enabled() or state.on_gpu(video)
         first = 1 if state.begins(self) else 0  # so that every part completes a group
         cuts = tuple(range(first, video.shape[2], GRID.time))
         parts = [video] if whole else [part for part in video.tensor_split(cuts, dim=2) if part.shape[2]]
@@ -192,7 +192,8 @@ class Encoder(nn.Module):
     def folded(self, video: Tensor, state: TimeState) -> Tensor:
         """[B, 3, T, H, W] → the groups complete by then, [B, width, t, H/8, W/8]."""
         batch, _, frames, *_ = video.shape
-        parts = [video] if torch.is_grad_enabled() else video.split(1, dim=2)  # one stays in a CPU's cache
+        whole = torch.is_grad_enabled() or state.on_gpu(video)
+        parts = [video] if whole else video.split(1, dim=2)  # one stays in a CPU's cache
         x = joined(in_parts(self.near_pixels, parts, state), frames)
         x = state.extend(self.fold, x, kernel=GRID.time, stride=GRID.time)
         groups = x.shape[2] // GRID.time  # what fills none stays in the state
@@ -215,7 +216,8 @@ class Decoder(nn.Module):
         self.head = Mix(c.latent_channels, c.width)
         self.blocks = blocks(c.width, c.decoder_blocks)
         self.unfold = Mix(c.width, GRID.time * FOLD**2 * c.stem)
-        self.stem_blocks = blocks(c.stem, c.decoder_stem_blocks, c.stem // 4 if c.looks_ahead else 0)
+        self.ahead = c.stem // 4 if c.looks_ahead else 0
+        self.stem_blocks = blocks(c.stem, c.decoder_stem_blocks, self.ahead)
         self.stem = Mix(c.stem, 3 * PATCH**2)
 
     def forward(self, latents: Tensor, state: TimeState) -> Tensor:
@@ -225,7 +227,7 @@ class Decoder(nn.Module):
         for block in self.blocks:
             x = block(x, batch, state)
         first = GRID.time - 1 if state.begins(self) else 0  # the first latent stands for one frame
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or (state.on_gpu(latents) and not self.ahead):
             x = unfold_cubes(self.unfold(x), batch, GRID.time, FOLD)
             return self.near_pixels(x[:, :, first:], state)
         x = unfold_time(x, batch)
@@ -322,6 +324,7 @@ def spec_of(config: Mapping[str, object]) -> ModelSpec:
         summary="our own small model, bundled: streaming-exact, for laptops, previews and tests",
         config={"_class_name": "PocketVAE", **config, **asdict(shape)},
         horizon=shape.horizon,
+        longer_on_gpu=4,
     )
 
 

@@ -16,14 +16,16 @@ from torch.nn import functional as F
 from vidlatent.models.bands import convolve_bands, suits_bands
 from vidlatent.models.causal import TimeState, in_parts, joined, whole
 from vidlatent.models.clips import as_clip, as_frames, empty_clip
-from vidlatent.models.convolution import CausalConv3d, FrameConv2d
+from vidlatent.models.convolution import CausalConv3d, FrameConv2d, owed
 from vidlatent.models.layers import attend, frame_attention
 from vidlatent.models.narrowing import narrows, sum_planes
-from vidlatent.models.norms import GroupNorm
+from vidlatent.models.norms import Biased, GroupNorm, RmsNorm
+from vidlatent.models.passes import add, fed_channels
 from vidlatent.models.subpixel import enlarge_frames
 
 Norm = Callable[[int], nn.Module]  # of so many channels
 PART_BYTES = 1 << 26  # of a clip that is convolved at once, if it is larger
+GPU_PART_BYTES = 1 << 30  # the same on a GPU: each part costs copies of the frames before it
 
 
 class ChannelNorm(nn.Module):
@@ -74,15 +76,17 @@ class ResBlock(nn.Module):
         self.norm1, self.norm2 = norm(inputs), norm(outputs)
         self.conv1, self.conv2 = conv(inputs, outputs, 3, 1, 1), conv(outputs, outputs, 3, 1, 1)
         self.nin_shortcut = None if inputs == outputs else conv(inputs, outputs, 1, 1, 0)
+        self.conv1.owes, self.conv2.owes = isinstance(self.norm2, GroupNorm | RmsNorm), True
 
     def forward(self, x: Tensor, state: TimeState, *guides: Tensor) -> Tensor:
         """[B, C, T, H, W] → [B, C', T, H, W]."""
         h = normalise_and_convolve(self.norm1, self.conv1, x, state, *guides)
-        h = normalise_and_convolve(self.norm2, self.conv2, h, state, *guides, over=True)
+        norm2 = Biased(self.norm2, owed(self.conv1, h)) if self.conv1.owes else self.norm2
+        h = normalise_and_convolve(norm2, self.conv2, h, state, *guides, over=True)
         if self.nin_shortcut is None:
-            return h.add_(x)
-        for part, its in zip(split_frames(h), split_frames(x, h.shape[1]), strict=True):
-            part.add_(convolve(self.nin_shortcut, its, state))
+            return add(h, x, owed(self.conv2, h))
+        for part, its in zip(split_frames(h, state), split_frames(x, state, h.shape[1]), strict=True):
+            add(part, convolve(self.nin_shortcut, its, state), owed(self.conv2, h))
         return h
 
 
@@ -218,22 +222,23 @@ def normalise_and_convolve(
     """
     if guides:
         return write_and_convolve(lambda place: norm.silu_into(x, place, *guides), conv, x, state)
-    if isinstance(norm, GroupNorm):
+    if isinstance(norm, GroupNorm | Biased):
         norm = norm.fitted(x)  # the others know one position at a time
 
     def convolve_part(part: Tensor, state: TimeState) -> Tensor:
-        if state.bands and suits_bands(conv, part, PART_BYTES) and not narrows(conv, part):
+        if suits_bands(conv, part, PART_BYTES, state) and not narrows(conv, part):
             return convolve_bands(conv, norm.silu_into, part, state, part if over else None)
         return write_and_convolve(lambda place: norm.silu_into(part, place), conv, part, state)
 
-    parts = in_parts(convolve_part, split_frames(x), state)
+    parts = in_parts(convolve_part, split_frames(x, state), state)
     return joined(parts, x.shape[2], x if over else None)
 
 
-def split_frames(x: Tensor, channels: int | None = None) -> tuple[Tensor, ...]:
+def split_frames(x: Tensor, state: TimeState, channels: int | None = None) -> tuple[Tensor, ...]:
     """Views of a clip [B, C, T, H, W], so many frames each as have PART_BYTES, with so many `channels`."""
+    part_bytes = GPU_PART_BYTES if state.on_gpu(x) else PART_BYTES
     frame_bytes = len(x) * (channels or x.shape[1]) * x.shape[3:].numel() * x.element_size()
-    return x.split(max(1, PART_BYTES // max(1, frame_bytes)), dim=2)
+    return x.split(max(1, part_bytes // max(1, frame_bytes)), dim=2)
 
 
 def write_and_convolve(
@@ -255,7 +260,7 @@ def write_and_convolve(
         conv.surround(room)
         return sum_planes(conv, room, state)
     front = conv.front if state.knows(conv) else conv.front - conv.ahead
-    room, place = conv.room(like, front)
+    room, place = conv.room(like, front, fed_channels(like, state.on_gpu(like)))
     write(place)
     conv.surround(room)
     if conv.front:
@@ -354,7 +359,7 @@ def shrink(layers: Sequence[nn.Module], x: Tensor, state: TimeState, channels: i
     Then all that is there in whole is `x` [B, C, T, H, W], and what the layers make of it. `channels` is how
     many the largest clip on the way has, where that is more than `x` has.
     """
-    return whole(in_parts(partial(run, layers), split_frames(x, channels), state))
+    return whole(in_parts(partial(run, layers), split_frames(x, state, channels), state))
 
 
 def grow(
@@ -366,7 +371,7 @@ def grow(
     next one. So what is largest, shortly before the end, is never there in whole.
     """
     for n, layer in enumerate(layers):
-        parts = split_frames(x)
+        parts = split_frames(x, state)
         if len(parts) > 1:
             copies = [part.clone() for part in parts]  # of which each can go once it has been used
             pieces = in_parts(partial(grow, layers[n:]), copies, state)

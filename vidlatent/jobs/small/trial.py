@@ -139,7 +139,7 @@ def choose_spans(latents: LatentReader, model: Model, plan: Plan) -> list[tuple[
     total = latents.header.source.frames
     if total <= FRAMES:
         return [(0, total)]
-    if not Access.to_decoder(model.spec, plan, *latents.shape[2:]).is_anywhere:
+    if not Access.to_decoder(model, plan, *latents.shape[2:]).is_anywhere:
         return [(0, FRAMES)]
     length = FRAMES // WINDOWS
     starts = np.linspace(0, total - length, WINDOWS).astype(int)
