@@ -222,7 +222,7 @@ def naming_disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def naming_read_errors(
-    path: Path, kind: type[BadInput] = BadInput, hint: str | None = None
+    path: object, kind: type[BadInput] = BadInput, hint: str | None = None
 ) -> Iterator[None]:
     """Turn the operating system's refusals to read `path` into errors that name it.
 

@@ -15,6 +15,7 @@ from vidlatent.cli.sections import App, Flags, SectionedCommand
 from vidlatent.errors import UsageError
 
 if TYPE_CHECKING:
+    from vidlatent.jobs.cache.store import Address
     from vidlatent.jobs.cache.verify import Finding, Replay
     from vidlatent.jobs.exchange.export import ExportOptions
 
@@ -38,7 +39,7 @@ app.command(
     "run",
     epilog="Example: vidlatent cache run clips/ -o cache/ --frames 81 --bucket 832x480 --bucket 480x832",
 )(cache_run.command)
-Root = Annotated[Path, typer.Argument(help="Folder of the cache.")]
+Root = Annotated[str, typer.Argument(help="Folder of the cache; also s3://…", parser=words.parse_root)]
 
 
 @app.command(epilog="Example: vidlatent cache status cache/ --json")
@@ -90,7 +91,7 @@ class ReplayFlags(Flags):
     config: o.ConfigOption = None
     device: o.DeviceOption = None
 
-    def replays(self, root: Path) -> "tuple[list[Replay], list[Finding]]":
+    def replays(self, root: "Path | Address") -> "tuple[list[Replay], list[Finding]]":
         """Decode that many entries of the cache at `root`: how well each compares, and which could not be."""
         from vidlatent.jobs.cache.verify import Finding, replay_sample
         from vidlatent.jobs.models import ModelChoice
@@ -120,7 +121,7 @@ def verify(root: Root, replay: ReplayFlags, as_json: o.JsonOption = False) -> in
     return 1 if damaged or changed else 0
 
 
-def say_damage(root: Path, damaged: "list[Finding]", wrong: list[str]) -> None:
+def say_damage(root: "Path | Address", damaged: "list[Finding]", wrong: list[str]) -> None:
     """Say which entries are damaged, and which lines of the cache's own files are skipped."""
     for finding in damaged:
         say(f"damaged: {finding.what} (of {finding.source})")

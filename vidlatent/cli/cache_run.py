@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -259,7 +258,16 @@ class TaskFlags(Flags):
 class WriteFlags(o.PosteriorFlags):
     """What is kept of every clip, and where."""
 
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the cache.")]
+    output: Annotated[
+        Any,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder of the cache; also s3://…",
+            parser=words.parse_root,
+            metavar="<path>",
+        ),
+    ]
     trainer: Annotated[
         str | None,
         typer.Option(

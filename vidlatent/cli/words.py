@@ -9,7 +9,15 @@ from vidlatent.errors import UsageError
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from vidlatent.jobs.cache.store import Root
     from vidlatent.jobs.encode import RawFrames
+
+
+def parse_root(text: str) -> "Root":
+    """Read where a cache lies: a folder, or the address of one in an object store."""
+    from vidlatent.jobs.cache.store import parse_root
+
+    return parse_root(text)
 
 
 def parse_seconds(text: str | None, flag: str) -> "Fraction | None":

@@ -9,7 +9,15 @@ import io
 import mmap
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
+
+
+class Openable(Protocol):
+    """A file, on a disk or in a store, that can be opened to be read; its text is what people call it."""
+
+    def open(self, mode: str) -> BinaryIO:
+        """A new file that can seek, at its first byte."""
+        ...
 
 
 class _ReadOnlyPart(io.RawIOBase):
@@ -48,7 +56,7 @@ class FilePart(_ReadOnlyPart):
     A `file` that is open already is read instead, and closed with the part.
     """
 
-    def __init__(self, path: Path, offset: int, size: int, file: BinaryIO | None = None) -> None:
+    def __init__(self, path: Openable, offset: int, size: int, file: BinaryIO | None = None) -> None:
         super().__init__(size)
         self.path = path
         self._file = file or path.open("rb")

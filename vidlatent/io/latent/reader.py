@@ -19,7 +19,7 @@ from vidlatent.errors import BadLatentFile, UsageError, parameter
 from vidlatent.files import naming_read_errors
 from vidlatent.io.coded.form import CODES, Opened
 from vidlatent.io.coded.int8 import OpenedInt8
-from vidlatent.io.file_parts import FilePart, MappedPart
+from vidlatent.io.file_parts import FilePart, MappedPart, Openable
 from vidlatent.io.latent import strict_json as js
 from vidlatent.io.latent.blocks import CheckedBlocks, ReadInto
 from vidlatent.io.latent.checks import (
@@ -56,15 +56,18 @@ class LatentReader:
     Threads may share one; a forked process must open its own. `part` is (offset, bytes) where the
     `.latent` lies inside another file, such as an uncompressed tar. With `mapped` latents are copied out of a
     memory map of the file instead of being read by system calls; that is faster for repeated random access.
+    A file in a store cannot be mapped: the parts that are read are fetched.
     """
 
-    def __init__(self, path: Path, part: tuple[int, int] | None = None, mapped: bool = False) -> None:
+    def __init__(
+        self, path: Path | Openable, part: tuple[int, int] | None = None, mapped: bool = False
+    ) -> None:
         self.path, self.part = path, part
         self._offset = part[0] if part else 0
         self._lock = Lock()
         self._blocks: CheckedBlocks | None = None  # once anything is read through them
         with _naming_file(path):
-            self._map = MappedPart(path, part) if mapped else None
+            self._map = MappedPart(path, part) if mapped and isinstance(path, Path) else None
             self._file = self._map or (path.open("rb") if part is None else FilePart(path, *part))
             try:
                 self._layout = _read_own_layout(self._file, path)
@@ -310,16 +313,18 @@ class LatentReader:
             raise ValueError(f"torn file: expected {len(target)} bytes at {offset}, found {found}")
 
 
-def open_latent(path: Path | str, part: tuple[int, int] | None = None, mapped: bool = False) -> LatentReader:
+def open_latent(
+    path: Path | str | Openable, part: tuple[int, int] | None = None, mapped: bool = False
+) -> LatentReader:
     """Open a `.latent` and check all that its header claims; the data is checked as it is read.
 
     `part` is (offset, bytes) where it lies inside another file; `mapped` reads through a memory map.
     """
-    return LatentReader(Path(path), part, mapped)
+    return LatentReader(Path(path) if isinstance(path, str) else path, part, mapped)
 
 
 @contextmanager
-def _naming_file(path: Path) -> Iterator[None]:
+def _naming_file(path: Path | Openable) -> Iterator[None]:
     """Turn errors about the contents of a file into BadLatentFile, which names the file."""
     try:
         with naming_read_errors(path, BadLatentFile, "name a .latent file"):
@@ -330,7 +335,7 @@ def _naming_file(path: Path) -> Iterator[None]:
         raise BadLatentFile(f"{path}: {e}", _HINT) from e
 
 
-def _read_own_layout(file: BinaryIO, path: Path) -> FileLayout:
+def _read_own_layout(file: BinaryIO, path: Path | Openable) -> FileLayout:
     """Read the layout of a file, which must be of our format and major version."""
     file.seek(0, 2)
     size = file.tell()
@@ -352,7 +357,7 @@ def _read_own_layout(file: BinaryIO, path: Path) -> FileLayout:
     return layout
 
 
-def _refuse_other_major(text: str, path: Path) -> None:
+def _refuse_other_major(text: str, path: Path | Openable) -> None:
     major, dot, minor = text.partition(".")
     if not (dot and major.isdecimal() and minor.isdecimal() and len(text) < 16):
         raise ValueError(f"format_version: expected MAJOR.MINOR, got {js.brief(text)}")

@@ -6,6 +6,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from vidlatent.errors import BadVideo, OutOfResources
@@ -25,6 +26,10 @@ class TornTransfer(OSError):
     """Fewer or more bytes came than the store said that there are."""
 
 
+class NoSuchObject(BadVideo):
+    """There is nothing at an address."""
+
+
 class Unreachable(BadVideo):
     """An object that could not be fetched now, however often its store was asked; the next run may."""
 
@@ -33,11 +38,24 @@ class Unwanted(BadVideo):
     """An object that is fetched no further, because the run is to end: nothing is known against it."""
 
 
-def ask_patiently(question: Callable[[], T], name: str, stopped: Callable[[], bool]) -> T:
+@dataclass(frozen=True)
+class Doing:
+    """What is done to an object, in the words of errors: it cannot be `done`, or you may not `do` it."""
+
+    do: str
+    done: str
+
+
+READING, WRITING = Doing("read", "fetched"), Doing("write", "written")
+
+
+def ask_patiently(
+    question: Callable[[], T], name: str, stopped: Callable[[], bool], doing: Doing = READING
+) -> T:
     """The answer of a store, which is asked again after a while where a fault may pass.
 
-    Raises BadVideo with the `name` of the object where there is none, Unreachable where nothing helps, and
-    Unwanted once `stopped` says so.
+    Raises BadVideo with the `name` of the object where it is not to be had, NoSuchObject where there is none,
+    Unreachable where nothing helps, and Unwanted once `stopped` says so.
     """
     for wait_s in (*WAITS_S, None):
         try:
@@ -46,15 +64,16 @@ def ask_patiently(question: Callable[[], T], name: str, stopped: Callable[[], bo
             raise
         except Exception as e:
             refuse_full_disk(e)
-            what = describe_fault(e)
+            what = describe_fault(e, doing)
             if may_not_pass(e):
-                raise BadVideo(f"{name}: {what}", _advise(e)) from None  # its words may hold an address
+                kind = NoSuchObject if is_missing(e) else BadVideo
+                raise kind(f"{name}: {what}", _advise(e)) from None  # its words may hold an address
             if wait_s is None:
                 tries = len(WAITS_S) + 1
                 raise Unreachable(f"{name}: {what}, {tries} times", "the next run tries it again") from None
         _wait(wait_s * random.uniform(0.75, 1.25), stopped)  # so that not all machines come back at once
         if stopped():
-            raise Unwanted(f"{name}: not fetched, as the run was to end")
+            raise Unwanted(f"{name}: not {doing.done}, as the run was to end")
     raise AssertionError
 
 
@@ -78,18 +97,23 @@ def read_status(fault: Exception) -> int | None:
     return next((int(n) for n in found if isinstance(n, int | str) and str(n).isdecimal()), None)
 
 
-def describe_fault(fault: Exception) -> str:
+def is_missing(fault: Exception) -> bool:
+    """Whether a store says that there is no such object."""
+    return read_status(fault) == 404 or isinstance(fault, FileNotFoundError)
+
+
+def describe_fault(fault: Exception, doing: Doing = READING) -> str:
     """What went wrong, in words that hold no address."""
     status = read_status(fault)
-    if status == 404 or isinstance(fault, FileNotFoundError):
+    if is_missing(fault):
         return "no such object"
     if status in (401, 403) or isinstance(fault, PermissionError):
-        return "the store does not let you read it"
+        return f"the store does not let you {doing.do} it"
     if status is not None:
         return f"the store answered with {status}"
     words = take_addresses_out(str(fault)).strip().partition("\n")[0][:_MOST_CHARACTERS]
-    kind = "" if isinstance(fault, TornTransfer) else f"{type(fault).__name__}: "
-    return f"cannot be fetched ({kind}{words})" if words else f"cannot be fetched ({type(fault).__name__})"
+    kind = "" if isinstance(fault, TornTransfer) else type(fault).__name__
+    return f"cannot be {doing.done} ({': '.join(filter(None, (kind, words)))})"
 
 
 def take_addresses_out(text: str) -> str:

@@ -15,7 +15,13 @@ from typing import Any
 
 from vidlatent.errors import BadVideo, UsageError
 from vidlatent.file_state import ObjectState
-from vidlatent.io.sources.patience import TornTransfer, Unwanted, ask_patiently, take_addresses_out
+from vidlatent.io.sources.patience import (
+    NoSuchObject,
+    TornTransfer,
+    Unwanted,
+    ask_patiently,
+    take_addresses_out,
+)
 from vidlatent.io.sources.urls import hide_secrets, read_scheme
 
 _FLAT = ("s3", "s3a", "gs", "gcs")  # which list all levels at once
@@ -79,6 +85,22 @@ def read_object_state(url: str, stopped: Callable[[], bool] = never) -> ObjectSt
     return _make_state(facts, hide_secrets(url))
 
 
+def find_object(url: str) -> ObjectState | None:
+    """The state of an object; None where there is none."""
+    with suppress(NoSuchObject):
+        return read_object_state(url)
+    return None
+
+
+def read_modified(url: str) -> float | None:
+    """When an object was put, by the clock of its store, as unix time; None where there is none."""
+    fs, path = connect(url)
+
+    with suppress(NoSuchObject):
+        return ask_patiently(lambda: fs.modified(path).timestamp(), hide_secrets(url), never)
+    return None
+
+
 def _make_state(facts: dict, name: str) -> ObjectState:
     if facts.get("type") == "directory":
         raise BadVideo(f"{name}: a folder, and no object")
@@ -136,6 +158,24 @@ def find_kind(url: str, stopped: Callable[[], bool] = never) -> str | None:
         return None
 
     return ask_patiently(look, hide_secrets(url), stopped)
+
+
+def list_folder(url: str) -> dict[str, ObjectState | None]:
+    """What lies directly in a folder, by name: the state of each object, None of folders; sorted by name."""
+    fs, path = connect(url)
+
+    def look() -> list[dict]:
+        with suppress(FileNotFoundError):
+            return fs.ls(path, detail=True)
+        return []
+
+    name = hide_secrets(url)
+    found = {facts["name"].rstrip("/"): facts for facts in ask_patiently(look, name, never)}
+    found.pop(path.rstrip("/"), None)  # an object that stands for the folder itself
+    return {
+        inside.rpartition("/")[2]: None if facts["type"] == "directory" else _make_state(facts, name)
+        for inside, facts in sorted(found.items())
+    }
 
 
 def list_objects(url: str, depth: int | None, stopped: Callable[[], bool] = never) -> list[Listed]:

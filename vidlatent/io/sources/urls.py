@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import dataclass, field
 from os.path import commonpath
 from pathlib import Path
 from posixpath import join, normpath
@@ -15,6 +16,26 @@ _SIGNATURES = re.compile(
     r"|s[veprt]|s[rtpi]|sig|sip|spr|sks|skt|ske|skv|skoid|sktid",
     re.IGNORECASE,
 )
+
+
+@dataclass(frozen=True)
+class Address:
+    """The address of a folder in a store. It may hold a secret, so its text is what may be shown of it."""
+
+    url: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return hide_secrets(self.url)
+
+
+Root = Path | Address  # of a cache
+
+
+def parse_root(text: str | Root) -> Root:
+    """Where a cache lies, by the user's words: the address of a store, or else a path."""
+    if isinstance(text, str) and is_url(text):
+        return Address(text.rstrip("/"))
+    return text if isinstance(text, Address) else Path(text)
 
 
 def is_url(text: str) -> bool:

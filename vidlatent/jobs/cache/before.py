@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable
 from glob import has_magic
-from pathlib import Path
 
 from vidlatent.errors import UsageError
 from vidlatent.files import refuse_unwritable
-from vidlatent.io.sources.urls import is_url
+from vidlatent.io.sources.urls import Address, Root, is_url
 from vidlatent.jobs.cache.scan import refuse_missing
 from vidlatent.jobs.cache.store import MARKER, Store
 
 
-def check_before_loading(sources: Iterable[str], root: Path) -> None:
+def check_before_loading(sources: Iterable[str], root: Root) -> None:
     """Raise UsageError where a source is not there, or the cache cannot be where it is to be.
 
     What a pattern matches, and what is in a store, is looked for by the run itself.
@@ -19,8 +18,11 @@ def check_before_loading(sources: Iterable[str], root: Path) -> None:
     for source in sources:
         if not has_magic(source) and not is_url(source):
             refuse_missing(source)
+    if isinstance(root, Address):
+        Store.at(root).refuse_other()
+        return
     if root.parts and root.parts[0].endswith(":"):  # what is left of an address that was made a path
-        raise UsageError(f"{root}: a cache is written to a disk, and not to a store", "name a folder")
+        raise UsageError(f"{root}: an address that was made a Path", "give it as text, for instance s3://b/c")
     Store(root).refuse_other()
     place = root.absolute()
     there = next(folder for folder in (place, *place.parents) if folder.exists())

@@ -6,15 +6,29 @@ that would have to expire. Where a disk knows no locks everybody gets every clai
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from vidlatent.files import is_at, naming_disk_errors, try_lock
 
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # a link could lead out of the cache
+
+
+class Held(Protocol):
+    """The right to do something alone, until it is released. A context manager, which releases it."""
+
+    def release(self) -> None:
+        """Give it up."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, where: TracebackType | None
+    ) -> None: ...
 
 
 class Claim:
@@ -58,15 +72,20 @@ class Claim:
 class Claims:
     """Several claims that are held together: an entry's name may show only once its clip was read."""
 
-    def __init__(self, claims: list[Claim]) -> None:
+    def __init__(self, claims: list[Held]) -> None:
         self._claims = claims
 
     @classmethod
-    def take(cls, folder: Path, names: Iterable[str]) -> "Claims | None":
-        """The claims of these names in a folder; None, and none is held, while somebody holds one of them."""
+    def take(
+        cls, folder: Path, names: Iterable[str], one: Callable[[Path], Held | None] = Claim.take
+    ) -> "Claims | None":
+        """The claims of these names in a folder, each taken by `one`.
+
+        None, and none is held, while somebody holds one of them.
+        """
         claims = cls([])
         for name in names:
-            claim = Claim.take(folder / name)
+            claim = one(folder / name)
             if claim is None:
                 claims.release()
                 return None

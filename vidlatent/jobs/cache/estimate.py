@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from math import sqrt
-from pathlib import Path
 
 import numpy as np
 
 from vidlatent.engine.model import Model
+from vidlatent.io.sources.urls import Root
 from vidlatent.jobs.cache.answers import find_answer
 from vidlatent.jobs.cache.entry import Task
 from vidlatent.jobs.cache.frames import CUT, Numbering
@@ -61,10 +61,10 @@ class Estimate:
 
 
 def dry_run(
-    sources: Iterable[str], root: Path, model: Model, recipe: Recipe, options: RunOptions
+    sources: Iterable[str], root: Root, model: Model, recipe: Recipe, options: RunOptions
 ) -> Estimate:
     """Look at the clips, and add up. The folder `root` need not exist, and is not made."""
-    planner, store = Planner(recipe, ModelIdentity.of(model)), Store(root)
+    planner, store = Planner(recipe, ModelIdentity.of(model)), Store.at(root)
     captions, timeout = options.caption_extensions, options.stall_timeout
     with (
         Scratch(options.scratch) as scratch,

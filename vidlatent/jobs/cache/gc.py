@@ -13,6 +13,7 @@ import numpy as np
 
 from vidlatent.errors import BadInput
 from vidlatent.files import PARTIAL, naming_disk_errors
+from vidlatent.io.sources.urls import Root
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.compact import FOLD
 from vidlatent.jobs.cache.fold import FOLDED
@@ -41,7 +42,7 @@ class Garbage:
     bytes: int
 
 
-def find_garbage(root: Path, superseded: bool = False) -> list[Garbage]:
+def find_garbage(root: Root, superseded: bool = False) -> list[Garbage]:
     """Leftovers of killed runs, entries without a row, and files of entries that lie in a shard as well.
 
     With `superseded` also entries whose sources have changed since. An entry is superseded where every clip
@@ -49,18 +50,18 @@ def find_garbage(root: Path, superseded: bool = False) -> list[Garbage]:
     changed. A shard goes as a whole, or stays. Only files of a cache's own kind are looked at, and no link
     is followed out of the cache.
     """
-    judge = Judge(Store.open(root), superseded)
+    judge = Judge(Store.open_on_disk(root, "cache gc"), superseded)
     judged = ((path, judge.judge(path)) for path in judge.list_files())
     return [Garbage(path, why, _size(path)) for path, why in judged if why is not None]
 
 
-def remove_garbage(root: Path, items: list[Garbage], superseded: bool = False) -> int:
+def remove_garbage(root: Root, items: list[Garbage], superseded: bool = False) -> int:
     """Remove files, but none that another process works on, or needs by now; returns the bytes freed.
 
     The user may have taken long to agree, and others work meanwhile: each file is judged anew while its claim
     is held, so that nobody can make or need it between the look and the removal.
     """
-    judge = Judge(Store.open(root), superseded)
+    judge = Judge(Store.open_on_disk(root, "cache gc"), superseded)
     return sum(judge.remove(item) for item in items)
 
 

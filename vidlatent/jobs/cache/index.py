@@ -15,7 +15,7 @@ from hashlib import sha256
 
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.file_state import FileState, ObjectState, State
-from vidlatent.jobs.cache.journal import JournalReader, JournalWriter
+from vidlatent.jobs.cache.journal import JournalReader
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.snapshot import Kind, Snapshot, open_snapshot
 from vidlatent.jobs.cache.store import Store
@@ -37,17 +37,23 @@ class Index:
     """
 
     def __init__(self, store: Store, trusting: bool = True) -> None:
-        self._journal = JournalWriter(store.index, durable=False)
+        self._store, self._journal = store, store.home.open_journal(store.index, durable=False)
         self._snapshot = Snapshot(LOOKS)
         self._known: dict[str, str] = {}  # packed: there may be many
         if trusting:
+            store.home.pull(store.index)
             with suppress(BadInput):  # what may not be read: what it knows is found out again
                 self._snapshot = open_snapshot(store.index, LOOKS)
         self._journals = JournalReader(store.index, self._snapshot.folded) if trusting else None
-        self.refresh()
+        self._read_new()
 
     def refresh(self) -> None:
         """Read what other processes have seen since the last call."""
+        if self._journals is not None:
+            self._store.home.pull(self._store.index)
+        self._read_new()
+
+    def _read_new(self) -> None:
         if self._journals is None:
             return
         with suppress(BadInput):

@@ -59,6 +59,9 @@ class JournalWriter:
             self.close()  # it may end in half a line, and what comes next must not be joined to that
             raise
 
+    def flush(self) -> None:
+        """Nothing: what `append` wrote is there."""
+
     def close(self) -> None:
         """Close the file, if there is one; a line that comes later begins a new one."""
         if self._open is not None:

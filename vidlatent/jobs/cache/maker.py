@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, OutOfResources, VidlatentError, flag, is_out_of_memory, parameter
@@ -12,7 +11,7 @@ from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.sources.patience import Unreachable, Unwanted
 from vidlatent.jobs.cache.answers import find_answer
 from vidlatent.jobs.cache.budget import MemoryBudget
-from vidlatent.jobs.cache.claims import Claims, read_holder
+from vidlatent.jobs.cache.claims import Claims
 from vidlatent.jobs.cache.entry import Made, Task, make_done_row, make_entry
 from vidlatent.jobs.cache.frames import PAD, LeftOut
 from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, SKIPPED, Manifest, ManifestRow
@@ -32,7 +31,6 @@ from vidlatent.jobs.reading.remote_video import RemoteVideo
 from vidlatent.jobs.small.trial import HELD_BYTES
 
 FAULTS = (BadInput, ValueError)  # of one clip, as is too little memory for it: the run goes on
-_POLL_S = 0.5  # how often to ask whether another process has finished its clip
 
 
 class EntryMaker:
@@ -127,11 +125,11 @@ class EntryMaker:
     def _wait(self) -> None:
         """Wait a moment for other processes, and say which clip of which process is waited for."""
         first = self._later[0]
-        holder = read_holder(self._store.claims / first.key)
+        holder = self._store.home.read_holder(self._store.claims / first.key)
         self.tally.waiting = f"{first.clip.name}, which {holder} is making"
         self.progress.update(self.tally)
         self.tally.waiting = ""
-        time.sleep(_POLL_S)
+        time.sleep(self._store.home.poll_s)
 
     def pack_rest(self) -> None:
         """Pack the entries that are left at the end of a run into a shard that is smaller than wanted."""
@@ -153,7 +151,7 @@ class EntryMaker:
         if self._settle_if_known(task):
             return False
         names = dict.fromkeys(filter(None, (task.key, task.off_grid_key)))  # it may get either
-        if task.key in self._claims or (claim := Claims.take(self._store.claims, names)) is None:
+        if task.key in self._claims or (claim := self._take_claims(names)) is None:
             self._later.append(task)
             return False
         try:
@@ -169,6 +167,9 @@ class EntryMaker:
             return False
         self._claims[task.key] = claim
         return True
+
+    def _take_claims(self, names: Iterable[str]) -> Claims | None:
+        return Claims.take(self._store.claims, names, self._store.home.take_claim)
 
     def _settle_if_known(self, task: Task) -> bool:
         """Write the row of a task of which it is known without any work what becomes of it."""
@@ -191,26 +192,20 @@ class EntryMaker:
 
     def _adopt(self, task: Task) -> bool:
         """Write the row of an entry that is whole but has none: its maker crashed before writing it."""
-        made = next(filter(partial(self._is_orphan, task), self._list_made(task)), None)
-        if made is None:
-            return False
-        self._record(self._manifest.add(make_done_row(task, made)), "reused")
-        return True
+        for made in filter(self._may_be_orphan, self._list_made(task)):
+            with self._store.home.borrow(made.path):
+                if _is_whole(made, task):
+                    self._record(self._manifest.add(make_done_row(task, made)), "reused")
+                    return True
+        return False
 
     def _list_made(self, task: Task) -> Iterator[Made]:
         return (Made(key, self._store.entry_path(key)) for key in (task.key, task.off_grid_key))
 
-    def _is_orphan(self, task: Task, made: Made) -> bool:
-        """Whether an entry without a row is whole, and is what the task would make."""
+    def _may_be_orphan(self, made: Made) -> bool:
+        """Whether there is an entry, of which no row says that it is damaged."""
         known = self._manifest.find(made.key)
-        if not made.path.exists() or (known is not None and known.status == DAMAGED):
-            return False
-        try:
-            with open_latent(made.path) as latents:
-                latents.verify()
-                return task.recipe.frames_rule == PAD or not latents.header.pad.frames
-        except BadInput:
-            return False  # it will be replaced
+        return self._store.has(made.path) and not (known is not None and known.status == DAMAGED)
 
     def _make(self, task: Task, video: RemoteVideo) -> None:
         began, strip = time.perf_counter(), FilmStrip(self._options.thumbnails)
@@ -236,11 +231,19 @@ class EntryMaker:
         else:
             took = time.perf_counter() - began
             row, became = make_done_row(task, made, took, notices), "done"
+            self._hand_over(made)
         self.tally.starved_s += video.starved_s
         self.tally.full_s += video.full_s
         self.tally.seconds += row.seconds
         self._record(self._manifest.add(row), became)
         self._claims.pop(task.key).release()
+
+    def _hand_over(self, made: Made) -> None:
+        """Put a finished entry where the cache lies, and after that its row may say that it is there."""
+        strip = self._store.thumbnail_path(made.key)
+        if self._options.thumbnails:
+            self._store.home.hand_over(strip)
+        self._store.home.hand_over(made.path)
 
     def _refuse_too_large(self, task: Task, video: RemoteVideo) -> None:
         """Raise BadInput where a clip takes too much memory, on its way in or, to be measured, out."""
@@ -268,6 +271,16 @@ class EntryMaker:
         if self._packer is not None and row.status == DONE:
             self._packer.offer(row)
         self.progress.update(tally)
+
+
+def _is_whole(made: Made, task: Task) -> bool:
+    """Whether an entry without a row is whole, and is what the task would make."""
+    try:
+        with open_latent(made.path) as latents:
+            latents.verify()
+            return task.recipe.frames_rule == PAD or not latents.header.pad.frames
+    except BadInput:
+        return False  # it will be replaced
 
 
 def _ask_for(task: Task) -> Read:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from heapq import merge
 from itertools import groupby
 from operator import attrgetter, itemgetter
-from pathlib import Path
 
 from vidlatent.errors import UsageError, parameter
-from vidlatent.jobs.cache.journal import JournalReader, JournalWriter
+from vidlatent.io.sources.urls import Root
+from vidlatent.jobs.cache.journal import JournalReader
 from vidlatent.jobs.cache.row_checks import check_fields, check_name, check_one_of
 from vidlatent.jobs.cache.snapshot import Kind, Snapshot, find_newest, open_snapshot
 from vidlatent.jobs.cache.store import Place, Store
@@ -146,7 +146,8 @@ class Manifest:
     """
 
     def __init__(self, store: Store) -> None:
-        self._store, self._journal = store, JournalWriter(store.manifest)
+        self._store, self._journal = store, store.home.open_journal(store.manifest)
+        store.home.pull(store.manifest)
         self._load()
 
     def _load(self) -> None:
@@ -161,10 +162,14 @@ class Manifest:
             "",
             [],
         )  # the last key, as many ask twice
-        self.refresh()
+        self._read_new()
 
     def refresh(self) -> int:
         """Read the rows that other processes have written since the last call, and return their number."""
+        self._store.home.pull(self._store.manifest)
+        return self._read_new()
+
+    def _read_new(self) -> int:
         count = 0
         for record in self._journals.read_new():
             with suppress(ValueError):  # `cache verify` names what is no row
@@ -176,7 +181,10 @@ class Manifest:
         return count
 
     def add(self, row: ManifestRow) -> ManifestRow:
-        """Write down what became of a clip, unless its last row says the same. Durable once it returns."""
+        """Write down what became of a clip, unless its last row says the same.
+
+        On a disk it is durable once this returns, in a store with the next part of the journal.
+        """
         known = self._find_clip(name_clip(row.clip))
         if row.says_the_same_as(known):
             return known  # type: ignore[return-value]
@@ -186,12 +194,14 @@ class Manifest:
     def add_packed(self, where: Mapping[str, int], shard: str) -> None:
         """Write down that entries lie in a shard now, each key at an offset. Durable once it returns."""
         self._append([replace(self.find(key), shard=shard, offset=where[key]) for key in where])
+        self._journal.flush()
 
     def add_damaged(self, row: ManifestRow, what: str) -> None:
         """Write down that an entry is no longer what it was, in its own file or in its shard."""
         packed = self._find_packed(row.key) or row
         row = replace(row, status=DAMAGED, error=what, shard=packed.shard, offset=packed.offset)
         self._append([row])
+        self._journal.flush()
 
     def replace_rows(self, old: Sequence[ManifestRow], new: Sequence[ManifestRow]) -> None:
         """Write down that clips have other entries now, which are there. Durable once it returns."""
@@ -201,6 +211,7 @@ class Manifest:
             for row, packed in zip(old, gone, strict=True)
         ]
         self._append([*new, *replaced])
+        self._journal.flush()
 
     def _append(self, rows: list[ManifestRow]) -> list[ManifestRow]:
         at = round(time.time(), 3)
@@ -253,10 +264,10 @@ class Manifest:
 
     def place(self, row: ManifestRow) -> Place:
         """Where the entry of a row lies: in a file of its own, else in the shard that was named last."""
-        loose, shard = self._store.entry_path(row.key), self.find_shard(row.key)
-        if shard is None or loose.exists():
-            return Place(loose)
-        return Place(self._store.shards / shard.shard, (shard.offset, shard.bytes))
+        loose, shard, home = self._store.entry_path(row.key), self.find_shard(row.key), self._store.home
+        if shard is None or home.size(loose) is not None:
+            return Place(loose, home=home, nbytes=row.bytes or None)
+        return Place(self._store.shards / shard.shard, (shard.offset, shard.bytes), home)
 
     def find_shard(self, key: str) -> ManifestRow | None:
         """The row that says in which shard an entry lies; None where it lies in none, or is damaged there."""
@@ -293,7 +304,7 @@ class Manifest:
         Raises UsageError where there are several recipes and none is named, which would mix their latents.
         """
         rows = [row for row in self.rows() if self.is_present(row)]
-        recipe = choose_recipe(self._store.root, {row.recipe for row in rows}, recipe)
+        recipe = choose_recipe(self._store.name, {row.recipe for row in rows}, recipe)
         return [row for row in rows if row.recipe == recipe]
 
     @property
@@ -326,25 +337,25 @@ class Manifest:
             self._first[row.key] = min(self._first.get(row.key, name), name)
 
 
-def choose_recipe(root: Path, there: Collection[str], recipe: str | None) -> str | None:
+def choose_recipe(cache: object, there: Collection[str], recipe: str | None) -> str | None:
     """The recipe to take of those that are there: the one that is named, or the only one.
 
     Raises UsageError where there are several and none is named, which would mix their latents.
     """
     if recipe is None and len(there) > 1:
         raise UsageError(
-            f"{root}: holds {len(there)} recipes",
+            f"{cache}: holds {len(there)} recipes",
             f"choose one by {parameter('recipe')}: {', '.join(sorted(there))}",
         )
     return next(iter(there), None) if recipe is None else recipe
 
 
-def refuse_unknown_recipe(root: Path, there: Collection[str], recipe: str | None) -> None:
+def refuse_unknown_recipe(cache: object, there: Collection[str], recipe: str | None) -> None:
     """Raise UsageError where a recipe is named that has made nothing in the cache."""
     if recipe is not None and recipe not in there:
         known = ", ".join(sorted(there))
         raise UsageError(
-            f"{root}: has nothing of {parameter('recipe')} {recipe}",
+            f"{cache}: has nothing of {parameter('recipe')} {recipe}",
             f"it has {known}" if known else "there is nothing in it yet",
         )
 
@@ -361,6 +372,6 @@ def _keep_last(rows: dict, name: object, row: ManifestRow) -> None:
         rows[name] = row
 
 
-def open_manifest(root: Path) -> Manifest:
+def open_manifest(root: Root) -> Manifest:
     """The manifest of the cache at `root`."""
     return Manifest(Store.open(root))

@@ -7,20 +7,18 @@ leaves every entry in at least one of the two places, and the next run goes on f
 shard as well is removed, a shard without rows is made again under the same name (or is found by `cache gc`).
 """
 
-import os
 import time
 from pathlib import Path
 
-from vidlatent.files import naming_disk_errors
-from vidlatent.jobs.cache.claims import Claim
+from vidlatent.jobs.cache.claims import Held
 from vidlatent.jobs.cache.manifest import DONE, Manifest, ManifestRow
 from vidlatent.jobs.cache.shard_member import ShardMember, Unfit
+from vidlatent.jobs.cache.shard_safetensors import index_path
 from vidlatent.jobs.cache.shards import Sharding, write_shard
 from vidlatent.jobs.cache.store import Place, Store
 
 PACK = "pack"  # the name of the claim to pack: one process of a cache at a time does
 _POLL_S = 0.2
-_MARK_STEP_NS = 1_000_000_000
 
 
 class Packer:
@@ -33,21 +31,21 @@ class Packer:
 
     def offer(self, row: ManifestRow) -> None:
         """Take note of a finished entry, unless it is packed by now; pack once a shard can be filled."""
-        if row.key not in self._waiting and self._store.entry_path(row.key).exists():
+        if row.key not in self._waiting and self._store.has(self._store.entry_path(row.key)):
             self._waiting[row.key] = row.bytes
             self._bytes += row.bytes
             if self._bytes >= self._sharding.bytes:
-                self._pack(Claim.take(self._store.claims / PACK), rest=False)
+                self._pack(self._store.take_claim(PACK), rest=False)
 
     def finish(self) -> None:
         """Pack the rest; wait for other processes that are packing."""
         while self._waiting:
-            claim = Claim.take(self._store.claims / PACK)
+            claim = self._store.take_claim(PACK)
             self._pack(claim, rest=True)
             if claim is None:
                 time.sleep(_POLL_S)
 
-    def _pack(self, claim: Claim | None, rest: bool) -> None:
+    def _pack(self, claim: Held | None, rest: bool) -> None:
         """Make shards of the entries that wait. Without the claim nothing happens: they go on waiting."""
         if claim is None:
             return
@@ -71,58 +69,47 @@ class Packer:
 
     def _must_move(self, row: ManifestRow) -> bool:
         """Whether an entry is a file, and in no shard. A file that is in a shard as well is removed."""
-        loose = Place(self._store.entry_path(row.key))
-        if loose.path.exists() and is_packed(self._store, self._manifest, row):
-            _remove_file(loose.path)
+        loose = Place(self._store.entry_path(row.key), home=self._store.home)
+        if loose.size is not None and is_packed(self._store, self._manifest, row):
+            self._store.home.remove(loose.path)
             return False
         return loose.holds(row.bytes)
 
     def _move(self, rows: list[ManifestRow]) -> None:
         while rows:
-            members = [ShardMember(row, self._store.entry_path(row.key)) for row in rows]
+            paths = [self._store.entry_path(row.key) for row in rows]
+            members = [
+                ShardMember(row, self._store.home.at(path, row.bytes))
+                for row, path in zip(rows, paths, strict=True)
+            ]
             try:
-                name, where = write_shard(self._store.shards, self._sharding.kind, members)
+                path, where = write_shard(self._store.shards, self._sharding.kind, members)
             except Unfit as e:  # the next run makes it again
                 rows = [row for row in rows if row.key != e.row.key]
                 if e.what is not None:
                     self._manifest.add_damaged(e.row, e.what)
                 continue
-            self._manifest.add_packed(where, name)
+            if self._sharding.kind == "safetensors":
+                self._store.home.hand_over(index_path(path))
+            self._store.home.hand_over(path)
+            self._manifest.add_packed(where, path.name)
             move_pack_mark(self._store)
-            self._remove(members)
+            self._remove(paths)
             return
 
-    def _remove(self, members: list[ShardMember]) -> None:
-        for member in members:
-            _remove_file(member.path)
-
-
-def _remove_file(path: Path) -> None:
-    with naming_disk_errors(path):
-        path.unlink(missing_ok=True)
+    def _remove(self, paths: list[Path]) -> None:
+        for path in paths:
+            self._store.home.remove(path)
 
 
 def read_pack_mark(store: Store) -> object:
     """What is another value each time when entries of the cache have been packed since; it costs one look."""
-    try:
-        with os.scandir(store.shards):  # on a network disk it is opening that asks the server
-            return os.stat(store.shards).st_mtime_ns
-    except OSError:  # no shards so far
-        return None
+    return store.home.read_mark(store.shards)
 
 
 def move_pack_mark(store: Store) -> None:
-    """Change the mark, once rows say what is in a shard and before the files of its entries go.
-
-    The mark is the time of the folder. It moves by a second at least, as some disks count no less.
-    """
-    before = os.stat(store.shards).st_mtime_ns
-    now = max(time.time_ns(), before + _MARK_STEP_NS)
-    with naming_disk_errors(store.shards):
-        try:
-            os.utime(store.shards, ns=(now, now))
-        except PermissionError:  # the folder is somebody else's: there only the present may be set
-            os.utime(store.shards)
+    """Change the mark, once rows say what is in a shard and before the files of its entries go."""
+    store.home.move_mark(store.shards)
 
 
 def is_packed(store: Store, manifest: Manifest, row: ManifestRow) -> bool:
@@ -130,7 +117,7 @@ def is_packed(store: Store, manifest: Manifest, row: ManifestRow) -> bool:
     packed = manifest.find_shard(row.key)
     if packed is None:
         return False
-    place = Place(store.shards / packed.shard, (packed.offset, packed.bytes))
+    place = Place(store.shards / packed.shard, (packed.offset, packed.bytes), store.home)
     return place.holds(row.bytes) and place.sha256() == row.checksum
 
 

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from vidlatent.errors import UsageError, VidlatentError, parameter
+from vidlatent.io.sources.urls import Address, Root
 from vidlatent.jobs.cache.compact import LARGE_BYTES, fold_if_grown
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.packer import pack_all
@@ -55,7 +55,7 @@ class RayOptions:
 class Job:
     """What every actor must know of the run."""
 
-    root: Path
+    root: Root
     choice: ModelChoice
     recipe: Recipe
     options: RunOptions
@@ -74,7 +74,7 @@ class Bundle:
     error: VidlatentError | None = None
 
 
-def list_bundles(sources: Iterable[str], root: Path, options: RunOptions, size: int) -> Iterator[Bundle]:
+def list_bundles(sources: Iterable[str], root: Root, options: RunOptions, size: int) -> Iterator[Bundle]:
     """The clips of all sources in bundles of so many, as they are found."""
     notices: list[str] = []
     captions, timeout = options.caption_extensions, options.stall_timeout
@@ -133,7 +133,7 @@ class EncodeActor:
 
 def run_on_ray(  # noqa: PLR0913  a run, and where
     sources: Iterable[str],
-    root: Path,
+    root: Root,
     choice: ModelChoice,
     recipe: Recipe,
     options: RunOptions,
@@ -153,7 +153,7 @@ def run_on_ray(  # noqa: PLR0913  a run, and where
     ray, where = import_ray(), where or RayOptions()
     Store.create(root)
     options = replace(options, threads=options.threads or torch.get_num_threads())
-    job = Job(root.absolute(), choice, recipe, options)
+    job = Job(root if isinstance(root, Address) else root.absolute(), choice, recipe, options)
     mine = not ray.is_initialized()
     if mine:
         ours = {"include_dashboard": False} if where.address is None else {}

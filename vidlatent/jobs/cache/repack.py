@@ -21,6 +21,7 @@ from vidlatent.files import naming_disk_errors, naming_read_errors, replace_on_c
 from vidlatent.io.coded.form import Form
 from vidlatent.io.latent.reader import LatentReader
 from vidlatent.io.latent.strict_json import dump
+from vidlatent.io.sources.urls import Root
 from vidlatent.jobs.cache.claims import Claims
 from vidlatent.jobs.cache.entry import make_entry_folder
 from vidlatent.jobs.cache.frames import CUT
@@ -50,7 +51,7 @@ class RepackedEntry:
 
 
 def repack_cache(
-    root: Path, wanted: Wanted | RepackOptions, recipe: str | None = None, sharding: Sharding | None = None
+    root: Root, wanted: Wanted | RepackOptions, recipe: str | None = None, sharding: Sharding | None = None
 ) -> Iterator[RepackedEntry]:
     """Repack every entry of a cache, or those of one `recipe`, that is not as it is `wanted` yet.
 
@@ -58,7 +59,7 @@ def repack_cache(
     `sharding` the new entries are packed into shards.
     """
     wanted = InForm(wanted) if isinstance(wanted, RepackOptions) else wanted
-    store = Store.open(root)
+    store = Store.open_on_disk(root, "repack")
     with closing(Manifest(store)) as manifest:
         packer = Packer(store, manifest, sharding) if sharding else None
         repacker = EntryRepacker(store, manifest, wanted)
@@ -72,7 +73,7 @@ def repack_cache(
             packer.finish()
 
 
-def group_by_entry(root: Path, manifest: Manifest, recipe: str | None) -> list[list[ManifestRow]]:
+def group_by_entry(root: Root, manifest: Manifest, recipe: str | None) -> list[list[ManifestRow]]:
     """The rows of entries that are there: those of one entry together, as several clips may share it.
 
     Raises UsageError where the cache knows no such recipe.

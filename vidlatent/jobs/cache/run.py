@@ -5,12 +5,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from os import cpu_count
-from pathlib import Path
 
 import torch
 
 from vidlatent.engine.model import Model
 from vidlatent.io.latent.strict_json import dump
+from vidlatent.io.sources.urls import Root
 from vidlatent.jobs.cache.buckets import refuse_off_grid
 from vidlatent.jobs.cache.budget import MemoryBudget
 from vidlatent.jobs.cache.compact import HUGE_BYTES, LARGE_BYTES, fold_if_grown
@@ -31,22 +31,32 @@ from vidlatent.jobs.reading.isolated import IsolatedReader
 from vidlatent.jobs.reading.readers import Readers
 from vidlatent.jobs.reading.scratch import Scratch
 
+NO_CLAIMS = (
+    "this store has no conditional puts, so processes that work on the cache at the same time do not see "
+    "which clip another one is making: give each a part of its own, --shard I/N"
+)
+
 
 def run(
     sources: Iterable[str],
-    root: Path,
+    root: Root,
     model: Model,
     recipe: Recipe,
     options: RunOptions | None = None,
     progress: CacheProgress | None = None,
 ) -> Tally:
-    """Cache every clip of `sources` in the folder `root`; every file ends as a row of the manifest."""
+    """Cache every clip of `sources` in the folder `root`, on a disk or at the address of one in a store.
+
+    Every file ends as a row of the manifest.
+    """
     options = options or RunOptions()
     refuse_off_grid(recipe.buckets, model.spec.grid)
     store = Store.create(root)
     fold_if_grown(store, HUGE_BYTES)
     with open_run(root, model, recipe, options) as opened:
         opened.maker.progress = progress or NoProgress()
+        if not store.home.keeps_claims:
+            opened.maker.tally.notices.append(f"{store.name}: {NO_CLAIMS}")
         sources = list(sources)
         tally = opened.cache(opened.find_clips(sources, root, options))
         if options.steal and options.shard.count > 1 and not tally.stopped:
@@ -69,7 +79,7 @@ class CacheRun:
     maker: EntryMaker
     stop: StopSignals
 
-    def find_clips(self, sources: Iterable[str], root: Path, options: RunOptions) -> Iterator[Clip]:
+    def find_clips(self, sources: Iterable[str], root: Root, options: RunOptions) -> Iterator[Clip]:
         """This part of the clips of all sources as they are found; a request to stop ends the search.
 
         The first ones are counted before any is given, so that their number is known where there are no more.
@@ -88,7 +98,7 @@ class CacheRun:
             yield clip
         tally.counting = False
 
-    def steal(self, sources: Iterable[str], root: Path, options: RunOptions) -> None:
+    def steal(self, sources: Iterable[str], root: Root, options: RunOptions) -> None:
         """Cache clips of other parts that nobody has begun, once this part is done."""
         self.lookup.index.refresh()  # so that what others have hashed is not hashed again
         captions, timeout = options.caption_extensions, options.stall_timeout
@@ -105,7 +115,7 @@ class CacheRun:
 
 
 @contextmanager
-def open_run(root: Path, model: Model, recipe: Recipe, options: RunOptions) -> Iterator[CacheRun]:
+def open_run(root: Root, model: Model, recipe: Recipe, options: RunOptions) -> Iterator[CacheRun]:
     """Open all that works on the cache at `root`, processes included, while the block runs."""
     if options.threads is not None:
         torch.set_num_threads(options.threads)

@@ -10,7 +10,7 @@ from pathlib import Path
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.io.sources.disk import DiskSource
 from vidlatent.io.sources.member import MEMBER
-from vidlatent.io.sources.urls import is_url
+from vidlatent.io.sources.urls import Root, is_url
 from vidlatent.jobs.cache.patterns import find_files
 from vidlatent.jobs.cache.seen import SeenBefore
 from vidlatent.jobs.cache.store import FORMAT, MARKER
@@ -37,7 +37,7 @@ Tell = Callable[[str], None]
 
 def scan(  # noqa: PLR0913  what, how, and whom to ask and tell
     sources: Iterable[str],
-    cache: Path,
+    cache: Root,
     captions: tuple[str, ...] = CAPTION_EXTENSIONS,
     stall_timeout: float = STALL_TIMEOUT,
     stopped: Callable[[], bool] = never,
@@ -67,7 +67,7 @@ def scan(  # noqa: PLR0913  what, how, and whom to ask and tell
 class Walk:
     """Goes through sources. A folder is entered once, by whatever links it can be reached."""
 
-    def __init__(self, cache: Path, captions: tuple[str, ...], lister: Lister, tell: Tell) -> None:
+    def __init__(self, cache: Root, captions: tuple[str, ...], lister: Lister, tell: Tell) -> None:
         self._cache, self._captions, self._lister, self._tell = cache, captions, lister, tell
         self._entered: dict[tuple[int, int], Path] = {}
 
@@ -172,10 +172,10 @@ def is_cache(folder: Path) -> bool:
         return False
 
 
-def _is_same(folder: Path, other: Path) -> bool:
+def _is_same(folder: Path, other: Root) -> bool:
     """Whether two names lead to one folder."""
     try:
-        return os.path.samefile(folder, other)
+        return isinstance(other, Path) and os.path.samefile(folder, other)
     except OSError:
         return False
 

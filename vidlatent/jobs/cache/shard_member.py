@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from vidlatent.io.sources.patience import NoSuchObject
+from vidlatent.io.sources.ranges import StoredFile
 from vidlatent.jobs.cache.manifest import ManifestRow
 
 _FACTS = (  # what a shard says of a clip: all of its row but when and how fast the entry was made
@@ -27,7 +29,7 @@ class ShardMember:
     """An entry to pack: its row, and its file."""
 
     row: ManifestRow
-    path: Path
+    path: Path | StoredFile
 
     def describe(self) -> bytes:
         """What the shard says of the clip, as JSON."""
@@ -51,7 +53,10 @@ class CheckedFile:
 
     def read(self, size: int) -> bytes:
         """The next bytes; raises Unfit where they are not those that were written."""
-        data = self._file.read(size)
+        try:
+            data = self._file.read(size)
+        except NoSuchObject as e:
+            raise Unfit(self._row) from e
         self._digest.update(data)
         self._left -= len(data)
         wrong = self._left == 0 and self._digest.hexdigest() != self._row.checksum

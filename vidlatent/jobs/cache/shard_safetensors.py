@@ -13,6 +13,7 @@ from shutil import copyfileobj
 from vidlatent.errors import BadInput
 from vidlatent.files import naming_read_errors, replace_on_close
 from vidlatent.io.latent.layout import LENGTH, TensorEntry, header_json, read_layout, write_header
+from vidlatent.io.sources.patience import NoSuchObject
 from vidlatent.jobs.cache.shard_member import ShardMember, Unfit
 
 FORMAT = "vidlatent-shard"
@@ -45,7 +46,7 @@ def _place_tensors(member: ShardMember, at: int) -> dict[str, TensorEntry]:
     try:
         with member.path.open("rb") as file:
             layout = read_layout(file, member.row.bytes)
-    except FileNotFoundError as e:
+    except (FileNotFoundError, NoSuchObject) as e:
         raise Unfit(member.row) from e
     except ValueError as e:
         raise Unfit(member.row, f"{member.path}: {e}") from e

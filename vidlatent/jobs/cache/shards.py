@@ -33,8 +33,8 @@ class Sharding:
             raise UsageError(f"{parameter('shards')} {self.kind}: unknown", f"one of {', '.join(WRITERS)}")
 
 
-def write_shard(folder: Path, kind: str, members: Sequence[ShardMember]) -> tuple[str, dict[str, int]]:
-    """Write members into a shard in `folder`; its name, and where each key's bytes begin. Raises Unfit."""
+def write_shard(folder: Path, kind: str, members: Sequence[ShardMember]) -> tuple[Path, dict[str, int]]:
+    """Write members into a shard in `folder`; its path, and where each key's bytes begin. Raises Unfit."""
     members = sorted(members, key=lambda member: member.row.key)
     path = folder / f"shard-{_make_name(kind, members)}.{kind}"
     with naming_disk_errors(folder):
@@ -43,7 +43,7 @@ def write_shard(folder: Path, kind: str, members: Sequence[ShardMember]) -> tupl
         where = WRITERS[kind](partial, members)
     if kind == "safetensors":
         write_index(path, members)
-    return path.name, where
+    return path, where
 
 
 def _make_name(kind: str, members: Sequence[ShardMember]) -> str:

@@ -1,15 +1,15 @@
 """What a cache holds, from its manifest. Rows pass by one after the other, however many there are."""
 
 from collections import Counter
-from pathlib import Path
 
+from vidlatent.io.sources.urls import Root
 from vidlatent.jobs.cache.journal import count_torn_lines
 from vidlatent.jobs.cache.manifest import DONE, FAILED, Manifest, ManifestRow
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.storing import name_store
 
 
-def describe_cache(root: Path) -> dict[str, object]:
+def describe_cache(root: Root) -> dict[str, object]:
     """Clips by what became of them, entries, bytes and shapes, every failure, and what was left out."""
     store = Store.open(root)
     manifest = Manifest(store)
@@ -23,7 +23,7 @@ def describe_cache(root: Path) -> dict[str, object]:
         if row.status == FAILED:
             failures.append({"source": row.source, "error": row.error})
     return {
-        "cache": str(root),
+        "cache": store.name,
         "clips": states.total(),
         **dict(sorted(states.items())),
         **describe_entries(manifest),

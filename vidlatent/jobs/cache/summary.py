@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vidlatent.dtypes import DTYPES
 from vidlatent.io.latent.layout import ITEM_BYTES
-from vidlatent.io.sources.urls import find_common_folder
+from vidlatent.io.sources.urls import Root, find_common_folder
 from vidlatent.jobs.cache.captions import get_caption
 from vidlatent.jobs.cache.manifest import (
     DAMAGED,
@@ -44,7 +44,7 @@ class Summary:
     `cards` are some of the clips.
     """
 
-    root: Path
+    root: Root
     states: Mapping[str, int]
     frames: int
     entries: int
@@ -59,7 +59,7 @@ class Summary:
     captioned: int
 
 
-def summarise(root: Path, recipe: str | None = None, shown: int = 120) -> Summary:
+def summarise(root: Root, recipe: str | None = None, shown: int = 120) -> Summary:
     """Count up a cache, or what one recipe made in it; `shown` clips, evenly chosen, are to be looked at.
 
     Raises UsageError where the cache knows no such recipe.

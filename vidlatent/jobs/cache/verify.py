@@ -1,6 +1,7 @@
 """Checks whether everything that the manifest promises is there, and still what it was."""
 
 import errno
+import fnmatch
 import math
 import random
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import torch
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, OutOfResources, UsageError
 from vidlatent.io.read.source import open_video
+from vidlatent.io.sources.ranges import StoredFile
+from vidlatent.io.sources.urls import Root
 from vidlatent.jobs.cache.fold import FOLDED
 from vidlatent.jobs.cache.index import LOOKS
 from vidlatent.jobs.cache.journal import find_wrong_lines
@@ -56,7 +59,7 @@ class Replay:
     identical: bool
 
 
-def verify(root: Path) -> Iterator[Finding | None]:
+def verify(root: Root) -> Iterator[Finding | None]:
     """Check the checksum of every entry: None for one that is good, a Finding for one that is not.
 
     Findings are written into the manifest, so that the next run makes those entries again.
@@ -86,7 +89,7 @@ def record_damage(manifest: Manifest, row: ManifestRow, what: str) -> bool:
     return True
 
 
-def find_wrong_records(root: Path) -> Iterator[str]:
+def find_wrong_records(root: Root) -> Iterator[str]:
     """Say of every line and every note of a cache that is not what a cache writes where it is, and why.
 
     Such a line is skipped by whoever reads the cache; what it told is found out again by the next run.
@@ -96,18 +99,20 @@ def find_wrong_records(root: Path) -> Iterator[str]:
         yield f"{path}: {why}"
     for folder, kind in ((store.manifest, ROWS), (store.index, LOOKS)):
         for place in (folder, folder / FOLDED):
+            store.home.pull(place)
             for line in find_wrong_lines(place, kind.parse):
-                yield f"{line.path}: line {line.number}: {line.why}"
+                yield f"{store.home.at(line.path)}: line {line.number}: {line.why}"
         try:
             open_snapshot(folder, kind).check()
         except BadInput as e:
             yield e.what
 
 
-def find_damaged_indexes(store: Store) -> Iterator[tuple[Path, str]]:
+def find_damaged_indexes(store: Store) -> Iterator[tuple[Path | StoredFile, str]]:
     """The index beside each safetensors shard that does not say what a shard's index says, and why."""
-    for path in sorted(store.shards.glob("shard-*.safetensors")):
-        index = index_path(path)
+    names = store.home.list_names(store.shards)
+    for name in sorted(fnmatch.filter(names, "shard-*.safetensors")):
+        index = store.home.at(index_path(store.shards / name))
         try:
             read_index(index)
         except BadInput as e:
@@ -117,16 +122,16 @@ def find_damaged_indexes(store: Store) -> Iterator[tuple[Path, str]]:
 def find_fault(manifest: Manifest, row: ManifestRow) -> str | None:
     """What is wrong with an entry; None where all is well. Raises BadInput where it may not be read now."""
     place = manifest.place(row)
-    if not place.path.is_file():
-        return f"{place.path}: missing"
-    if not manifest.is_present(row):
+    if place.size is None:
+        return f"{place.file}: missing"
+    if not place.holds(row.bytes):
         wanted = row.bytes if place.part is None else sum(place.part)
-        return f"{place.path}: expected {wanted} bytes, found {place.path.stat().st_size}"
+        return f"{place.file}: expected {wanted} bytes, found {place.size}"
     try:
         if _hash_twice(place) == row.checksum:
             return None
     except OSError as e:
-        what = f"{place.path}: cannot be read ({e.strerror})"
+        what = f"{place.file}: cannot be read ({e.strerror})"
         if e.errno == errno.EIO:  # the disk has lost it
             return what
         raise BadInput(what) from e
@@ -135,7 +140,7 @@ def find_fault(manifest: Manifest, row: ManifestRow) -> str | None:
             latents.verify()
     except BadInput as e:
         return e.what
-    return f"{place.path}: whole, but not what was written (sha256 differs)"
+    return f"{place.file}: whole, but not what was written (sha256 differs)"
 
 
 def _hash_twice(place: Place) -> str:
@@ -149,7 +154,7 @@ def _hash_twice(place: Place) -> str:
 
 
 def replay_sample(
-    root: Path, count: int, seed: int = 0, choice: ModelChoice | None = None
+    root: Root, count: int, seed: int = 0, choice: ModelChoice | None = None
 ) -> Iterator[Replay | Finding]:
     """Decode `count` entries, drawn with `seed`; compare each with its source, read again the same way.
 

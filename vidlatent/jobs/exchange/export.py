@@ -6,6 +6,7 @@ from pathlib import Path
 from vidlatent.durable import make_folder
 from vidlatent.errors import UsageError, parameter
 from vidlatent.files import naming_disk_errors
+from vidlatent.io.sources.urls import Root
 from vidlatent.jobs.cache.manifest import Manifest, ManifestRow
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.exchange import (
@@ -50,7 +51,7 @@ def be_silent(line: str) -> None:
 
 
 def export(
-    root: Path, target: Path, tool: str, options: ExportOptions | None = None, say: Say = be_silent
+    root: Root, target: Path, tool: str, options: ExportOptions | None = None, say: Say = be_silent
 ) -> Iterator[Path]:
     """Write every clip of the cache at `root` into `target` as a tool expects it; each file as it is done.
 
@@ -63,7 +64,7 @@ def export(
     yield from work.write(target, say)
 
 
-def prepare(root: Path, target: Path, tool: str, options: ExportOptions, say: Say) -> Work:
+def prepare(root: Root, target: Path, tool: str, options: ExportOptions, say: Say) -> Work:
     """Find out what is to be written, and write nothing; raises where anything is wrong."""
     name, architecture = choose_tool(tool, options)
     before = read_earlier(target, options)

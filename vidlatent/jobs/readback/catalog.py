@@ -8,6 +8,8 @@ from typing import BinaryIO
 
 from vidlatent.errors import BadInput
 from vidlatent.io.latent.reader import open_latent
+from vidlatent.io.sources.stores import find_object
+from vidlatent.io.sources.urls import Address, Root, parse_root
 from vidlatent.io.tar import TarMember, list_tar, open_tar
 from vidlatent.jobs.cache.manifest import Manifest
 from vidlatent.jobs.cache.shard_safetensors import index_path, list_safetensors, read_index
@@ -18,7 +20,7 @@ from vidlatent.jobs.readback.plain_shards import belongs_to_index, list_tensors
 
 _MOST_ROW_BYTES = 1 << 26
 _AXES = 4  # of latents: t, C, h, w
-Places = Path | str | Iterable[Path | str]  # caches, folders, `.latent` files, shards: one or several
+Places = Root | str | Iterable[Root | str]  # caches, folders, `.latent` files, shards: one or several
 
 
 def catalog(places: Places, recipe: str | None = None) -> list[Catalog]:
@@ -26,19 +28,32 @@ def catalog(places: Places, recipe: str | None = None) -> list[Catalog]:
 
     Of a cache with several recipes `recipe` names the one to take (see `vidlatent cache status`).
     """
-    found = [Path(places)] if isinstance(places, (str, Path)) else list(map(Path, places))
-    return [_open_catalog(place, recipe) for place in found]
+    return [_open_catalog(place, recipe) for place in list_places(places)]
 
 
-def _open_catalog(place: Path, recipe: str | None) -> Catalog:
-    if (place / MARKER).exists() and (mapped := open_mapped(place, recipe)) is not None:
+def list_places(places: Places) -> list[Root]:
+    """One place or several, each as a path or as the address of a store."""
+    return list(map(parse_root, [places] if isinstance(places, (str, Path, Address)) else places))
+
+
+def is_cache(place: Root) -> bool:
+    """Whether a cache lies at a place."""
+    if isinstance(place, Path):
+        return (place / MARKER).exists()
+    return find_object(f"{place.url}/{MARKER}") is not None
+
+
+def _open_catalog(place: Root, recipe: str | None) -> Catalog:
+    if is_cache(place) and (mapped := open_mapped(place, recipe)) is not None:
         return mapped
     return ListedEntries(_list_entries(place, recipe))
 
 
-def _list_entries(place: Path, recipe: str | None) -> Iterator[CatalogEntry]:
-    if (place / MARKER).exists():
+def _list_entries(place: Root, recipe: str | None) -> Iterator[CatalogEntry]:
+    if is_cache(place):
         yield from list_cache(place, recipe)
+    elif isinstance(place, Address):
+        raise BadInput(f"{place}: no cache", "of what lies in stores only caches are read")
     elif place.is_dir():
         found = sorted(p for p in place.rglob("*") if p.is_file() and (p.suffix == ".latent" or is_shard(p)))
         if not found:
@@ -52,13 +67,13 @@ def _list_entries(place: Path, recipe: str | None) -> Iterator[CatalogEntry]:
             yield CatalogEntry(place, latents.shape, latents.header.source.file or place.name)
 
 
-def list_cache(root: Path, recipe: str | None = None) -> Iterator[CatalogEntry]:
+def list_cache(root: Root, recipe: str | None = None) -> Iterator[CatalogEntry]:
     """The clips of a cache whose entries are there; raises UsageError where recipes would be mixed."""
     manifest = Manifest(Store.open(root))
     for row in manifest.present_rows(recipe):
         place = manifest.place(row)
-        shape = row.shape or open_latent(place.path, place.part).shape
-        yield CatalogEntry(place.path, shape, row.source, row.key, place.part, row.facts)
+        shape = row.shape or place.open().shape
+        yield CatalogEntry(place.file, shape, row.source, row.key, place.part, row.facts)
 
 
 def list_tar_shard(path: Path) -> Iterator[CatalogEntry]:

@@ -60,14 +60,15 @@ class MappedEntries:
         begin = int(self._end[number - 1]) if number else 0
         source, key, facts = json.loads(self._text[begin : int(self._end[number])].tobytes())
         place = self._place(number, key)
-        return CatalogEntry(place.path, self.shapes[self.kinds[number]], source, key, place.part, facts)
+        return CatalogEntry(place.file, self.shapes[self.kinds[number]], source, key, place.part, facts)
 
     def _place(self, number: int, key: str) -> Place:
         shard = int(self._shard[number])
         if not shard:
-            return Place(self._store.entry_path(key))
+            nbytes = int(self._bytes[number])
+            return Place(self._store.entry_path(key), home=self._store.home, nbytes=nbytes)
         part = int(self._offset[number]), int(self._bytes[number])
-        return Place(self._store.shards / self._shards[shard - 1], part)
+        return Place(self._store.shards / self._shards[shard - 1], part, self._store.home)
 
 
 def _map(path: Path, kind: str, count: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from vidlatent.io.latent.reader import LatentReader, open_latent
+from vidlatent.io.sources.ranges import StoredFile
 from vidlatent.jobs.readback.plain_shards import PlainLatents, PlainTensor
 
 Shape = tuple[int, int, int, int]  # t, C, h, w
@@ -19,7 +20,7 @@ Shape = tuple[int, int, int, int]  # t, C, h, w
 class CatalogEntry:
     """The latents of one clip: where they lie, their shape [t, C, h, w], the clip's name and its facts."""
 
-    path: Path
+    path: Path | StoredFile
     shape: Shape
     source: str
     key: str = ""
@@ -28,7 +29,7 @@ class CatalogEntry:
     plain: PlainTensor | None = None  # a tensor in a file of tensors, and no `.latent`
 
     def open(self) -> LatentReader | PlainLatents:
-        """Open the latents through a memory map: a crop is copied out of it, and nothing else is read."""
+        """Open the latents, if they can be through a memory map: of a crop nothing else is read."""
         if self.plain is not None:
             return PlainLatents(self.path, self.part, self.plain)
         return open_latent(self.path, self.part, mapped=True)

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 from vidlatent.errors import OutOfResources, UsageError
-from vidlatent.jobs.cache.claims import Claim
+from vidlatent.io.sources.urls import Root
 from vidlatent.jobs.cache.manifest import ROWS, Manifest, choose_recipe
 from vidlatent.jobs.cache.snapshot import describe_state
 from vidlatent.jobs.cache.store import Store
@@ -19,24 +19,25 @@ MANY = 50_000  # rows: fewer are listed in a second or two, and held in memory
 _POLL_S = 0.5
 
 
-def open_mapped(root: Path, recipe: str | None = None) -> Catalog | None:
+def open_mapped(root: Root, recipe: str | None = None) -> Catalog | None:
     """The catalog of a cache from files, made where there is none as the cache is now.
 
     None where the cache is not large, and has none. Raises UsageError where recipes would be mixed.
     """
     store = Store.open(root)
     folder = find_folder(store)
+    store.home.pull(folder)
     if not (folder / NOTE).exists():
         if Manifest(store).count_at_most < MANY:
             return None
-        warnings.warn(f"{root}: its catalog is made now, once for all who read it", stacklevel=2)
+        warnings.warn(f"{store.name}: its catalog is made now, once for all who read it", stacklevel=2)
         folder = _make_somewhere(store)
     there = read_note(folder)
-    recipe = choose_recipe(root, there, recipe)
+    recipe = choose_recipe(store.name, there, recipe)
     return MappedEntries(store, folder, recipe) if recipe in there else ListedEntries([])
 
 
-def make_catalog(root: Path) -> tuple[Path, dict[str, int]]:
+def make_catalog(root: Root) -> tuple[Path, dict[str, int]]:
     """Make the catalog of a cache, large or not, unless it is there; its folder, and entries by recipe."""
     folder = _make(Store.open(root))
     return folder, {recipe: told["count"] for recipe, told in read_note(folder).items()}
@@ -44,6 +45,7 @@ def make_catalog(root: Path) -> tuple[Path, dict[str, int]]:
 
 def find_folder(store: Store) -> Path:
     """Where the catalog lies of the cache as it is now, once it is made."""
+    store.home.pull(store.manifest)
     return store.catalogs / describe_state(store.manifest, ROWS)
 
 
@@ -59,10 +61,13 @@ def _make_somewhere(store: Store) -> Path:
 
 
 def _make(store: Store) -> Path:
-    while (claim := Claim.take(store.claims / store.catalogs.name)) is None:
+    while (claim := store.take_claim(store.catalogs.name)) is None:
         time.sleep(_POLL_S)  # another process makes it
     with claim:
         folder = find_folder(store)
+        store.home.pull(folder)
         if not (folder / NOTE).exists():
             write_columns(Manifest(store), folder)
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == NOTE):  # that one last
+                store.home.publish(path)
         return folder

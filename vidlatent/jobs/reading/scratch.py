@@ -158,11 +158,7 @@ class Scratch:
 
     def _make_folder(self) -> Path:
         if self._folder is None:
-            with naming_disk_errors(Path(tempfile.gettempdir()) / _NAME):
-                self._folder = Path(tempfile.mkdtemp(prefix=_NAME))
-            self._held = lock_folder(self._folder)
-            if self._held is not None:
-                remove_left_folders(self._folder.parent)
+            self._folder, self._held = make_scratch_folder()
         return self._folder
 
     def __enter__(self) -> Self:
@@ -196,6 +192,16 @@ def _suffix(stored: StoredSource) -> str:
     """The extension of an object's name, by which tables and some videos are known."""
     suffix = Path(stored.name.partition("?")[0]).suffix
     return suffix if suffix[1:].isalnum() and len(suffix) < 12 else ""
+
+
+def make_scratch_folder() -> tuple[Path, int | None]:
+    """A new folder for copies, and what holds its lock; those of runs that were killed are removed."""
+    with naming_disk_errors(Path(tempfile.gettempdir()) / _NAME):
+        folder = Path(tempfile.mkdtemp(prefix=_NAME))
+    held = lock_folder(folder)
+    if held is not None:
+        remove_left_folders(folder.parent)
+    return folder, held
 
 
 def lock_folder(folder: Path) -> int | None:
