@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers import cache_clips as clips
+from helpers.buckets import new_bucket, read_all
 from helpers.hanging import hang
 
 from vidlatent.cli import app, cache_progress
@@ -34,6 +35,20 @@ def test_the_verb_may_be_left_out(vidlatent, videos, tmp_path):
     assert "2 made, 0 there already" in result.err
     again = vidlatent("cache", "run", "-o", tmp_path / "cache", *TOY, videos)
     assert again.code == 0 and "0 made, 2 there already" in again.err
+
+
+def test_a_cache_may_lie_in_a_store(vidlatent, videos):
+    root = f"{new_bucket('cli')}/cache"
+    plan = json.loads(vidlatent("cache", videos, "-o", root, *TOY, "--dry-run", "--json").out)
+    assert plan["to_do"] == 2 and not read_all(root)
+    assert vidlatent("cache", videos, "-o", root, *TOY).code == 0
+    assert json.loads(vidlatent("cache", "status", root, "--json").out)["entries"] == 2
+    checked = vidlatent("cache", "verify", root)
+    assert checked.code == 0 and f"{root}: 2 entries checked, 0 damaged" in checked.err
+    assert "2 there already" in vidlatent("cache", videos, "-o", root, *TOY).err
+    assert "in a store, and `cache gc` is for disks" in vidlatent("cache", "gc", root).err
+    refused = vidlatent("cache", videos, "-o", "https://a.org/cache", *TOY)
+    assert refused.code == 2 and "no store that a cache can lie in" in refused.err
 
 
 def test_failures_decide_over_the_exit_code(vidlatent, videos, tmp_path):

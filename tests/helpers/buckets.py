@@ -1,5 +1,7 @@
 """A bucket in memory, and what lies in it."""
 
+from pathlib import Path
+
 import fsspec
 
 
@@ -17,3 +19,10 @@ def read_all(address: str, below: str = "") -> dict[str, bytes]:
     base = "/" + address.removeprefix("memory://")
     found = fs.find(f"{base}/{below}") if fs.exists(f"{base}/{below}") else []
     return {name.removeprefix(f"{base}/"): fs.cat_file(name) for name in found}
+
+
+def copy_into(address: str, folder: Path) -> None:
+    """Put every file below a folder into a bucket."""
+    fs = fsspec.filesystem("memory")
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        fs.pipe_file(f"{address}/{path.relative_to(folder).as_posix()}", path.read_bytes())

@@ -1,19 +1,26 @@
-"""Caches in object stores: the same entries and rows as on a disk, and who else works there is seen."""
+"""Caches in object stores: the same entries and rows as on a disk, whatever goes wrong on the way."""
 
 from contextlib import closing
 from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from helpers import cache_clips as clips
 from helpers.buckets import new_bucket, read_all
 
+from vidlatent.errors import OutOfResources, UsageError
 from vidlatent.io.sources import patience
-from vidlatent.jobs.cache import bucket, leases, parts
+from vidlatent.jobs.cache import bucket, compact, leases, parts
 from vidlatent.jobs.cache.bucket import open_home
-from vidlatent.jobs.cache.manifest import Manifest
-from vidlatent.jobs.cache.options import RunOptions
+from vidlatent.jobs.cache.gc import find_garbage
+from vidlatent.jobs.cache.manifest import DONE, Manifest, ManifestRow
+from vidlatent.jobs.cache.repack import repack_cache
+from vidlatent.jobs.cache.status import describe_cache
 from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.tally import NoProgress
+from vidlatent.jobs.cache.verify import find_wrong_records, verify
+from vidlatent.jobs.repack import RepackOptions
 
 
 @pytest.fixture(scope="module")
@@ -28,36 +35,227 @@ def disk(videos, tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def filled(videos) -> dict[str, bytes]:
+    """What lies in a bucket once the clips were cached there."""
+    clips.cache(videos, f"{new_bucket('filled')}/cache")
+    return read_all("memory://filled")
+
+
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch):
-    """Nobody waits before asking again, and each test works on the bucket as another process would."""
+def be_another_process(monkeypatch):
+    """Whoever opens the cache anew finds nothing of it on this machine. Nobody waits before asking again."""
     monkeypatch.setattr(patience, "WAITS_S", (0, 0, 0))
     monkeypatch.setattr(bucket.BucketHome, "poll_s", 0.02)
     open_home.cache_clear()
+    return open_home.cache_clear
 
 
 @pytest.fixture
 def root() -> str:
-    return f"{new_bucket()}/a/cache"
+    return f"{new_bucket()}/cache"
+
+
+@pytest.fixture
+def full(root, filled) -> str:
+    """A cache of the clips, to be changed."""
+    for name, data in filled.items():
+        fsspec.filesystem("memory").pipe_file(f"/cached/{name}", data)
+    return root
 
 
 def entries(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("objects/*/*.latent")}
 
 
-def be_another_process() -> None:
-    open_home.cache_clear()
+def objects(root: str) -> dict[str, bytes]:
+    return {name: data for name, data in read_all(root).items() if name.startswith("objects/")}
 
 
-def test_entries_and_rows_are_those_of_a_disk_and_another_process_finds_them(videos, disk, root):
-    first = clips.cache(videos, root)
-    assert (first.done, first.failed) == (3, 0)
-    assert {
-        name.removeprefix("a/cache/"): d for name, d in read_all("memory://cached", "a/cache/objects").items()
-    } == entries(disk)
+def test_entries_and_rows_are_those_of_a_disk(videos, disk, full):
+    assert objects(full) == entries(disk)
+    assert clips.truth(full) == clips.truth(disk)
+    before = read_all(full)
+    again = clips.cache(videos, full)
+    assert (again.reused, again.notices) == (3, [])
+    assert read_all(full) == before  # nothing is written where there is nothing new, and no claim stays
+    kinds = {name.partition("/")[0] for name in before}
+    assert kinds == {"cache.json", "recipes", "manifest", "index", "objects"}
+
+
+class Weather:
+    """Faults of a store: of every call of a method the first ones fail, each in a way of its own."""
+
+    def __init__(self, monkeypatch, **faults: list[str]) -> None:
+        self.left = faults
+        for name in faults:
+            monkeypatch.setattr(MemoryFileSystem, name, self._spoil(name, getattr(MemoryFileSystem, name)))
+
+    def _spoil(self, name, method):
+        def call(fs, *args, **kwargs):
+            fault = self.left[name].pop(0) if self.left[name] else ""
+            if fault == "503":
+                raise OSError("503 Slow Down")
+            if fault == "hang":
+                raise TimeoutError("nothing came")
+            found = method(fs, *args, **kwargs)
+            if fault == "no answer":
+                raise ConnectionResetError("the answer was lost")
+            return found[: len(found) // 2] if fault == "short" else found
+
+        return call
+
+
+def test_a_store_that_fails_now_and_then_gets_the_same_entries_and_rows(
+    videos, disk, root, monkeypatch, be_another_process
+):
+    faults = {
+        "put_file": ["503", "no answer", "", "", "hang"],
+        "pipe_file": ["no answer", "503", "", "no answer"],
+        "ls": ["hang", "", "503"],
+        "info": ["", "", "", "503", "", "hang"],
+        "rm_file": ["no answer", "503"],
+        "get_file": ["503", "hang"],
+        "cat_file": ["short", "503"],
+    }
+    weather = Weather(monkeypatch, **faults)
+    assert clips.cache(videos, root).done == 3
+    assert objects(root) == entries(disk)
     be_another_process()
     assert clips.truth(root) == clips.truth(disk)
-    before = read_all(root)
-    second = clips.cache(videos, root)
-    assert (second.done, second.reused) == (0, 3)
-    assert read_all(root).keys() == before.keys()
+    assert list(verify(root)) == [None] * 3
+    assert not any(weather.left.values())
+
+
+def test_a_store_that_stays_away_ends_the_run(videos, root, monkeypatch):
+    Weather(monkeypatch, put_file=["", "", *["503"] * 4])
+    with pytest.raises(OutOfResources, match=r"memory://cached/cache/.*cannot be written.*4 times"):
+        clips.cache(videos, root)
+
+
+def test_what_a_killed_run_has_put_is_taken_over_claims_and_entries_without_rows(
+    videos, disk, full, monkeypatch
+):
+    fs = fsspec.filesystem("memory")
+    fs.rm("/cached/cache/manifest", recursive=True)  # rows that waited to be put
+    lost = sorted(objects(full))[0]
+    fs.rm_file(f"/cached/cache/{lost}")
+    key = Path(lost).stem
+    fs.pipe_file(f"/cached/cache/claims/{key}", b"process 1 on nowhere\n")
+    monkeypatch.setattr(leases, "LEFT_S", 0.5)
+    waited_for = []
+    monkeypatch.setattr(NoProgress, "update", lambda _, tally: waited_for.append(tally.waiting))
+    tally = clips.cache(videos, full)
+    assert (tally.done, tally.reused) == (1, 2)
+    assert any("which process 1 on nowhere is making" in text for text in waited_for)
+    assert objects(full) == entries(disk) and clips.truth(full) == clips.truth(disk)
+    assert not read_all(full, "claims")
+
+
+def test_a_part_is_put_once_it_has_many_rows_or_the_one_before_is_some_time_ago(root, monkeypatch):
+    store = Store.create(root)
+    monkeypatch.setattr(parts, "MOST_LINES", 3)
+    with closing(Manifest(store)) as manifest:
+        for number in range(4):
+            manifest.add(ManifestRow(f"/{number}", "failed"))
+        assert [data.count(b"\n") for data in read_all(root, "manifest").values()] == [3]
+        monkeypatch.setattr(parts, "PART_S", 0.0)
+        manifest.add(ManifestRow("/4", "failed"))
+        assert [data.count(b"\n") for data in read_all(root, "manifest").values()] == [3, 2]
+        manifest.add(ManifestRow("/5", "failed"))
+    assert len(read_all(root, "manifest")) == 3 and len(clips.rows(root)) == 6
+
+
+def test_rows_of_another_process_are_seen_once_they_are_put(root, be_another_process):
+    Store.create(root)
+    mine = Manifest(Store.open(root))
+    be_another_process()
+    with closing(Manifest(Store.open(root))) as other:
+        other.add(ManifestRow("/a", DONE, key="k", shape=(1, 2, 3, 4)))
+        assert mine.refresh() == 0
+    assert mine.refresh() == 1 and mine.find("k") is not None
+
+
+def test_folded_journals_say_the_same_to_old_readers_and_new_ones(full, disk, be_another_process):
+    old = Manifest(Store.open(full))
+    be_another_process()
+    folded = compact.compact(full)
+    assert [str(one.path) for one in folded] == [
+        f"{full}/{folder}/snapshot-000001.sqlite" for folder in ("manifest", "index")
+    ]
+    names = [name for name in read_all(full) if name.endswith((".jsonl", ".sqlite"))]
+    assert sum("/folded/" in name for name in names) == 2 and len(names) == 4
+    with closing(Manifest(Store.open(full))) as manifest:
+        manifest.add(ManifestRow("/new", "failed"))
+    old.refresh()
+    be_another_process()
+    assert clips.truth(full)[1:] == clips.truth(disk)  # "/new" comes first
+    assert [row.source for row in old.rows()] == [row.source for row in clips.rows(full)]
+    assert not list(find_wrong_records(full))
+    assert [one.records for one in compact.compact(full)] == [4]
+
+
+def test_of_two_who_fold_at_once_one_gives_way(full, monkeypatch, be_another_process):
+    real = compact.fold
+
+    def fold_too(folder, kind):
+        folded = real(folder, kind)
+        if folded is not None and folder.name == "manifest":
+            fsspec.filesystem("memory").pipe_file(
+                f"/cached/cache/manifest/{folded.path.name}", folded.path.read_bytes()
+            )
+        return folded
+
+    monkeypatch.setattr(compact, "fold", fold_too)
+    assert [one.path.url.rpartition("/")[0] for one in compact.compact(full)] == [f"{full}/index"]
+    assert len(clips.rows(full)) == 3
+
+
+def test_what_is_damaged_or_missing_is_found_and_made_again(videos, disk, full, be_another_process):
+    fs = fsspec.filesystem("memory")
+    torn, lost, changed = sorted(objects(full))
+    fs.pipe_file(f"/cached/cache/{torn}", objects(full)[torn][:-1])
+    fs.pipe_file(f"/cached/cache/{changed}", objects(full)[changed][:-1] + b"\xff")
+    fs.rm_file(f"/cached/cache/{lost}")
+    said = {finding.what for finding in verify(full)}
+    size = len(objects(full)[torn]) + 1
+    assert f"{full}/{torn}: expected {size} bytes, found {size - 1}" in said
+    assert f"{full}/{lost}: missing" in said
+    assert len(said) == 3 and any(text.startswith(f"{full}/{changed}: ") for text in said)
+    be_another_process()
+    assert describe_cache(full)["cache"] == full
+    assert clips.cache(videos, full).done == 3
+    assert objects(full) == entries(disk)
+
+
+def test_what_works_on_disks_alone_says_so(full):
+    with pytest.raises(UsageError, match=rf"{full}: in a store, and `cache gc` is for disks"):
+        find_garbage(full)
+    with pytest.raises(UsageError, match=rf"{full}: in a store, and `repack` is for disks"):
+        list(repack_cache(full, RepackOptions(store="int8")))
+
+
+def test_a_store_without_conditional_puts_asks_for_parts(videos, disk, full, monkeypatch):
+    put = MemoryFileSystem.pipe_file
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda fs, path, data, mode="": put(fs, path, data))
+    fs = fsspec.filesystem("memory")
+    name = sorted(objects(full))[0]
+    fs.rm_file(f"/cached/cache/{name}")
+    fs.pipe_file(f"/cached/cache/claims/{Path(name).stem}", b"somebody")
+    tally = clips.cache(videos, full)
+    assert tally.done == 1 and "this store has no conditional puts" in tally.notices[0]
+    assert objects(full) == entries(disk)
+
+
+@pytest.mark.parametrize(
+    ("address", "what"),
+    [
+        ("https://a.org/cache", "no store that a cache can lie in"),
+        ("memory://cached", r"holds other things \(a.mp4\), and is no cache"),
+    ],
+)
+def test_where_no_cache_can_be_it_is_said(address, what):
+    new_bucket()
+    fsspec.filesystem("memory").pipe_file("/cached/a.mp4", b"")
+    with pytest.raises(UsageError, match=what):
+        Store.create(address)

@@ -124,8 +124,8 @@ def test_what_is_not_in_a_store_is_an_error(source, what):
         list(scan([source], NOWHERE))
 
 
-def test_a_cache_in_a_store_is_refused_before_a_model_is_loaded():
-    with pytest.raises(UsageError, match="a cache is written to a disk, and not to a store"):
+def test_an_address_that_was_made_a_path_is_refused_before_a_model_is_loaded():
+    with pytest.raises(UsageError, match="an address that was made a Path\nhint: give it as text"):
         before.check_before_loading(["s3://bucket/videos"], Path("s3://bucket/cache"))
 
 

@@ -14,6 +14,7 @@ from vidlatent.io.tar import TarMember, list_tar, open_tar
 from vidlatent.jobs.cache.manifest import Manifest
 from vidlatent.jobs.cache.shard_safetensors import index_path, list_safetensors, read_index
 from vidlatent.jobs.cache.store import MARKER, Store
+from vidlatent.jobs.readback.columns import make_entry
 from vidlatent.jobs.readback.entries import Catalog, CatalogEntry, ListedEntries
 from vidlatent.jobs.readback.mapped import open_mapped
 from vidlatent.jobs.readback.plain_shards import belongs_to_index, list_tensors
@@ -71,9 +72,7 @@ def list_cache(root: Root, recipe: str | None = None) -> Iterator[CatalogEntry]:
     """The clips of a cache whose entries are there; raises UsageError where recipes would be mixed."""
     manifest = Manifest(Store.open(root))
     for row in manifest.present_rows(recipe):
-        place = manifest.place(row)
-        shape = row.shape or place.open().shape
-        yield CatalogEntry(place.file, shape, row.source, row.key, place.part, row.facts)
+        yield make_entry(row, manifest.place(row))
 
 
 def list_tar_shard(path: Path) -> Iterator[CatalogEntry]:
@@ -95,7 +94,7 @@ def list_tar_shard(path: Path) -> Iterator[CatalogEntry]:
             f"{path}: not a shard of latents ({e})", "make shards with `vidlatent cache export`"
         ) from e
     for key, member in latents.items():
-        yield _make_entry(path, key, (member.offset, member.size), rows.get(key, {}))
+        yield _make_shard_entry(path, key, (member.offset, member.size), rows.get(key, {}))
 
 
 def _read_row(tar: BinaryIO, member: TarMember) -> dict:
@@ -128,10 +127,10 @@ def list_safetensors_shard(path: Path) -> Iterator[CatalogEntry]:
         warnings.warn(f"{e.what}: clips are called by their keys", stacklevel=2)
         rows = {}
     for key, part in parts.items():
-        yield _make_entry(path, key, part, rows.get(key, {}))
+        yield _make_shard_entry(path, key, part, rows.get(key, {}))
 
 
-def _make_entry(path: Path, key: str, part: tuple[int, int], row: Mapping) -> CatalogEntry:
+def _make_shard_entry(path: Path, key: str, part: tuple[int, int], row: Mapping) -> CatalogEntry:
     told, facts, source = row.get("shape"), row.get("facts"), row.get("source")
     known = isinstance(told, list) and len(told) == _AXES and all(type(n) is int and n > 0 for n in told)
     shape = tuple(told) if known else open_latent(path, part).shape

@@ -70,6 +70,18 @@ class MappedEntries:
         part = int(self._offset[number]), int(self._bytes[number])
         return Place(self._store.shards / self._shards[shard - 1], part, self._store.home)
 
+    def by_shard(self) -> dict[str, np.ndarray]:
+        """Entries that are files of their own are in no shard; of several clips of one entry the first is."""
+        order = np.lexsort((self._offset, self._shard))  # which leaves equals in their order
+        shards, offsets = self._shard[order], self._offset[order]
+        first = np.append(True, (np.diff(shards) != 0) | (np.diff(offsets) != 0)) & (shards != 0)
+        order, shards = order[first], shards[first]
+        ends = np.flatnonzero(np.diff(shards)) + 1
+        groups = np.split(order, ends) if len(order) else []
+        named = (self._shards[int(self._shard[group[0]]) - 1] for group in groups)
+        home, folder = self._store.home, self._store.shards
+        return {home.at(folder / name).url: group for name, group in zip(named, groups, strict=True)}
+
 
 def _map(path: Path, kind: str, count: int) -> np.ndarray:
     """A column, which must be as long as was written down."""
@@ -159,6 +171,12 @@ def write_columns(manifest: Manifest, folder: Path) -> dict[str, int]:
         replacement.discard()
         raise
     return {recipe: told["count"] for recipe, told in recipes.items()}  # type: ignore[misc]
+
+
+def make_entry(row: ManifestRow, place: Place) -> CatalogEntry:
+    """What a catalog says of a clip whose entry lies at a place."""
+    shape = row.shape or place.open().shape
+    return CatalogEntry(place.file, shape, row.source, row.key, place.part, row.facts)
 
 
 def list_present(manifest: Manifest) -> Iterator[tuple[ManifestRow, Place]]:

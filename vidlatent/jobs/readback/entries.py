@@ -45,6 +45,10 @@ class Catalog(Protocol):
 
     def __getitem__(self, number: int) -> CatalogEntry: ...
 
+    def by_shard(self) -> dict[str, np.ndarray]:
+        """Of a cache in a store: the numbers of the entries in each shard, in order, by its address."""
+        ...
+
 
 class ListedEntries(list[CatalogEntry]):
     """A catalog that is held in memory: for folders, shards, and caches that are not large."""
@@ -54,6 +58,14 @@ class ListedEntries(list[CatalogEntry]):
         numbers: dict[Shape, int] = {}
         kinds = [numbers.setdefault(entry.shape, len(numbers)) for entry in self]
         self.shapes, self.kinds = list(numbers), np.array(kinds, np.uint32)
+
+    def by_shard(self) -> dict[str, np.ndarray]:
+        """Entries that are files of their own are in no shard; of several clips of one entry the first is."""
+        found: dict[str, dict[int, int]] = {}
+        for number, entry in enumerate(self):
+            if entry.part is not None and isinstance(entry.path, StoredFile):
+                found.setdefault(entry.path.url, {}).setdefault(entry.part[0], number)
+        return {url: np.array([begins[at] for at in sorted(begins)]) for url, begins in found.items()}
 
 
 class Entries(Sequence[CatalogEntry]):

@@ -12,7 +12,14 @@ from vidlatent.io.sources.urls import Root
 from vidlatent.jobs.cache.manifest import ROWS, Manifest, choose_recipe
 from vidlatent.jobs.cache.snapshot import describe_state
 from vidlatent.jobs.cache.store import Store
-from vidlatent.jobs.readback.columns import NOTE, MappedEntries, read_note, write_columns
+from vidlatent.jobs.readback.columns import (
+    NOTE,
+    MappedEntries,
+    list_present,
+    make_entry,
+    read_note,
+    write_columns,
+)
 from vidlatent.jobs.readback.entries import Catalog, ListedEntries
 
 MANY = 50_000  # rows: fewer are listed in a second or two, and held in memory
@@ -25,16 +32,32 @@ def open_mapped(root: Root, recipe: str | None = None) -> Catalog | None:
     None where the cache is not large, and has none. Raises UsageError where recipes would be mixed.
     """
     store = Store.open(root)
-    folder = find_folder(store)
-    store.home.pull(folder)
-    if not (folder / NOTE).exists():
-        if Manifest(store).count_at_most < MANY:
-            return None
-        warnings.warn(f"{store.name}: its catalog is made now, once for all who read it", stacklevel=2)
-        folder = _make_somewhere(store)
+    if (folder := _open_folder(store)) is None:
+        return None
     there = read_note(folder)
     recipe = choose_recipe(store.name, there, recipe)
     return MappedEntries(store, folder, recipe) if recipe in there else ListedEntries([])
+
+
+def list_catalogs(root: Root) -> list[Catalog]:
+    """The catalogs of all recipes of a cache."""
+    store = Store.open(root)
+    if (folder := _open_folder(store)) is not None:
+        return [MappedEntries(store, folder, recipe) for recipe in read_note(folder)]
+    present = list_present(Manifest(store))
+    return [ListedEntries(make_entry(row, place) for row, place in present)]
+
+
+def _open_folder(store: Store) -> Path | None:
+    """The folder of the catalog, made where it is missing; None of a cache that is not large."""
+    folder = find_folder(store)
+    store.home.pull(folder)
+    if (folder / NOTE).exists():
+        return folder
+    if Manifest(store).count_at_most < MANY:
+        return None
+    warnings.warn(f"{store.name}: its catalog is made now, once for all who read it", stacklevel=3)
+    return _make_somewhere(store)
 
 
 def make_catalog(root: Root) -> tuple[Path, dict[str, int]]:

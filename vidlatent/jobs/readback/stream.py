@@ -3,15 +3,14 @@
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from vidlatent.errors import BadInput
-from vidlatent.jobs.readback.catalog import SHARDS, Places, catalog, find_shards
+from vidlatent.jobs.readback.catalog import Places, list_places
 from vidlatent.jobs.readback.dataset import Sample, SharedNumber, check_raw, read_codes, read_sample
 from vidlatent.jobs.readback.entries import CatalogEntry
+from vidlatent.jobs.readback.shard_lists import list_shards
 
 Placed = tuple[CatalogEntry, tuple[int, int]]  # a clip, and the numbers of its shard and of the clip in it
 
@@ -21,7 +20,8 @@ class LatentStream(IterableDataset[Sample]):
 
     Shards are shuffled by (seed, epoch) and shared out over workers; samples are those of LatentDataset. With
     several ranks the row of all clips is parted instead, so that every rank and worker gives as many: a clip
-    at a border is then shown twice. For that all shards are listed when the stream is made.
+    at a border is then shown twice. For that all shards are counted when the stream is made: those of a disk
+    are listed, those of a cache in a store are known from its manifest.
 
     With a `buffer` each clip is drawn from so many that come next, which mixes those of neighbouring shards.
     They wait as places on the disk, not as latents, so a thousand of them take a megabyte.
@@ -43,16 +43,13 @@ class LatentStream(IterableDataset[Sample]):
     ) -> None:
         check_raw(raw, normalise)
         self._buffer = buffer
-        paths = [shards] if isinstance(shards, (str, Path)) else list(shards)
-        self.shards = sorted(shard for path in map(Path, paths) for shard in find_shards(path))
-        if not self.shards:
-            raise BadInput(f"{', '.join(map(str, paths))}: no shards ({', '.join(SHARDS)})")
+        self._lists = list_shards(list_places(shards))
+        self.shards = [shard.path for shard in self._lists]
         self.crop, self.normalise, self.seed, self.raw = crop, normalise, seed, raw
         self._rank, self._world_size = rank, world_size
         self._epoch, self._skip, self._done = SharedNumber(), 0, 0
         self._read = read_codes if raw else partial(read_sample, normalise=normalise)
-        several = range(len(self.shards)) if world_size > 1 else ()
-        self._counts = [sum(1 for _ in self._list_shard(shard)) for shard in several]
+        self._counts = [shard.count(crop or 0) for shard in self._lists] if world_size > 1 else []
 
     @property
     def epoch(self) -> int:
@@ -115,9 +112,7 @@ class LatentStream(IterableDataset[Sample]):
 
     def _list_shard(self, shard: int) -> Iterator[Placed]:
         """The clips of a shard that are long enough."""
-        (entries,) = catalog(self.shards[shard])
-        for number in range(len(entries)):
-            entry = entries[number]
+        for number, entry in enumerate(self._lists[shard].list()):
             if self.crop is None or entry.shape[0] >= self.crop:
                 yield entry, (shard, number)
 
