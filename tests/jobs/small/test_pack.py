@@ -78,6 +78,14 @@ def test_the_drop_is_what_was_asked_for_and_what_was_written(
     assert "decodes of 9 frames" in made.notices[0]
 
 
+def test_frames_that_are_nearer_to_their_source_than_rounding_do_not_decide():
+    """Black frames at 80 dB beside others at 40: at 60 they cost nothing, at 50 what is above rounding."""
+    base = trial.Errors(np.array([1e-8, 1e-4]))
+    assert trial.Errors(np.array([1e-6, 1e-4])).drop_from(base) == pytest.approx(0.0427, abs=1e-4)  # pooled
+    rounding = 10 * np.log10(12 * 255**2)
+    assert trial.Errors(np.array([1e-5, 1e-4])).drop_from(base) == pytest.approx((rounding - 50) / 2)
+
+
 def test_no_channel_gets_noisier_than_the_floor_allows(tmp_path: Path, clip: Path, model: Model):
     target = tmp_path / "small.latent"
     pack(clip, target, PackOptions(Budget(3.0, min_latent_snr=25), CLIP, READ), model=model)

@@ -23,6 +23,7 @@ FRAMES = 68  # of a clip are decoded: all of a short one
 WINDOWS = 4  # of a longer one, where the decoder can begin in the middle
 SAME_DB = 100.0  # PSNR of frames that are identical
 SAME = 10 ** (-SAME_DB / 10)  # which stands for their squared error
+UNSEEN = 1 / 12 / 255**2  # squared error, of a peak of 1, of rounding to 8 bits alone: 58.9 dB
 HELD_BYTES = 256 << 20  # of what frames are compared with, 68 of 720p; of more it is made anew each time
 
 Frames = Callable[[], Generator[np.ndarray]]  # begins the source anew: frames [H, W, 3]
@@ -49,9 +50,12 @@ class Errors:
     def drop_from(self, base: "Errors") -> float:
         """How much lower PSNR is than with errors `base`, in dB.
 
-        Of the mean of the frames' PSNR, and of the PSNR of their mean error, the one that falls more.
+        Of the mean of the frames' PSNR, and of the PSNR of their mean error, the one that falls more. In the
+        first a frame's error counts as UNSEEN at least: else black frames, which a model restores to 75 dB,
+        would decide alone.
         """
-        frames = 10 * np.log10(self.each / base.each).mean()
+        now, before = (np.maximum(each, UNSEEN) for each in (self.each, base.each))
+        frames = 10 * np.log10(now / before).mean()
         return float(max(frames, 10 * np.log10(self.each.mean() / base.each.mean())))
 
     @property
