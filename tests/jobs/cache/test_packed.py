@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -219,6 +220,22 @@ def test_without_its_source_an_entry_is_packed_by_what_it_keeps_or_by_a_bound(tm
     assert [entry.error for entry in repack(root)] == [""]
     (row,) = clips.rows(root)
     assert row.price["against"] == (BY_FILE if measure else BY_BOUND)
+
+
+def write_tar(path: Path, *clips_inside: Path) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for clip in clips_inside:
+            tar.add(clip, clip.name)
+    return path
+
+
+def test_a_member_of_a_tar_is_measured_against_wherever_it_lies_in_it_now(videos, packed, tmp_path):
+    tar, root = write_tar(tmp_path / "clips.tar", videos / "b.avi"), tmp_path / "cache"
+    clips.cache(tar, root)
+    write_tar(tar, videos / "off.avi", videos / "b.avi")
+    assert [entry.error for entry in repack(root)] == [""]
+    assert [row.price["against"] for row in clips.rows(root)] == [BY_SOURCE]
+    assert clips.objects(root).items() <= clips.objects(packed).items()
 
 
 def test_a_source_that_has_changed_is_not_measured_against(tmp_path):

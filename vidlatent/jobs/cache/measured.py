@@ -4,7 +4,8 @@ Until then the clip's latents lie as floats beside the entry, under a name that 
 gets its own name when it is complete and was read again, as any other does.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -53,7 +54,8 @@ class EntryFinisher:
     def _measure(
         self, latents: LatentReader, task: Task, progress: Progress
     ) -> tuple[Form, LatentHeader, tuple[str, ...]]:
-        recipe, header, frames = task.recipe, latents.header, self._read(task)
+        recipe, header = task.recipe, latents.header
+        frames = partial(self._reader.frames, Read(task.clip.source, task.read))
         if recipe.allowed is None:
             trial = open_trial(lambda: Trial(latents, self._model, frames, progress))
             header, said = measure_base(latents, trial)
@@ -62,16 +64,6 @@ class EntryFinisher:
             self._seen = find_sensitivities(self._model, progress)
         packing = open_trial(lambda: Packing.of(latents, self._model, frames, progress, self._seen))
         return packing.find_form(recipe.allowed), header, packing.notices
-
-    def _read(self, task: Task) -> Callable[[], Generator[np.ndarray]]:
-        """What reads the frames of a clip anew, in another process."""
-
-        def frames() -> Generator[np.ndarray]:
-            with self._reader.ask(Read(task.clip.source, task.read)) as video:
-                for frame in video.frames():
-                    yield frame.rgb
-
-        return frames
 
 
 def open_trial(make: Callable[[], T]) -> T:

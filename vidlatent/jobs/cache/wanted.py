@@ -1,29 +1,23 @@
 """In which form the entries of a cache are to be when it is repacked, and how each is written in it."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 from vidlatent.dtypes import DTYPES
 from vidlatent.engine.model import Model
-from vidlatent.errors import BadVideo, UsageError, parameter
+from vidlatent.errors import UsageError, parameter
 from vidlatent.io.coded.form import Form
 from vidlatent.io.latent.reader import LatentReader
-from vidlatent.io.sources.disk import DiskSource
-from vidlatent.jobs.cache.key import parse_read
 from vidlatent.jobs.cache.manifest import ManifestRow
-from vidlatent.jobs.cache.scan import MEMBER
+from vidlatent.jobs.cache.source_finder import SourceFinder
 from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.progress import SILENT, Progress
 from vidlatent.jobs.reading.isolated import IsolatedReader
 from vidlatent.jobs.repack import LOSSLESS, RepackOptions
 from vidlatent.jobs.small.budget import PACKED, Budget
-from vidlatent.jobs.small.pack import find_decoder, read_frames, refuse_unfit
+from vidlatent.jobs.small.pack import find_decoder, refuse_unfit
 from vidlatent.jobs.small.packing import Packing
-from vidlatent.jobs.small.trial import Frames
 from vidlatent.jobs.storing import name_store
 
 
@@ -71,8 +65,8 @@ class InForm:
 class InBudget:
     """Packed, at a cost that is measured with the model that made an entry.
 
-    That is against its source where the file is still there as it was, read by `reader` in another process;
-    else by what the entry keeps of its encoding, or else by a bound.
+    That is against its source where that is still there as it was, read by `reader` in another process; else
+    by what the entry keeps of its encoding, or else by a bound.
     """
 
     budget: Budget
@@ -80,6 +74,9 @@ class InBudget:
     choice: ModelChoice = field(default_factory=ModelChoice)
     progress: Progress = SILENT
     _decoders: dict[tuple[str, str], Model | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._sources = SourceFinder(self.reader)
 
     def ask(self, recipe: Mapping[str, object]) -> dict[str, object]:
         """As a run with this budget asks."""
@@ -94,9 +91,8 @@ class InBudget:
 
     def find_form(self, latents: LatentReader, rows: Sequence[ManifestRow]) -> tuple[Form, tuple[str, ...]]:
         """As the clip allows."""
-        packing = Packing.of(
-            latents, self._find_decoder(latents), find_source(rows, self.reader), self.progress
-        )
+        source = self._sources.find(rows)
+        packing = Packing.of(latents, self._find_decoder(latents), source, self.progress)
         return packing.find_form(self.budget), packing.notices
 
     def _find_decoder(self, latents: LatentReader) -> Model | None:
@@ -104,18 +100,6 @@ class InBudget:
         if name not in self._decoders:
             self._decoders[name] = find_decoder(latents, self.choice)
         return self._decoders[name]
-
-
-def find_source(rows: Sequence[ManifestRow], reader: IsolatedReader) -> Frames | None:
-    """What begins the source of an entry anew; None where no file of its clips is there as it was."""
-    for row in rows:
-        path = Path(row.source)
-        if MEMBER in row.source or not path.exists():
-            continue
-        with suppress(OSError, BadVideo):  # it may not be read, or is something else by now
-            if DiskSource(path).sha256() == row.source_sha256:
-                return partial(read_frames, path, parse_read(row.read), reader.open)
-    return None
 
 
 def refuse_less_loss(latents: LatentReader, form: Form) -> None:

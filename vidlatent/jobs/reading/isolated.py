@@ -1,8 +1,10 @@
 """Videos read one at a time in a second process, so that a codec that crashes fails one clip and no other."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Self
+
+import numpy as np
 
 from vidlatent.io.read.source import Frame, ReadOptions, VideoInfo, VideoSource, open_video
 from vidlatent.io.sources.disk import DiskSource
@@ -33,6 +35,12 @@ class IsolatedReader:
         if str(path) == STDIN:
             return open_video(path, options)
         return self.ask(Read(DiskSource(Path(path)), options))
+
+    def frames(self, question: Read) -> Generator[np.ndarray]:
+        """The frames [H, W, 3] of the video that is asked for, from its beginning."""
+        with self.ask(question) as video:
+            for frame in video.frames():
+                yield frame.rgb
 
     def ask(self, question: Read) -> "IsolatedVideo":
         """The video that is asked for, which may lie in a tar."""
