@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vidlatent.errors import BadInput, BadLatentFile
 from vidlatent.grid import Grid
 from vidlatent.io.coded.form import CHUNK, CODES, Form
-from vidlatent.io.coded.int8 import Int8, list_groups
+from vidlatent.io.coded.int8 import Int8, OpenedInt8, list_groups
 from vidlatent.io.coded.planes import Planes
 from vidlatent.io.journal import Differs, Making
 from vidlatent.io.latent.header import LatentHeader, Source
@@ -84,6 +84,15 @@ def test_frames_that_are_multiplied_at_once_lie_in_one_chunk(start: int, stop: i
     groups = list(list_groups(start, stop, most))
     assert [n for group in groups for n in range(*group)] == list(range(start, stop))
     assert all(begin // CHUNK == (end - 1) // CHUNK and end - begin <= most for begin, end in groups)
+
+
+def test_int8_is_code_times_step_in_float32_and_rounded_once():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-127, 128, (21, 5, 2, 3), np.int8)
+    steps = torch.from_numpy(rng.uniform(1e-3, 3, (2, 5)).astype(np.float32))
+    found = OpenedInt8(steps, codes.shape[1:]).decode(codes.view(np.uint8).ravel(), 0, 21)
+    wanted = torch.from_numpy(codes).float() * steps[torch.arange(21) // CHUNK][..., None, None]
+    assert torch.equal(found, wanted.bfloat16())
 
 
 def test_what_follows_a_cut_has_steps_of_its_own(tmp_path: Path):

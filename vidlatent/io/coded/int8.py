@@ -74,12 +74,12 @@ class OpenedInt8:
         frames = codes.view(np.int8).reshape(stop - start, *self.shape)
         latents = torch.empty(frames.shape, dtype=TORCH_DTYPES[Int8.dtype])
         several = min(CHUNK, max(1, AT_ONCE // max(1, prod(self.shape))))
-        product = torch.empty((several, *self.shape))
+        product, steps = torch.empty((several, *self.shape)), self.steps.numpy()[..., None, None]
+        view = product.numpy()
         for begin, end in list_groups(start, stop, several):
-            here = slice(begin - start, end - start)
-            part = product[: end - begin]
-            np.copyto(part.numpy(), frames[here])
-            latents[here] = part.mul_(self.steps[begin // CHUNK].view(-1, 1, 1))
+            here, count = slice(begin - start, end - start), end - begin
+            np.multiply(frames[here], steps[begin // CHUNK], out=view[:count])
+            latents[here] = product[:count]
         return latents
 
     def split(self, codes: np.ndarray, start: int, stop: int) -> tuple[Tensor, Tensor]:
