@@ -17,6 +17,7 @@ from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.ray_engine import RayOptions, run_on_ray
 from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.models import ModelChoice
+from vidlatent.jobs.small.budget import Budget
 
 CLIPS = 12
 BUSY = {  # Ray's workers give way to all others, and may be given up for it, unless told not to
@@ -87,6 +88,17 @@ def test_an_actor_that_is_killed_or_asked_to_stop_costs_nothing_but_time(cluster
     assert clips.truth(root) == clips.truth(videos.parent / "local")
     if how == signal.SIGTERM:  # it gave up its claims, and what it had begun it finished
         assert not list((root / "claims").iterdir())
+
+
+@pytest.mark.slow
+def test_actors_pack_latents_as_a_run_without_ray_does(cluster, videos, tmp_path):
+    clip, wishes = videos / "clip0.avi", {"store": "packed", "budget": Budget(0.2)}
+    clips.cache(clip, tmp_path / "local", **wishes)
+    choice, options = ModelChoice("toy", "cpu"), RunOptions(workers=1)
+    where = RayOptions(actors=1)
+    tally = run_on_ray([str(clip)], tmp_path / "ray", choice, clips.recipe(**wishes), options, where)
+    assert tally.done == 1 and tally.measured_s > 0
+    assert clips.objects(tmp_path / "ray") == clips.objects(tmp_path / "local")
 
 
 @pytest.mark.slow

@@ -24,7 +24,11 @@ CONSTANT = 32  # what the first weight of a spread is of
 VALUES_PER_WEIGHT = 64
 _EIGHTHS = 3  # a guess is in eighths
 
+TOGETHER = 64  # channels whose looks at the frame before are one product of matrices
+
 Resolve = Callable[[int, int, np.ndarray, np.ndarray], np.ndarray]
+Beside = tuple[int, tuple[np.ndarray, np.ndarray]]  # the first channel; weights [n] of guess and spread
+Back = tuple[slice, slice, np.ndarray]  # channels; those they look at; weights [2, channels, those]
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,26 @@ def choose_taps(shape: tuple[int, ...]) -> Taps:
 
 
 class Predictor:
-    """Guesses by `weights`, int8 [C, sum of the taps' counts]."""
+    """Guesses by `weights`, int8 [C, sum of the taps' counts].
+
+    Where a call takes longer than the numbers of a small plane do, guesses and spreads share it.
+    """
 
     def __init__(self, taps: Taps, weights: np.ndarray) -> None:
-        self._taps = taps
         parts = np.split(weights.astype(np.float32), np.cumsum(taps.counts)[:-1], axis=1)
-        self._weights = (parts[:2], parts[2:])
+        self._constants = [CONSTANT * spread[:, :1] for spread in parts[1::2]]
+        self._beside = [
+            [_choose_beside(taps, c, guess, spread) for c in range(len(weights))]
+            for guess, spread in (parts[:2], parts[2:])
+        ]
+        guess, spread = parts[2:]
+        end = taps.before + taps.around
+        back = guess[:, taps.before : end], spread[:, 1 + taps.before : 1 + end]
+        self._back = [
+            _choose_back(taps, slice(begin, min(begin + TOGETHER, len(weights))), back)
+            for begin in range(0, len(weights), TOGETHER)
+        ]
+        self._around, self._around_off = guess[:, end:, None, None], spread[:, -1:]
 
     def walk(self, numbers: np.ndarray, resolve: Resolve) -> None:
         """Fill `numbers`, int16 [t, C, h, w], plane by plane, with what `resolve` makes of each guess.
@@ -72,45 +90,56 @@ class Predictor:
         the spread in sixty-fourths, both int32 [h·w]; it gives the plane, int32 [h·w].
         """
         _, channels, h, w = numbers.shape
-        now, off = np.zeros((2, channels, h * w), np.float32)
+        seen = np.zeros((2, channels, h * w), np.float32)  # numbers, and what guesses at them were off by
+        whole = np.empty((2, h * w), np.int32)
         for frame, planes in enumerate(numbers):
             kind = min(frame, 1)
-            guess_by, spread_by = self._weights[kind]
-            guess_point, spread_point = GUESS_POINTS[kind] - _EIGHTHS, SPREAD_POINTS[kind]
-            guess, spread = (
-                self._look_back(now, off, h, w) if frame else np.zeros((2, *now.shape), np.float32)
-            )
-            guess += 4.5 * (1 << guess_point)
-            spread += CONSTANT * spread_by[:, :1]
-            for c in range(channels):
-                first = max(0, c - self._taps.before)
-                guess[c] += guess_by[c, : c - first] @ now[first:c]
-                spread[c] += spread_by[c, 1 : 1 + c - first] @ off[first:c]
-                eighths = guess[c].astype(np.int32)
-                eighths >>= guess_point
+            points = np.array([[GUESS_POINTS[kind] - _EIGHTHS], [SPREAD_POINTS[kind]]], np.int32)
+            sums = self._look_back(seen, h, w) if frame else np.zeros_like(seen)
+            sums[0] += 4.5 * (1 << points[0, 0])
+            sums[1] += self._constants[kind]
+            for c, (first, weights) in enumerate(self._beside[kind]):
+                for part, weight, known in zip(sums, weights, seen, strict=True):
+                    part[c] += weight @ known[first:c]
+                np.right_shift(sums[:, c].astype(np.int32), points, out=whole)
+                eighths, spread = whole
                 np.maximum(eighths, -8 * MOST, out=eighths)  # np.clip takes four times as long
                 np.minimum(eighths, 8 * MOST, out=eighths)
-                plane = resolve(frame, c, eighths, spread[c].astype(np.int32) >> spread_point)
-                now[c] = plane
+                plane = resolve(frame, c, eighths, spread)
+                seen[0, c] = plane
                 planes[c] = plane.reshape(h, w)
                 eighths -= 8 * plane + 4
-                np.minimum(np.abs(eighths, out=eighths), MOST, out=off[c], casting="unsafe")
+                np.minimum(np.abs(eighths, out=eighths), MOST, out=seen[1, c], casting="unsafe")
 
-    def _look_back(self, now: np.ndarray, off: np.ndarray, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
-        """What the frame before adds to guesses and spreads [C, h·w] of this one."""
-        guess_by, spread_by = self._weights[1]
-        at, count = self._taps.before, self._taps.around
-        guess, spread = np.empty_like(now), np.empty_like(off)
-        for c in range(len(now)):
-            first = self._taps.first_around(c, len(now))
-            guess[c] = guess_by[c, at : at + count] @ now[first : first + count]
-            spread[c] = spread_by[c, 1 + at : 1 + at + count] @ off[first : first + count]
-        padded = pad(now.reshape(-1, h, w))
-        sides, part = guess.reshape(-1, h, w), np.empty((len(now), h, w), np.float32)
-        for k, (i, j) in enumerate(NEIGHBOURS, at + count):
-            sides += np.multiply(padded[:, i : i + h, j : j + w], guess_by[:, k, None, None], out=part)
-        spread += spread_by[:, -1:] * sum_around(off, h, w)
-        return guess, spread
+    def _look_back(self, seen: np.ndarray, h: int, w: int) -> np.ndarray:
+        """What the frame before, [2, C, h·w], adds to guesses and spreads of this one."""
+        sums = np.empty_like(seen)
+        for rows, columns, weights in self._back:
+            sums[:, rows] = weights @ seen[:, columns]
+        padded = pad(seen[0].reshape(-1, h, w))
+        guess, part = sums[0].reshape(-1, h, w), np.empty((seen.shape[1], h, w), np.float32)
+        for k, (i, j) in enumerate(NEIGHBOURS):
+            guess += np.multiply(padded[:, i : i + h, j : j + w], self._around[:, k], out=part)
+        sums[1] += self._around_off * sum_around(seen[1], h, w)
+        return sums
+
+
+def _choose_beside(taps: Taps, c: int, guess: np.ndarray, spread: np.ndarray) -> Beside:
+    """What channel `c` looks at in its own frame."""
+    first = max(0, c - taps.before)
+    return first, (guess[c, : c - first], spread[c, 1 : 1 + c - first])
+
+
+def _choose_back(taps: Taps, rows: slice, back: tuple[np.ndarray, np.ndarray]) -> Back:
+    """What some channels look at in the frame before, by their weights [C, around]; others have noughts."""
+    channels = len(back[0])
+    firsts = [taps.first_around(c, channels) for c in range(rows.start, rows.stop)]
+    columns = slice(firsts[0], firsts[-1] + taps.around)
+    weights = np.zeros((2, len(firsts), columns.stop - columns.start), np.float32)
+    for i, first in enumerate(firsts):
+        there = slice(first - columns.start, first - columns.start + taps.around)
+        weights[:, i, there] = [each[rows.start + i] for each in back]
+    return rows, columns, weights
 
 
 def pad(planes: np.ndarray) -> np.ndarray:
