@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 _BLOCK = 8192  # numbers that a program holds at once
+_SIZES = ["positions", "height", "width"]  # of which a kernel is not compiled anew for each divisor
 _STEPS = 32  # blocks of which a program adds up the statistics
 
 
@@ -34,7 +35,7 @@ def _store(values, place, mask, silu: tl.constexpr):
     tl.store(place, values.to(place.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _scale_by_length(
     x, out, gain, shift, bias, positions, height, width,
     x_frame, x_row, x_column, out_frame, out_row, out_column, epsilon,
@@ -59,7 +60,7 @@ def _scale_by_length(
     _store(values, out + target[:, None] + channel[None, :], mask, silu)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _scale_and_shift(
     x, out, scale, shift, positions, height, width,
     x_frame, x_row, x_column, out_frame, out_row, out_column, by_frame,
@@ -79,7 +80,7 @@ def _scale_and_shift(
     _store(values, out + target[:, None] + channel[None, :], mask, silu)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _add_up(
     x, means, squares, positions, height, width, x_frame, x_row, x_column,
     channels: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr, steps: tl.constexpr,
@@ -111,7 +112,7 @@ def _add_up(
     tl.store(squares + place, square - total * total / count, mask=known)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _add(
     h, x, bias, positions, height, width, h_frame, h_row, h_column, x_frame, x_row, x_column,
     channels: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
