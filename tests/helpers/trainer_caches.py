@@ -17,7 +17,7 @@ from vidlatent.engine.runtime import Runtime
 from vidlatent.io.read.source import open_video
 from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.cache.answers import find_answer
-from vidlatent.jobs.cache.entry import make_done_row, make_entry
+from vidlatent.jobs.cache.entry import encode_entry, make_done_row
 from vidlatent.jobs.cache.key import ModelIdentity
 from vidlatent.jobs.cache.manifest import Manifest, ManifestRow
 from vidlatent.jobs.cache.plan import Planner
@@ -93,8 +93,9 @@ def make_cache(root: Path, model: Model, clips: Iterable[Clip], **recipe: object
             manifest.add(task.copy_row(known))
             continue
         with open_video(task.clip.source, task.read) as video:
-            made = make_entry(video, task, store, model)
-        manifest.add(make_done_row(task, made))
+            encoded = encode_entry(video, task, store, model)
+        encoded.close()
+        manifest.add(make_done_row(task, encoded.made))
     manifest.close()
     return root
 

@@ -21,7 +21,7 @@ from vidlatent.errors import OutOfResources, UsageError
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.sources.disk import DiskSource
 from vidlatent.jobs.cache.claims import Claim
-from vidlatent.jobs.cache.entry import make_entry
+from vidlatent.jobs.cache.entry import Encoded, encode_entry
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.plan import Part
 from vidlatent.jobs.cache.run import run
@@ -312,15 +312,17 @@ def test_two_processes_share_the_work(tmp_path):
 
 
 def test_sigterm_finishes_the_clip_and_says_so(tmp_path):
-    folder, root = clips.write_clips(tmp_path / "videos", 2), tmp_path / "cache"
+    """The first row comes when the second clip is encoded, and that entry is finished as well."""
+    folder, root = clips.write_clips(tmp_path / "videos", 3), tmp_path / "cache"
 
     class Terminator:
         def update(self, tally):
-            os.kill(os.getpid(), signal.SIGTERM)
+            if tally.done == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
     tally = run([str(folder)], root, load_model("toy", "cpu"), clips.recipe(), clips.ONE, Terminator())
-    assert tally.stopped and tally.done == 1 and signal.getsignal(signal.SIGTERM) == before
+    assert tally.stopped and tally.done == 2 and signal.getsignal(signal.SIGTERM) == before
     assert clips.cache(folder, root).done == 1
     assert not list((root / "claims").iterdir())
 
@@ -368,19 +370,62 @@ LibavSource.frames = frames
 """
 
 
+def test_an_entry_is_finished_while_the_next_clip_is_encoded(tmp_path, monkeypatch):
+    next_began, really_close, really_encode = threading.Event(), Encoded.close, encode_entry
+
+    def close(encoded):
+        assert "clip1" in encoded.task.clip.name or next_began.wait(30)
+        really_close(encoded)
+
+    def begin(video, task, *rest):
+        if "clip1" in task.clip.name:
+            next_began.set()
+        return really_encode(video, task, *rest)
+
+    monkeypatch.setattr(Encoded, "close", close)
+    monkeypatch.setattr("vidlatent.jobs.cache.maker.encode_entry", begin)
+    assert clips.cache(clips.write_clips(tmp_path / "videos", 2), tmp_path / "cache").done == 2
+
+
+@pytest.mark.parametrize(
+    "wish", [{"first_frame": True}, {"measure": True}], ids=lambda wish: next(iter(wish))
+)
+def test_an_entry_for_which_the_network_has_more_to_do_is_finished_in_turn(tmp_path, monkeypatch, wish):
+    threads, really_close = [], Encoded.close
+
+    def close(encoded):
+        threads.append(threading.current_thread())
+        really_close(encoded)
+
+    monkeypatch.setattr(Encoded, "close", close)
+    assert clips.cache(clips.write_clips(tmp_path / "videos", 1), tmp_path / "cache", **wish).done == 1
+    assert threads == [threading.main_thread()]
+
+
+def test_an_error_of_the_disk_while_an_entry_is_finished_ends_the_run(tmp_path, monkeypatch):
+    def fail(encoded):
+        encoded.writer.discard()
+        raise OutOfResources("disk full")
+
+    monkeypatch.setattr(Encoded, "close", fail)
+    with pytest.raises(OutOfResources, match="disk full"):
+        clips.cache(clips.write_clips(tmp_path / "videos", 2), tmp_path / "cache")
+    assert not clips.rows(tmp_path / "cache") and not clips.objects(tmp_path / "cache")
+
+
 def test_too_little_memory_for_one_clip_is_a_failed_row(tmp_path, monkeypatch):
     """In the process that reads, or for the network, on a CPU where PyTorch has a sentence of its own."""
     folder = clips.write_clips(tmp_path / "videos", 3)
     (tmp_path / "sitecustomize.py").write_text(STARVED)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    real = make_entry
+    real = encode_entry
 
     def starved(video, task, *rest):
         if "clip2" in task.clip.name:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
         return real(video, task, *rest)
 
-    monkeypatch.setattr("vidlatent.jobs.cache.maker.make_entry", starved)
+    monkeypatch.setattr("vidlatent.jobs.cache.maker.encode_entry", starved)
     tally = clips.cache(folder, tmp_path / "cache")
     assert (tally.done, tally.failed) == (1, 2)
     errors = {Path(row.source).stem: row.error for row in clips.rows(tmp_path / "cache")}

@@ -1,19 +1,23 @@
 """One entry of a cache: the task to make it, the making, and the rows that tell of it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from vidlatent.clock import FrameClock
 from vidlatent.durable import make_folder
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, VidlatentError, flag, parameter
 from vidlatent.file_state import State
 from vidlatent.files import naming_disk_errors, naming_read_errors, partial_path, sha256_file
 from vidlatent.grid import Grid
+from vidlatent.io.latent.header import LatentHeader
 from vidlatent.io.latent.reader import open_latent
+from vidlatent.io.latent.writer import LatentWriter
 from vidlatent.io.read.source import Frame, ReadOptions, VideoSource
 from vidlatent.jobs.cache.first_frame import FirstFrame
 from vidlatent.jobs.cache.frames import CUT, PAD, GridKeeper
@@ -115,17 +119,42 @@ class Made:
         return partial_path(self.path.with_name(f"{self.key}.floats.latent"))
 
 
-def make_entry(
+@dataclass(frozen=True)
+class Encoded:
+    """An entry whose latents are all written, and whose file has yet to be completed.
+
+    Where the recipe wants something measured, that is the file of its `floats` alone: see `measured.py`.
+    """
+
+    task: Task
+    made: Made
+    writer: LatentWriter
+    clock: FrameClock
+    header: LatentHeader
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether the network has more to do for this entry, so that it cannot have the next clip yet."""
+        return self.task.recipe.first_frame or self.task.recipe.is_measured
+
+    def close(self) -> None:
+        """Complete the file, flush it to disk, and give it its name."""
+        path = self.made.floats if self.task.recipe.is_measured else self.made.path
+        with self.writer:
+            self.writer.close(self.clock, None, self.header, path)
+
+
+def encode_entry(
     video: VideoSource,
     task: Task,
     store: Store,
     model: Model,
     watch: Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]] = iter,
-) -> Made:
-    """Encode an open video into its entry; raises LeftOut where the recipe wants no such clip.
+) -> Encoded:
+    """Encode an open video, and write its latents; raises LeftOut where the recipe wants no such clip.
 
-    Where the recipe wants something measured, only its `floats` are made here: see `measured.py`.
-    `watch` sees the frames [H, W, 3] pass by on their way to the network.
+    The entry is there once what is returned was closed. `watch` sees the frames [H, W, 3] pass by on their
+    way to the network.
     An entry is a pure function of its key, so its header calls the source by its hash, not by a file name.
     """
     options, target = choose_noise(task.recipe.options(), task), store.entry_path(task.key)
@@ -134,7 +163,8 @@ def make_entry(
     header = make_header(video, task.source_sha256, model, options)
     header = replace(header, extra={"cache_key": task.key}, settings=model.spec.changed(latents=True))
     make_entry_folder(target)
-    with open_writer(target, header, video, model, options) as writer:
+    with ExitStack() as stack:
+        writer = stack.enter_context(open_writer(target, header, video, model, options))
         tally, keeper = FrameTimes(SILENT), GridKeeper(options.plan.encode_time, model.spec.grid, task.wanted)
         frames, known = keep_frames(video, task.recipe.frames_rule, keeper)
         first = FirstFrame()
@@ -147,9 +177,8 @@ def make_entry(
         made = name_entry(task, store, keeper.left)
         refuse_changed(task)
         make_entry_folder(made.path)
-        path = made.floats if task.recipe.is_measured else made.path
-        writer.close(clock, None, replace(header, extra=describe_made(made)), path)
-    return made
+        stack.pop_all()  # what is returned closes the writer
+    return Encoded(task, made, writer, clock, replace(header, extra=describe_made(made)))
 
 
 def describe_made(made: Made) -> dict[str, str]:

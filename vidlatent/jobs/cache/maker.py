@@ -1,9 +1,15 @@
-"""Makes the entries of tasks, each once among all processes, and writes a row about every clip."""
+"""Makes the entries of tasks, each once among all processes, and writes a row about every clip.
+
+While the network has one clip, another thread completes, flushes and hashes the entry of the clip before. Its
+row is written after that, so whatever the manifest tells of is on disk.
+"""
 
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, OutOfResources, VidlatentError, flag, is_out_of_memory, parameter
@@ -12,7 +18,7 @@ from vidlatent.io.sources.patience import Unreachable, Unwanted
 from vidlatent.jobs.cache.answers import find_answer
 from vidlatent.jobs.cache.budget import MemoryBudget
 from vidlatent.jobs.cache.claims import Claims
-from vidlatent.jobs.cache.entry import Made, Task, make_done_row, make_entry
+from vidlatent.jobs.cache.entry import Encoded, Made, Task, encode_entry, make_done_row
 from vidlatent.jobs.cache.frames import PAD, LeftOut
 from vidlatent.jobs.cache.manifest import DAMAGED, DONE, FAILED, SKIPPED, Manifest, ManifestRow
 from vidlatent.jobs.cache.measured import EntryFinisher
@@ -58,6 +64,7 @@ class EntryMaker:
         self._packed: object = ""  # the mark of the shards that the manifest was read after
         self._failed: set[str] = set()  # keys that failed in this run
         self._later: list[Task] = []  # whose entries are being made, here or by another process
+        self._finishing: tuple[Task, Future[ManifestRow]] | None = None  # the clip before, in another thread
 
     def pass_on_readable(self, clips: Iterable[Clip], recipe_id: str) -> Iterator[Clip]:
         """Pass on what may be a video. Of anything else write a row that says why it is not read."""
@@ -140,11 +147,17 @@ class EntryMaker:
         self._make_missing(filter(self._must_make, tasks), readers, stop)
 
     def _make_missing(self, missing: Iterable[Task], readers: Readers, stop: StopSignals) -> None:
-        with closing(readers.videos(missing, _ask_for)) as videos:
-            for task, video in videos:
-                self._make(task, video)
-                if stop.asked:
-                    return
+        with (
+            ThreadPoolExecutor(1, "vidlatent-entries") as beside,
+            closing(readers.videos(missing, _ask_for)) as videos,
+        ):
+            try:
+                for task, video in videos:
+                    self._make(task, video, beside)
+                    if stop.asked:
+                        return
+            finally:
+                self._record_finished()
 
     def _must_make(self, task: Task) -> bool:
         """Whether to make the entry now. If not, its row has just been written, or it waits in `_later`."""
@@ -207,33 +220,71 @@ class EntryMaker:
         known = self._manifest.find(made.key)
         return self._store.has(made.path) and not (known is not None and known.status == DAMAGED)
 
-    def _make(self, task: Task, video: RemoteVideo) -> None:
+    def _make(self, task: Task, video: RemoteVideo, beside: Executor) -> None:
+        """Encode a clip. The thread `beside` finishes its entry, unless the network has more to do for it."""
         began, strip = time.perf_counter(), FilmStrip(self._options.thumbnails)
         try:
             with video:
                 self._refuse_too_large(task, video)
                 watch = strip.watch if self._options.thumbnails else iter
-                made = make_entry(video, task, self._store, self._model, watch)
-            notices = (*video.notices, *self._finish(made, task))
-            if self._options.thumbnails:
-                strip.save(self._store.thumbnail_path(made.key))
+                encoded = encode_entry(video, task, self._store, self._model, watch)
+            finish = partial(self._finish, encoded, strip, tuple(video.notices), time.perf_counter() - began)
+            row = finish() if encoded.needs_network else None
         except (Abandoned, Unwanted):  # the run is to end: the next one tries this clip again
             self._claims.pop(task.key).release()
             return
         except LeftOut as e:
-            row, became = task.make_left_out_row(str(e)), "left_out"
+            self._settle(task, task.make_left_out_row(str(e)), "left_out")
         except (*FAULTS, MemoryError, RuntimeError) as e:
-            if not isinstance(e, FAULTS) and not is_out_of_memory(e):
-                raise
-            told = replace(task, key="") if isinstance(e, Unreachable) else task  # tried by the next run
-            row, became = told.make_failed_row(_blame_clip(task, e), time.perf_counter() - began), "failed"
-            self._failed.add(task.key)
+            self._settle_failed(task, e, time.perf_counter() - began)
         else:
-            took = time.perf_counter() - began
-            row, became = make_done_row(task, made, took, notices), "done"
-            self._hand_over(made)
-        self.tally.starved_s += video.starved_s
-        self.tally.full_s += video.full_s
+            if row is None:
+                self._record_finished(then=(task, beside.submit(finish)))
+            else:
+                self._settle(task, row, "done")
+        finally:
+            self.tally.starved_s += video.starved_s
+            self.tally.full_s += video.full_s
+
+    def _finish(
+        self, encoded: Encoded, strip: FilmStrip, notices: tuple[str, ...], seconds: float
+    ) -> ManifestRow:
+        """Put an entry in its place, and what belongs to it; the row that may tell of it then.
+
+        `notices` are about its source, and `seconds` is what it took so far.
+        """
+        began, task, made = time.perf_counter(), encoded.task, encoded.made
+        encoded.close()
+        notices += self._measure(made, task)
+        if self._options.thumbnails:
+            strip.save(self._store.thumbnail_path(made.key))
+        row = make_done_row(task, made, seconds + time.perf_counter() - began, notices)
+        self._hand_over(made)
+        return row
+
+    def _record_finished(self, then: tuple[Task, Future[ManifestRow]] | None = None) -> None:
+        """Write the row of the entry that is being finished, once it is; `then` is the next one."""
+        finishing, self._finishing = self._finishing, then
+        if finishing is None:
+            return
+        task, finished = finishing
+        try:
+            row = finished.result()
+        except (*FAULTS, MemoryError, RuntimeError) as e:
+            self._settle_failed(task, e)
+        else:
+            self._settle(task, row, "done")
+
+    def _settle_failed(self, task: Task, fault: Exception, took: float = 0.0) -> None:
+        """Write the row of a clip that failed; raises the fault where it is not that of one clip."""
+        if not isinstance(fault, FAULTS) and not is_out_of_memory(fault):
+            raise fault
+        told = replace(task, key="") if isinstance(fault, Unreachable) else task  # tried by the next run
+        self._failed.add(task.key)
+        self._settle(task, told.make_failed_row(_blame_clip(task, fault), took), "failed")
+
+    def _settle(self, task: Task, row: ManifestRow, became: str) -> None:
+        """Write the row of a clip that was worked on, and give up its claim."""
         self.tally.seconds += row.seconds
         self._record(self._manifest.add(row), became)
         self._claims.pop(task.key).release()
@@ -253,7 +304,7 @@ class EntryMaker:
             back = replace(work, encode=False, rereadable=True)
             self._memory.refuse_too_large(self._model, plan, back, name, HELD_BYTES)
 
-    def _finish(self, made: Made, task: Task) -> tuple[str, ...]:
+    def _measure(self, made: Made, task: Task) -> tuple[str, ...]:
         """Measure what the recipe wants to be measured, and say what it was."""
         if not task.recipe.is_measured:
             return ()
