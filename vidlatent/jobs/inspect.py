@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidlatent.errors import BadInput, UsageError, parameter
+from vidlatent.files import sha256_file
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.read.source import ReadOptions, open_video
 from vidlatent.io.sources.disk import DiskSource, refuse_special
@@ -16,7 +17,6 @@ from vidlatent.jobs.picture import read_picture
 from vidlatent.json_values import to_json_values
 from vidlatent.models import registry
 from vidlatent.models.tensor_file import opened
-from vidlatent.models.weights import sha256_of
 
 WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth")
 
@@ -83,7 +83,7 @@ def inspect_weights(path: Path) -> dict[str, Any]:
         "file": str(file),
         "kind": "weights",
         "bytes": file.stat().st_size,
-        "sha256": sha256_of(file),
+        "sha256": sha256_file(file),
         "model": found.spec.name if found else None,
         "tensors": len(keys),
         "parameters": count,

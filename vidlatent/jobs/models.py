@@ -13,6 +13,7 @@ from vidlatent.engine.plan import PlanWishes, plan_for
 from vidlatent.errors import BadWeights, UsageError
 from vidlatent.models import hub, registry
 from vidlatent.models.base import ModelSpec, Verb
+from vidlatent.models.hashes import forget_sha256
 from vidlatent.models.weights import load_network
 from vidlatent.windows import TimeRule
 
@@ -154,7 +155,8 @@ def describe_model(name: str) -> dict[str, Any]:
 def check(path: Path, config: Path | None = None) -> dict[str, Any]:
     """Load weights as encoding would, strictly, and say what they are; BadWeights where they do not fit.
 
-    A bare file is told by the names and shapes in it; where several models fit, all are named.
+    A bare file is told by the names and shapes in it; where several models fit, all are named. The file is
+    hashed anew, whatever is noted of it.
     """
     path = path.expanduser()
     bare = path.is_file() and not config and not registry.config_beside(path)
@@ -164,6 +166,7 @@ def check(path: Path, config: Path | None = None) -> dict[str, Any]:
         specs, weights, layout = (found.spec,), found.weights, None
     else:
         specs, weights, layout = told.specs, path, told.prefix + told.layout.name
+    forget_sha256(weights)
     network, sha256 = load_network(registry.family(specs[0].family), specs[0], weights)
     return {
         "file": str(weights),

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from vidlatent.errors import BadWeights
-from vidlatent.files import sha256_file
 from vidlatent.models.base import MODULES_OF, Family, ModelSpec, Verb
 from vidlatent.models.config_values import naming_config
 from vidlatent.models.convolution import layout_of
+from vidlatent.models.hashes import find_sha256, forget_sha256
 from vidlatent.models.recognise import naming_for, plain_shape
 from vidlatent.models.tensor_file import opened, quoted
 
@@ -60,7 +60,7 @@ def load_network(  # noqa: PLR0913  what, from where, to where, and how much of 
     _demand_real(network, path)
     if family.learn is not None:
         network.spec = family.learn(network, path)
-    return network.eval().requires_grad_(False), digest.sha256 if digest else whole or sha256_file(path)
+    return network.eval().requires_grad_(False), digest.sha256 if digest else whole or find_sha256(path)
 
 
 def build_empty(family: Family, spec: ModelSpec, where: Path) -> nn.Module:
@@ -120,8 +120,9 @@ def demand_file(path: Path) -> None:
 def sha256_of(path: Path, expected: str | None = None) -> str:
     """Hex sha256 of a weight file; raises BadWeights where there is none, or it is not the expected one."""
     demand_file(path)
-    found = sha256_file(path)
+    found = find_sha256(path)
     if expected not in (None, found):
+        forget_sha256(path)  # what is refused is looked at again next time
         raise BadWeights(f"{path}: sha256 {found}, expected {expected}", "the file changed; fetch it again")
     return found
 
