@@ -7,6 +7,8 @@ import torch
 from helpers.random_models import random_model
 from helpers.streams import assert_same, chunked, streamed
 
+from vidlatent.engine.footprint import Network, footprint
+from vidlatent.models import pocket_vae
 from vidlatent.models.causal import TimeState
 from vidlatent.models.pocket_vae import PocketVAE
 
@@ -73,3 +75,31 @@ def test_a_frame_depends_on_the_next_of_its_group_where_blocks_look_ahead(ahead)
     shown = network.near_pixels(frames, TimeState())
     seen = torch.autograd.grad(shown[:, :, 2].sum(), frames)[0].abs().sum(dim=(0, 1, 3, 4)) > 0
     assert seen.tolist() == [True, True, True, ahead, ahead]
+
+
+@pytest.mark.parametrize("row", [1, 3], ids=["bands of a row", "the last band is lower"])
+def test_bands_of_rows_give_what_whole_frames_give(pocket, monkeypatch, row):
+    """Both ways, also where a clip comes in chunks."""
+    video, latents = clip(3, 9, 32), clip(16, 3, 4)
+    with torch.inference_mode():
+        for apply, x in ((pocket.encode, video), (pocket.decode, latents)):
+            undivided = torch.cat(list(apply(x, TimeState())), dim=2)
+            row_bytes = 4 * 4 * pocket.encoder.stem.out_channels * len(x) * x.element_size()
+            with monkeypatch.context() as small:
+                small.setattr(pocket_vae, "ENCODER_BAND_BYTES", row * row_bytes)
+                small.setattr(pocket_vae, "DECODER_BAND_BYTES", row * row_bytes)
+                assert_same(streamed(apply, x, [(0, 1), (1, 2), (2, x.shape[2])]), undivided)
+
+
+@pytest.mark.parametrize("encode", [True, False], ids=["encode", "decode"])
+def test_bands_of_a_large_frame_take_less_memory(monkeypatch, encode):
+    model, calls = random_model("pocket", stem=64), ((5, True),) if encode else ((1, True),)
+    network = Network.of(model, encode)
+    size = (1080, 1920) if encode else (135, 240)
+    in_bands = footprint(network, calls, *size)
+    for name in ("ENCODER_BAND_BYTES", "DECODER_BAND_BYTES"):
+        monkeypatch.setattr(pocket_vae, name, 1 << 40)
+    footprint.cache_clear()
+    undivided = footprint(network, calls, *size)
+    footprint.cache_clear()
+    assert in_bands.work < undivided.work and in_bands.state < 1.05 * undivided.state

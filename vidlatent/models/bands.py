@@ -1,11 +1,16 @@
-"""A causal convolution of one large frame, band by band of its columns.
+"""Large frames band by band: a causal convolution by columns, and layers near the pixels by rows.
 
 What such a convolution is fed is a frame, normalised, and those before it: for a kernel that sees three
 frames, three times the frame. In bands that is never there in whole, and the result may replace the frame.
+
+Several layers one after the other see some rows beside a band as well. Those are computed for each of the
+bands that see them.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from vidlatent.models.causal import TimeState
@@ -93,3 +98,51 @@ def _fed(conv: CausalConv3d, write: Write, x: Tensor, past: Tensor | None, colum
         fed[..., :before] = 0
         fed[..., fed.shape[4] - after :] = 0
     return fed
+
+
+@dataclass(frozen=True)
+class RowBand:
+    """Rows of a frame: those that are a band's `own`, and all that it has `seen` to make them."""
+
+    own: slice
+    seen: slice
+
+    @property
+    def given(self) -> slice:
+        """Which of the rows that it has seen are its own."""
+        return slice(self.own.start - self.seen.start, self.own.stop - self.seen.start)
+
+    def times(self, count: int) -> "RowBand":
+        """The same band where there are `count` rows for each of these."""
+        own, seen = (slice(rows.start * count, rows.stop * count) for rows in (self.own, self.seen))
+        return RowBand(own, seen)
+
+
+def cut_into_rows(x: Tensor, state: TimeState, height: int, most: int, beside: int) -> list[RowBand]:
+    """Bands of at most `most` of `height` rows, all about as high, that see `beside` rows on each side.
+
+    It is one band with gradients, and on a GPU: see `suits_bands`.
+    """
+    divided = not (state.on_gpu(x) or torch.is_grad_enabled())
+    each = -(-height // -(-height // max(1, most))) if divided else height
+    tops = range(0, height, each)
+    owned = [slice(top, min(top + each, height)) for top in tops]
+    return [RowBand(own, slice(max(0, own.start - beside), min(own.stop + beside, height))) for own in owned]
+
+
+class BandStates:
+    """What the layers remember of each band of a clip whose frames are cut into so many."""
+
+    def __init__(self, count: int) -> None:
+        self._states = [TimeState() for _ in range(count)]
+
+    def for_call(self, clip: TimeState) -> list[TimeState]:
+        """The state of each band, told whether the clip goes on."""
+        for state in self._states:
+            state.more = clip.more
+        return self._states
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held between calls."""
+        return sum(state.nbytes for state in self._states)

@@ -6,7 +6,9 @@ mirrors it. Nothing is normalised over space or time, so streaming equals the wh
 a group of its own: three copies of it stand in front. A decoder has all frames of a group at once, so near
 pixels it may look at the next one of the same group and still stream exactly.
 
-Inside, activations are [B·T, C, H, W] channels-last, which is a free view of [B, C, T, H, W].
+Inside, activations are [B·T, C, H, W] channels-last, which is a free view of [B, C, T, H, W]. On a CPU large
+frames are near the pixels cut into bands of rows, so that each layer finds the memory of the one before: what
+one makes of a whole 1080p frame is so large that the system gives it fresh pages each time, see allocator.py.
 """
 
 import math
@@ -21,6 +23,7 @@ from torch.nn import functional as F
 from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
 from vidlatent.models.arithmetic import quickest
+from vidlatent.models.bands import BandStates, RowBand, cut_into_rows
 from vidlatent.models.base import Family, ModelSpec
 from vidlatent.models.causal import TimeState, in_parts, joined
 from vidlatent.models.clips import fold_cubes, unfold_cubes
@@ -31,6 +34,8 @@ from vidlatent.windows import Plan, TimeRule, even_tiles
 GRID = Grid(time=4, space=8)
 PATCH = 4  # side of a patch in pixels
 FOLD = GRID.space // PATCH  # patches a side that fold together into a latent position
+# What a stem's layer makes of a frame in one band. In the encoder four frames wait to be folded.
+ENCODER_BAND_BYTES, DECODER_BAND_BYTES = 1 << 23, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -191,10 +196,26 @@ class Encoder(nn.Module):
 
     def folded(self, video: Tensor, state: TimeState) -> Tensor:
         """[B, 3, T, H, W] → the groups complete by then, [B, width, t, H/8, W/8]."""
+        height, width = (side // GRID.space for side in video.shape[3:])
+        row_bytes = FOLD**2 * width * self.stem.out_channels * len(video) * video.element_size()
+        most, beside = ENCODER_BAND_BYTES // row_bytes, -(-len(self.stem_blocks) // FOLD)
+        bands = cut_into_rows(video, state, height, most, beside)
+        if len(bands) == 1:
+            return self.folded_rows(video, bands[0], state)
+        states = state.once(self, lambda: BandStates(len(bands)))
+        done = [
+            self.folded_rows(video[..., band.times(GRID.space).seen, :], band, each)
+            for band, each in zip(bands, states.for_call(state), strict=True)
+        ]
+        return torch.cat(done, dim=3)
+
+    def folded_rows(self, video: Tensor, band: RowBand, state: TimeState) -> Tensor:
+        """The same of the rows that a band sees: [B, 3, T, H', W] → [B, width, t, the rows it gives, W/8]."""
         batch, _, frames, *_ = video.shape
         whole = torch.is_grad_enabled() or state.on_gpu(video)
         parts = [video] if whole else video.split(1, dim=2)  # one stays in a CPU's cache
-        x = joined(in_parts(self.near_pixels, parts, state), frames)
+        given = band.times(FOLD).given
+        x = joined((part[..., given, :] for part in in_parts(self.near_pixels, parts, state)), frames)
         x = state.extend(self.fold, x, kernel=GRID.time, stride=GRID.time)
         groups = x.shape[2] // GRID.time  # what fills none stays in the state
         return unfold_time(self.fold(fold_cubes(x[:, :, : groups * GRID.time], GRID.time, FOLD)), batch)
@@ -231,7 +252,28 @@ class Decoder(nn.Module):
             x = unfold_cubes(self.unfold(x), batch, GRID.time, FOLD)
             return self.near_pixels(x[:, :, first:], state)
         x = unfold_time(x, batch)
-        return joined(self.frames(x, first, state), GRID.time * x.shape[2] - first)
+        bands = self.bands_of(x, state)
+        if len(bands) == 1:
+            return joined(self.frames(x, first, state), GRID.time * x.shape[2] - first)
+        return self.banded(x, first, bands, state)
+
+    def bands_of(self, x: Tensor, state: TimeState) -> list[RowBand]:
+        """The bands of rows in which latents [B, width, t, h, w] become frames."""
+        row_bytes = FOLD**2 * x.shape[4] * self.stem.in_channels * len(x) * x.element_size()
+        most, beside = DECODER_BAND_BYTES // row_bytes, -(-len(self.stem_blocks) // FOLD)
+        return cut_into_rows(x, state, x.shape[3], most, beside)
+
+    def banded(self, x: Tensor, first: int, bands: list[RowBand], state: TimeState) -> Tensor:
+        """Groups [B, width, t, h, w] → all of their frames from that numbered `first`, band by band."""
+        batch, _, groups, *sides = x.shape
+        height, width = (side * GRID.space for side in sides)
+        whole = x.new_empty(batch, GRID.time * groups - first, height, width, 3).movedim(-1, 1)
+        states = state.once(self, lambda: BandStates(len(bands)))
+        for band, each in zip(bands, states.for_call(state), strict=True):
+            pixels = band.times(GRID.space)
+            for n, frame in enumerate(self.frames(x[..., band.seen, :], first, each)):
+                whole[:, :, n : n + 1, pixels.own] = frame[..., pixels.given, :]
+        return whole
 
     def frames(self, x: Tensor, first: int, state: TimeState) -> Iterator[Tensor]:
         """Groups [B, width, t, h, w] → frames [B, 3, 1, H, W], from that numbered `first`.
