@@ -1,14 +1,46 @@
-"""The progress of a cache run in words: clips, rates, who waits for whom, time left."""
+"""A cache run in words: clips, rates, who waits for whom, time left; and what came of it."""
 
 import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from vidlatent.cli.console import PLAIN_EVERY_S, say, talk
+from vidlatent.cli.console import PLAIN_EVERY_S, print_json, say, say_notices, talk
+from vidlatent.errors import TERMINATED
 from vidlatent.printable import make_printable
 
 if TYPE_CHECKING:
     from vidlatent.jobs.cache.tally import Tally
+
+
+def show(
+    work: Callable[..., "Tally"],
+    max_failures: int,
+    as_json: bool,
+    note: Callable[["Tally"], object] = lambda tally: None,
+) -> int:
+    """Do the work while its progress is shown, note and say what came of it, and return the exit code."""
+    with closing(ClipLines()) as progress:
+        tally = work(progress=progress)
+    note(tally)
+    say_notices(tally.notices)
+    say(describe(tally))
+    left_out = f", {tally.left_out} left out" if tally.left_out else ""
+    say(
+        f"{tally.done} made, {tally.reused} there already, {tally.skipped} no videos, "
+        f"{tally.failed} failed{left_out}"
+    )
+    if tally.left_out:
+        say("clips that are too short, or off the grid: `vidlatent cache status` names them")
+    if tally.failed:
+        say("`vidlatent cache status` says what failed, and why")
+    if as_json:
+        print_json(tally.facts())
+    if tally.stopped:
+        say("stopped as asked; the same command goes on where this ended")
+        return TERMINATED
+    return 1 if tally.failed > max_failures else 0
 
 
 class ClipLines:

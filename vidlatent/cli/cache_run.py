@@ -1,7 +1,6 @@
 """`vidlatent cache run`: the latents of a whole dataset."""
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,9 +11,10 @@ from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.budget import BudgetFlags
-from vidlatent.cli.console import print_json, say, say_notices, show_facts
+from vidlatent.cli.cache_progress import show
+from vidlatent.cli.console import own_words, say, show_facts
 from vidlatent.cli.sections import Flags
-from vidlatent.errors import TERMINATED, UsageError
+from vidlatent.errors import UsageError
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vidlatent.jobs.cache.recipe import Recipe
     from vidlatent.jobs.cache.shards import Sharding
     from vidlatent.jobs.cache.tally import Tally
+    from vidlatent.jobs.cache.unchanged import Request
     from vidlatent.jobs.encode import Model
     from vidlatent.jobs.exchange.needs import Needs
     from vidlatent.jobs.models import ModelSpec, Verb
@@ -242,6 +243,13 @@ class TaskFlags(Flags):
             scratch=words.parse_bytes(run.scratch, "--scratch"),
         )
 
+    def request(self, sources: list[str]) -> "Request":
+        """Say what is asked for, word for word, so that a run with nothing to do is known at once."""
+        from vidlatent.jobs.cache.captions import choose_extensions
+        from vidlatent.jobs.cache.unchanged import Request
+
+        return Request.of(own_words.get([]), sources, choose_extensions(self.caption_extension))
+
     def part(self, engine: str) -> "Part":
         """Say which part of the clips is meant; where torchrun or SLURM chose it, the user is told."""
         from vidlatent.jobs.cache.plan import ALL, choose_part
@@ -329,8 +337,28 @@ def command(  # noqa: PLR0913  sections of the help
     budget: BudgetFlags,
 ) -> int:
     """Make the latents of every clip that are not in the cache yet."""
+    from vidlatent.jobs.cache.unchanged import find_unchanged
+
+    request = tasks.request(sources)
+    if (unchanged := find_unchanged(write.output, request)) is not None:  # and torch was not loaded
+        return show(lambda progress: unchanged, tasks.max_failures, write.as_json)
+    return make_entries(sources, request, read, cut, run, tasks, write, budget)
+
+
+def make_entries(  # noqa: PLR0913  sections of the help
+    sources: list[str],
+    request: "Request",
+    read: ReadFlags,
+    cut: o.CutFlags,
+    run: RunFlags,
+    tasks: TaskFlags,
+    write: WriteFlags,
+    budget: BudgetFlags,
+) -> int:
+    """Do the run, and note where it has left nothing to do."""
     from vidlatent.jobs.cache.before import check_before_loading
     from vidlatent.jobs.cache.estimate import dry_run
+    from vidlatent.jobs.cache.unchanged import note_finished
 
     options = tasks.options(run, write)
     kept = {**write.posterior_options(), "budget": budget.budget(write.store, write.pack)}
@@ -345,7 +373,8 @@ def command(  # noqa: PLR0913  sections of the help
         show_facts(asdict(dry_run(sources, write.output, model, recipe, options)), write.as_json)
         return 0
     work = partial(run.runner(model), sources, write.output, recipe=recipe, options=options)
-    return show(work, tasks.max_failures, write.as_json)
+    note = partial(note_finished, write.output, request, model.file)
+    return show(work, tasks.max_failures, write.as_json, note)
 
 
 def make_recipe(
@@ -360,28 +389,3 @@ def make_recipe(
     plan = plan_for(spec, cut.wishes())
     recipe = Recipe(plan, **from_reading, **kept, measure=write.measure, first_frame=write.first_frame)
     return write.suit(recipe, spec)
-
-
-def show(work: Callable[..., "Tally"], max_failures: int, as_json: bool) -> int:
-    """Do the work while its progress is shown, say what came of it, and return the exit code."""
-    from vidlatent.cli.cache_progress import ClipLines, describe
-
-    with closing(ClipLines()) as progress:
-        tally = work(progress=progress)
-    say_notices(tally.notices)
-    say(describe(tally))
-    left_out = f", {tally.left_out} left out" if tally.left_out else ""
-    say(
-        f"{tally.done} made, {tally.reused} there already, {tally.skipped} no videos, "
-        f"{tally.failed} failed{left_out}"
-    )
-    if tally.left_out:
-        say("clips that are too short, or off the grid: `vidlatent cache status` names them")
-    if tally.failed:
-        say("`vidlatent cache status` says what failed, and why")
-    if as_json:
-        print_json(tally.facts())
-    if tally.stopped:
-        say("stopped as asked; the same command goes on where this ended")
-        return TERMINATED
-    return 1 if tally.failed > max_failures else 0

@@ -41,7 +41,7 @@ def load_model(  # noqa: PLR0913  which model, from where, to where, and how muc
         return Model(family.build(spec), runtime, load=again, only=only)
     where = (runtime.device, runtime.dtype)
     network, sha256 = load_network(family, spec, found.weights, *where, found.sha256, only)
-    return Model(network, runtime, sha256, again, only)
+    return Model(network, runtime, sha256, again, only, found.weights)
 
 
 def absolute(place: str | Path | None) -> str | Path | None:

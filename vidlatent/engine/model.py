@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, repeat
 from math import prod
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -36,7 +37,7 @@ class Model:
 
     `chosen` is where a network without weights computes; others compute where their weights are. `load` loads
     the same model again, on a device, in a dtype, with settings; None: it was made by hand. `only` is the one
-    verb that it was loaded for; None: both.
+    verb that it was loaded for; None: both. `file` holds its weights, where they are of a file.
     """
 
     network: VideoVAE
@@ -44,6 +45,7 @@ class Model:
     weights_sha256: str = ""
     load: Callable[..., "Model"] | None = None
     only: Verb | None = None
+    file: Path | None = None
 
     @property
     def spec(self) -> ModelSpec:

@@ -27,6 +27,7 @@ from vidlatent.jobs.cache.scan import Clip, scan
 from vidlatent.jobs.cache.stop import StopSignals
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.tally import CacheProgress, NoProgress, Tally
+from vidlatent.jobs.cache.unchanged import SourceStates
 from vidlatent.jobs.reading.isolated import IsolatedReader
 from vidlatent.jobs.reading.readers import Readers
 from vidlatent.jobs.reading.scratch import Scratch
@@ -89,14 +90,15 @@ class CacheRun:
         found = scan(
             sources, root, captions, timeout, lambda: self.stop.asked, tally.notices.append, self.scratch
         )
-        clips = self.lookup.pick_part(found, options.shard)
+        states = SourceStates()
+        clips = self.lookup.pick_part(states.watch(found), options.shard)
         first = list(islice(clips, FEW))
         tally.clips, tally.counting = len(first), len(first) == FEW
         yield from first
         for clip in clips:
             tally.clips += 1
             yield clip
-        tally.counting = False
+        tally.counting, tally.sources = False, states.digest
 
     def steal(self, sources: Iterable[str], root: Root, options: RunOptions) -> None:
         """Cache clips of other parts that nobody has begun, once this part is done."""
@@ -136,6 +138,7 @@ def open_run(root: Root, model: Model, recipe: Recipe, options: RunOptions) -> I
         IsolatedReader(options.stall_timeout, scratch) as again,
     ):
         maker = EntryMaker(store, model, manifest, memory, options, EntryFinisher(model, again))
+        maker.tally.recipe = planner.recipe_id
         yield CacheRun(SourceLookup(recipe, probers, index), planner, readers, scratch, maker, stop)
 
 

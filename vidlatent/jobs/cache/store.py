@@ -6,19 +6,21 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from vidlatent.durable import make_folder
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.files import naming_disk_errors, naming_read_errors, write_note
 from vidlatent.io.file_parts import FilePart
-from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.latent.strict_json import brief
 from vidlatent.io.sources.ranges import StoredFile
 from vidlatent.io.sources.urls import Address, Root, parse_root
 from vidlatent.jobs.cache.bucket import open_home
 from vidlatent.jobs.cache.claims import Held
 from vidlatent.jobs.cache.home import DISK, Home
+
+if TYPE_CHECKING:
+    from vidlatent.io.latent.reader import LatentReader
 
 MARKER = "cache.json"
 FORMAT = "vidlatent-cache"
@@ -49,8 +51,10 @@ class Place:
         """The bytes of the file, those of other entries included; None where there is none."""
         return self.home.size(self.path)
 
-    def open(self) -> LatentReader:
+    def open(self) -> "LatentReader":
         """Open the latents."""
+        from vidlatent.io.latent.reader import open_latent  # torch is loaded where latents are read
+
         return open_latent(self.file, self.part)
 
     def open_raw(self) -> BinaryIO:
@@ -236,6 +240,11 @@ class Store:
     def recipes(self) -> Path:
         """What runs asked for: a JSON file per recipe."""
         return self.root / "recipes"
+
+    @property
+    def runs(self) -> Path:
+        """Notes of runs after which nothing was left to do."""
+        return self.root / "runs"
 
     @property
     def claims(self) -> Path:

@@ -25,6 +25,8 @@ class Tally:
     counting: bool = field(default=False, repr=False)  # more clips are being found
     waiting: str = field(default="", repr=False)  # for what, while other processes make all that is left
     measuring: str = field(default="", repr=False)  # of which clip, and how far that is
+    recipe: str = field(default="", repr=False)  # the name of what the run asks for
+    sources: str = field(default="", repr=False)  # one for the states of all sources, see unchanged.py
     notices: list[str] = field(default_factory=list, repr=False)  # about sources as a whole
     began: float = field(default_factory=time.perf_counter, repr=False)
 
