@@ -24,10 +24,9 @@ CONSTANT = 32  # what the first weight of a spread is of
 VALUES_PER_WEIGHT = 64
 _EIGHTHS = 3  # a guess is in eighths
 
-TOGETHER = 64  # channels whose looks at the frame before are one product of matrices
+TOGETHER = 16  # channels whose looks at the frame before are one product of matrices
 
 Resolve = Callable[[int, int, np.ndarray, np.ndarray], np.ndarray]
-Beside = tuple[int, tuple[np.ndarray, np.ndarray]]  # the first channel; weights [n] of guess and spread
 Back = tuple[slice, slice, np.ndarray]  # channels; those they look at; weights [2, channels, those]
 
 
@@ -69,11 +68,7 @@ class Predictor:
 
     def __init__(self, taps: Taps, weights: np.ndarray) -> None:
         parts = np.split(weights.astype(np.float32), np.cumsum(taps.counts)[:-1], axis=1)
-        self._constants = [CONSTANT * spread[:, :1] for spread in parts[1::2]]
-        self._beside = [
-            [_choose_beside(taps, c, guess, spread) for c in range(len(weights))]
-            for guess, spread in (parts[:2], parts[2:])
-        ]
+        self._taps, self._beside = taps, (parts[:2], parts[2:])
         guess, spread = parts[2:]
         end = taps.before + taps.around
         back = guess[:, taps.before : end], spread[:, 1 + taps.before : 1 + end]
@@ -97,10 +92,12 @@ class Predictor:
             points = np.array([[GUESS_POINTS[kind] - _EIGHTHS], [SPREAD_POINTS[kind]]], np.int32)
             sums = self._look_back(seen, h, w) if frame else np.zeros_like(seen)
             sums[0] += 4.5 * (1 << points[0, 0])
-            sums[1] += self._constants[kind]
-            for c, (first, weights) in enumerate(self._beside[kind]):
-                for part, weight, known in zip(sums, weights, seen, strict=True):
-                    part[c] += weight @ known[first:c]
+            guess_by, spread_by = self._beside[kind]
+            sums[1] += CONSTANT * spread_by[:, :1]
+            for c in range(channels):
+                first = max(0, c - self._taps.before)
+                sums[0, c] += guess_by[c, : c - first] @ seen[0, first:c]
+                sums[1, c] += spread_by[c, 1 : 1 + c - first] @ seen[1, first:c]
                 np.right_shift(sums[:, c].astype(np.int32), points, out=whole)
                 eighths, spread = whole
                 np.maximum(eighths, -8 * MOST, out=eighths)  # np.clip takes four times as long
@@ -122,12 +119,6 @@ class Predictor:
             guess += np.multiply(padded[:, i : i + h, j : j + w], self._around[:, k], out=part)
         sums[1] += self._around_off * sum_around(seen[1], h, w)
         return sums
-
-
-def _choose_beside(taps: Taps, c: int, guess: np.ndarray, spread: np.ndarray) -> Beside:
-    """What channel `c` looks at in its own frame."""
-    first = max(0, c - taps.before)
-    return first, (guess[c, : c - first], spread[c, 1 : 1 + c - first])
 
 
 def _choose_back(taps: Taps, rows: slice, back: tuple[np.ndarray, np.ndarray]) -> Back:
