@@ -100,14 +100,13 @@ class Decoder:
         for begin in range(0, len(rows), lanes):
             part = rows[begin : begin + lanes]
             x = self._state[: len(part)]
-            meaning = self._meanings.take(part + (x & _MASK), mode="clip")
-            np.bitwise_and(meaning, _SYMBOL, out=found[begin : begin + lanes])
+            meaning = found[begin : begin + lanes]
+            self._meanings.take(part + (x & _MASK), mode="clip", out=meaning)
             x >>= _BITS
             x *= meaning >> _SLOTS
-            meaning >>= _RANK
-            meaning &= _MASK
-            x += meaning
+            x += (meaning >> _RANK) & _MASK
             self._refill(x)
+        found &= _SYMBOL
         return found.view(np.int32)
 
     def _refill(self, x: np.ndarray) -> None:
