@@ -37,6 +37,13 @@ def test_every_shape_and_spread_comes_back(shape, seed, deviation):
     assert np.array_equal(unpack(pack(numbers, predictor), shape, predictor), numbers)
 
 
+@pytest.mark.parametrize("size", [(1, 513), (37, 41)])
+def test_planes_that_are_multiplied_in_pieces_come_back(size):
+    numbers = smooth(5, (3, 17, *size))
+    predictor = fitted(numbers)
+    assert np.array_equal(unpack(pack(numbers, predictor), numbers.shape, predictor), numbers)
+
+
 @settings(deadline=None, max_examples=15)
 @given(SHAPES, st.integers(0, 99))
 def test_any_weights_give_back_any_numbers(shape, seed):

@@ -24,6 +24,7 @@ CONSTANT = 32  # what the first weight of a spread is of
 VALUES_PER_WEIGHT = 64
 _EIGHTHS = 3  # a guess is in eighths
 
+PIECE = 512  # numbers of a plane that are multiplied at once: BLAS would ask other threads to help with more
 TOGETHER = 16  # channels whose looks at the frame before are one product of matrices
 
 Resolve = Callable[[int, int, np.ndarray, np.ndarray], np.ndarray]
@@ -85,39 +86,46 @@ class Predictor:
         the spread in sixty-fourths, both int32 [h·w]; it gives the plane, int32 [h·w].
         """
         _, channels, h, w = numbers.shape
-        seen = np.zeros((2, channels, h * w), np.float32)  # numbers, and what guesses at them were off by
-        whole = np.empty((2, h * w), np.int32)
+        size, pieces = h * w, -(-h * w // PIECE)
+        shape = (2, channels, pieces, -(-size // pieces))
+        seen, whole = np.zeros(shape, np.float32), np.empty((2, size), np.int32)
+        now, off = seen.reshape(2, channels, -1)[..., :size]  # numbers, and what guesses were off by
         for frame, planes in enumerate(numbers):
             kind = min(frame, 1)
-            points = np.array([[GUESS_POINTS[kind] - _EIGHTHS], [SPREAD_POINTS[kind]]], np.int32)
-            sums = self._look_back(seen, h, w) if frame else np.zeros_like(seen)
-            sums[0] += 4.5 * (1 << points[0, 0])
             guess_by, spread_by = self._beside[kind]
-            sums[1] += CONSTANT * spread_by[:, :1]
+            points = np.array([[GUESS_POINTS[kind] - _EIGHTHS], [SPREAD_POINTS[kind]]], np.int32)
+            sums = self._look_back(seen, h, w) if frame else np.zeros(shape, np.float32)
+            sums[0] += 4.5 * (1 << points[0, 0])
+            sums[1] += CONSTANT * spread_by[:, :1, None]
             for c in range(channels):
                 first = max(0, c - self._taps.before)
-                sums[0, c] += guess_by[c, : c - first] @ seen[0, first:c]
-                sums[1, c] += spread_by[c, 1 : 1 + c - first] @ seen[1, first:c]
-                np.right_shift(sums[:, c].astype(np.int32), points, out=whole)
+                beside = seen[:, first:c].swapaxes(1, 2)
+                sums[0, c] += guess_by[c, : c - first] @ beside[0]
+                sums[1, c] += spread_by[c, 1 : 1 + c - first] @ beside[1]
+                exact = sums[:, c].reshape(2, -1)[:, :size]
+                np.right_shift(exact.astype(np.int32), points, out=whole)
                 eighths, spread = whole
                 np.maximum(eighths, -8 * MOST, out=eighths)  # np.clip takes four times as long
                 np.minimum(eighths, 8 * MOST, out=eighths)
                 plane = resolve(frame, c, eighths, spread)
-                seen[0, c] = plane
+                now[c] = plane
                 planes[c] = plane.reshape(h, w)
                 eighths -= 8 * plane + 4
-                np.minimum(np.abs(eighths, out=eighths), MOST, out=seen[1, c], casting="unsafe")
+                np.minimum(np.abs(eighths, out=eighths), MOST, out=off[c], casting="unsafe")
 
     def _look_back(self, seen: np.ndarray, h: int, w: int) -> np.ndarray:
-        """What the frame before, [2, C, h·w], adds to guesses and spreads of this one."""
+        """What the frame before, [2, C, pieces, cells], adds to guesses and spreads of this one."""
         sums = np.empty_like(seen)
         for rows, columns, weights in self._back:
-            sums[:, rows] = weights @ seen[:, columns]
-        padded = pad(seen[0].reshape(-1, h, w))
-        guess, part = sums[0].reshape(-1, h, w), np.empty((seen.shape[1], h, w), np.float32)
+            sums[:, rows] = (weights[:, None] @ seen[:, columns].swapaxes(1, 2)).swapaxes(1, 2)
+        guess, spread = sums.reshape(2, len(seen[0]), -1)[..., : h * w]
+        now, off = seen.reshape(2, len(seen[0]), -1)[..., : h * w]
+        padded = pad(now.reshape(-1, h, w))
+        part = np.empty((len(now), h, w), np.float32)
         for k, (i, j) in enumerate(NEIGHBOURS):
-            guess += np.multiply(padded[:, i : i + h, j : j + w], self._around[:, k], out=part)
-        sums[1] += self._around_off * sum_around(seen[1], h, w)
+            np.multiply(padded[:, i : i + h, j : j + w], self._around[:, k], out=part)
+            guess += part.reshape(len(part), -1)
+        spread += self._around_off * sum_around(off, h, w)
         return sums
 
 
