@@ -6,6 +6,7 @@ import torch
 import vidlatent
 from vidlatent.engine import stream
 from vidlatent.engine.tiles import TileStates, fade, through_tiles
+from vidlatent.precision import _knobs
 from vidlatent.windows import Tiling, even_tiles
 
 
@@ -64,3 +65,20 @@ def test_slivers_tile_a_side_only_when_something_must_be_cut(side, only_window, 
     assert stream.goes_whole((tiling, tiling), side, 16, only_window) is spared
     plain = even_tiles(40, 0.4, 8)[0]
     assert not stream.goes_whole((plain, plain), side, 16, only_window)
+
+
+@pytest.mark.parametrize("tiles", [None, even_tiles(16, 0.25, 1)])
+def test_what_a_network_computes_before_its_first_piece_is_as_exact_as_the_rest(tiles):
+    seen = []
+
+    def look(x):
+        exact = all(getattr(owner, name) == value for owner, name, value in _knobs())
+        seen.append(exact and torch.is_inference_mode_enabled())
+        return x
+
+    def at_once(x, state):
+        return map(look, [look(x)])
+
+    pieces = list(through_tiles(at_once, torch.zeros(1, 3, 2, 24, 24), tiles, TileStates(), more=False))
+    assert pieces[0].shape[-2:] == (24, 24)
+    assert seen and all(seen)

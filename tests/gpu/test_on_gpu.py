@@ -67,6 +67,6 @@ def test_device_memory_is_flat(moving_clip):
             pass
         return peak_device_bytes(model.runtime.device)
 
-    peak(65)
+    peak(321)  # several windows, as long as they are on a GPU
     window = model.spec.plan.encode_time.longest * clip[0].size * model.runtime.dtype.itemsize
-    assert peak(1025) - peak(65) < window
+    assert peak(1025) - peak(321) < window

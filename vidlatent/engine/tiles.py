@@ -34,12 +34,12 @@ def through_tiles(
 ) -> Iterator[Tensor]:
     """What `apply` makes of [B, C, T, H, W], in float32: frames in pieces, or all tiles blended into one."""
     if tiles is None:
-        yield from in_float32(apply(x, states.at(0, 0, more)))
+        yield from in_float32(apply, x, states.at(0, 0, more))
         return
     rows, columns = tiles
     across = columns.spans(x.shape[-1])
     pieces = [
-        in_float32(apply(x[..., top:bottom, left:right], states.at(i, j, more)))
+        in_float32(apply, x[..., top:bottom, left:right], states.at(i, j, more))
         for i, (top, bottom) in enumerate(rows.spans(x.shape[-2]))
         for j, (left, right) in enumerate(across)
     ]
@@ -49,12 +49,15 @@ def through_tiles(
         )
 
 
-def in_float32(pieces: Iterator[Tensor]) -> Iterator[Tensor]:
-    """`pieces` as float32, each computed without gradients and in float32 where float32 is meant.
+def in_float32(apply: Apply, x: Tensor, state: TimeState) -> Iterator[Tensor]:
+    """What `apply` makes of `x` as float32, all of it computed without gradients, and in float32 where it is.
 
     Both are settings of the process or the thread, so they hold while a piece is made and not while the
     caller works on it.
     """
+    with true_float32(), torch.inference_mode():
+        pieces = apply(x, state)  # where some already compute
+    del x
     while True:
         with true_float32(), torch.inference_mode():
             piece = next(pieces, None)

@@ -90,7 +90,7 @@ class TileByTile:
             x = self._join(items)
             self._corners, self._device, state.more = corners(self._tiles, x), x.device, not last
             rows, columns = self._corners[len(self._done)]
-            y = whole(in_float32(self._apply(x[..., rows, columns], state)))
+            y = whole(in_float32(self._apply, x[..., rows, columns], state))
             passage.numbers.append(self._how.scratch.put(y))
             passage.inputs = window.stop
             passage.outputs += y.shape[2]
