@@ -309,14 +309,14 @@ def prepare(place: Path) -> Path:
 
 
 def warm_up() -> None:
-    """Import every module, and encode and cache once in this process."""
+    """Import every module that can be, and encode and cache once in this process."""
     from helpers.forked_readers import fork_readers
 
     import vidlatent
     from vidlatent.cli import app
 
     for module in walk_packages(vidlatent.__path__, "vidlatent."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith(("__main__", "models.kernels")):  # that one needs triton
             import_module(module.name)
     fork_readers()
     for words in (ENCODE, CACHE):

@@ -1,5 +1,6 @@
 """Caches in object stores: the same entries and rows as on a disk, whatever goes wrong on the way."""
 
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -25,7 +26,11 @@ from vidlatent.jobs.repack import RepackOptions
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> Path:
-    return clips.write_clips(tmp_path_factory.mktemp("videos"), 3)
+    """Clips that are old enough to be remembered by the index, however soon they are cached."""
+    folder = clips.write_clips(tmp_path_factory.mktemp("videos"), 3)
+    for path in folder.iterdir():
+        os.utime(path, (1e9, 1e9))
+    return folder
 
 
 @pytest.fixture(scope="module")
