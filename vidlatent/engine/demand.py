@@ -78,8 +78,11 @@ class Demand:
         return max(passing, ceil(self.tiles * self.out) + 2 * self.whole)
 
 
-def demand(model: Model, plan: Plan, work: Workload) -> Demand:
-    """What the clip needs when it is cut as the engine will cut it; raises UnknownLength."""
+def demand(model: Model, plan: Plan, work: Workload, trace: Callable[..., Footprint] = footprint) -> Demand:
+    """What the clip needs when it is cut as the engine will cut it; raises UnknownLength.
+
+    `trace` says, as `footprint` does, what a tile takes in the network.
+    """
     spec, itemsize = model.spec, model.runtime.dtype.itemsize
     plan = suited(plan, spec, work.height, work.width, model.runtime.on_gpu)
     height, width, total = work.inputs(spec.grid)
@@ -95,7 +98,7 @@ def demand(model: Model, plan: Plan, work: Workload) -> Demand:
     step = outputs(rule.stride + 1) - 1 if work.encode else rule.stride  # latents of a window
     calls = calls_of(rule, outputs, total)
     rows, columns = spans(tiles, height, width, only_window=len(calls) == 1)
-    found = footprint(Network.of(model, work.encode), calls, max(rows), max(columns), rule.past)
+    found = trace(Network.of(model, work.encode), calls, max(rows), max(columns), rule.past)
     longest = max(frames for frames, _ in calls)
     results, area = pixel_out * outputs(longest), max(rows) * max(columns)
     kept = 2 if rule.blend else int(itemsize != FLOAT_BYTES)  # what waits and what is joined; a cast piece

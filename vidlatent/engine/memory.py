@@ -13,6 +13,7 @@ from vidlatent.engine.demand import UnknownLength, Workload, demand
 from vidlatent.engine.host_memory import available_bytes, resident_bytes
 from vidlatent.engine.model import Model
 from vidlatent.engine.plan import PlanWishes, plan_for
+from vidlatent.engine.room import most_bytes
 from vidlatent.engine.scratch import Scratch
 from vidlatent.errors import OutOfResources, UsageError, parameter
 from vidlatent.models.base import ModelSpec
@@ -80,10 +81,18 @@ def settle_both(model: Model, plan: Plan, work: Workload, limit: int) -> Fit:
 def fit(model: Model, plan: Plan, work: Workload, limit: int) -> Fit:
     """The first way that keeps within `limit` bytes, or OutOfResources where not even the last does.
 
-    As asked; else what gives the same: shorter chunks (exact models), then the tiles that were asked for one
-    by one; else the largest tiles that fit, all those of a window at once if that is enough, or one by one.
+    As asked, which is not even looked into where there is surely room; else what gives the same: shorter
+    chunks (exact models), then the tiles that were asked for one by one; else the largest tiles that fit, all
+    those of a window at once if that is enough, or one by one.
     """
     fixed = fixed_bytes(model) + QUEUES_BYTES
+    if fixed + (1 + HOLES) * most_bytes(model, plan, work) <= limit:
+        return Fit(plan)
+    return find_fit(model, plan, work, limit, fixed)
+
+
+def find_fit(model: Model, plan: Plan, work: Workload, limit: int, fixed: int) -> Fit:
+    """Do what `fit` does, by traces; so many bytes of the limit are `fixed`."""
 
     @cache
     def need(way: Way) -> float:
