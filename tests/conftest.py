@@ -41,8 +41,12 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True, scope="session")
 def as_many_threads_as_cores():
-    beside = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))  # other processes that run tests now
-    torch.set_num_threads(max(1, 2 // beside))
+    beside = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))  # processes that run tests now
+    threads = max(1, 2 // beside)
+    torch.set_num_threads(threads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", str(threads))  # of processes that tests start
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -53,6 +53,7 @@ def train(capsys, monkeypatch):
     """Runs the script in this process, which has imported torch; returns the rows that it prints."""
 
     monkeypatch.syspath_prepend(SCRIPT.parent)
+    monkeypatch.setattr("training.charts.SIDE", 160)  # to draw them takes longer than all steps here
 
     def run(*words) -> list[dict]:
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words_of(*words)])

@@ -13,6 +13,7 @@ from helpers.paths import ROOT, TESTS
 import vidlatent
 
 CLIENT = TESTS / "helpers" / "typed_client.py"
+FOLLOWED = CLIENT.with_suffix(".ini")
 
 
 def run(*words: str) -> subprocess.CompletedProcess:
@@ -24,7 +25,7 @@ def run(*words: str) -> subprocess.CompletedProcess:
 
 def test_mypy_finds_no_fault_in_a_program():
     pytest.importorskip("mypy")
-    found = run("mypy", "--strict", "--follow-imports=silent")
+    found = run("mypy", "--strict", "--follow-imports=silent", f"--config-file={FOLLOWED}")
     assert found.returncode == 0, found.stdout + found.stderr
 
 

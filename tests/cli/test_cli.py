@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import pytest
+from helpers import warm
 
 from vidlatent.cli import app
 
@@ -169,9 +170,9 @@ def test_a_full_disk_is_told_and_leaves_nothing(vidlatent, sample, tmp_path, fil
 
 @pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_under_the_target_name(sample, tmp_path, interruption):
-    command = [sys.executable, "-m", "vidlatent", "encode", str(sample), "-o", "x.latent"]
+    command = ["-m", "vidlatent", "encode", sample, "-o", "x.latent"]
     heard = signal.signal(interruption, signal.default_int_handler)  # a child inherits what is ignored
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as run:
+    with warm.Process(command, cwd=tmp_path, stderr=subprocess.PIPE) as run:
         signal.signal(interruption, heard)
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(".x.latent*")) and time.monotonic() < deadline:

@@ -18,7 +18,7 @@ from vidlatent.jobs.measure.score import Scoreboard
 from vidlatent.jobs.measure.pictures import KeptPictures
 from vidlatent.metrics.table import make_metrics
 map_large_blocks()
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 names, frames = sys.argv[1].split(","), int(sys.argv[2])
 board, pictures = Scoreboard(make_metrics(names)), KeptPictures()
 noise = np.random.default_rng(0).integers(0, 255, (561, 640, 3)).astype(np.uint8)

@@ -277,7 +277,8 @@ def test_a_file_is_loaded_by_its_names_alone(tmp_path, tiny, published, whose, p
     assert (spec.family, spec.channels) == ("cogvideox_vae", 4)
     assert job.check(path)["layout"] == prefix + whose
     network, _ = load_network(FAMILY, spec, path)
-    assert all(torch.equal(value, tiny.state_dict()[key]) for key, value in network.state_dict().items())
+    wanted = tiny.state_dict()
+    assert all(torch.equal(value, wanted[key]) for key, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize("part", ["state_dict", "model", "module"])

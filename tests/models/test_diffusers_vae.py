@@ -4,14 +4,13 @@ The references are the classes as they come, called whole, on small networks of 
 """
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import cases
+from helpers import cases, warm
 from helpers.command_line import run_here
 from helpers.video_clips import Recipe, make
 from safetensors.torch import save_file
@@ -494,7 +493,7 @@ def test_nothing_imports_diffusers_until_such_a_model_is_asked_for():
         "assert 'mochi-1' in [row.name for row in list_models()]; import vidlatent\n"
         "vidlatent.load_model(device='cpu'); assert 'diffusers' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    warm.run(["-c", code], check=True)
 
 
 @pytest.fixture

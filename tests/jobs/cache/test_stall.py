@@ -25,7 +25,7 @@ from vidlatent.jobs.reading.survey import Look
 from vidlatent.jobs.reading.worker import ALIVE_EVERY_S, Pulse
 
 pytestmark = pytest.mark.usefixtures("processes_as_in_real_life")
-STALL_S = 4.0  # longer than a small clip takes to open, also on a busy machine
+STALL_S = 2.0  # longer than a small clip takes to open, also on a busy machine
 
 
 def question(path) -> Read:
@@ -48,7 +48,7 @@ def test_a_reader_that_hangs_is_a_failed_row_and_the_run_goes_on(tmp_path, monke
     tally = clips.cache(folder, tmp_path / "cache", replace(clips.ONE, stall_timeout=STALL_S))
     assert (tally.done, tally.failed) == (2, 1)
     (failed,) = [row for row in clips.rows(tmp_path / "cache") if row.status == "failed"]
-    assert "clip1.avi: reading it made no progress for 4 s, and was given up" in failed.error
+    assert "clip1.avi: reading it made no progress for 2 s, and was given up" in failed.error
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
