@@ -1,76 +1,41 @@
-"""Videos in S3, as a server on this machine keeps it that speaks its protocol, and that goes wrong as told.
+"""Videos and caches in S3, as a server on this machine keeps them; see helpers/s3_server.py."""
 
-It needs `pip install s3fs 'moto[server]'`. They are not among what tests install: their botocore wants an
-older python-dateutil than the one in constraints.txt.
-"""
-
-import threading
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from helpers import cache_clips as clips
+from helpers.s3_server import Faulty, serve_s3
 from helpers.tars import write_tar
 
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.io.sources import patience
+from vidlatent.jobs.cache.bucket import open_home
+from vidlatent.jobs.cache.compact import compact
 from vidlatent.jobs.cache.scan import scan
+from vidlatent.jobs.cache.verify import find_wrong_records, verify
+from vidlatent.jobs.readback.dataset import LatentDataset
 
 s3fs = pytest.importorskip("s3fs")
-app = pytest.importorskip("moto.moto_server.werkzeug_app")
+pytest.importorskip("moto.moto_server.werkzeug_app")
 pytestmark = pytest.mark.slow
-
-SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>"
-
-
-class Faulty:
-    """The server, but for what befalls the first requests for the bytes of an object."""
-
-    def __init__(self, served: Callable) -> None:
-        self._served = served
-        self.faults: dict[str, list[str]] = {}
-        self.asked: list[str] = []
-
-    def __call__(self, environ: dict, start: Callable) -> list[bytes]:
-        name = environ["PATH_INFO"].rpartition("/")[2]
-        fault = ""
-        if environ["REQUEST_METHOD"] == "GET" and name:
-            self.asked.append(name)
-            waiting = self.faults.get(name, [])
-            fault = waiting.pop(0) if waiting else ""
-        if fault == "503":
-            start(
-                "503 Slow Down",
-                [("Content-Type", "application/xml"), ("Content-Length", str(len(SLOW_DOWN)))],
-            )
-            return [SLOW_DOWN]
-        if fault == "hang":
-            time.sleep(1)
-        body = b"".join(self._served(environ, start))
-        return [body[: len(body) // 2] if fault == "short" else body]
 
 
 @pytest.fixture
 def server(monkeypatch) -> Iterator[Faulty]:
-    from werkzeug.serving import make_server
-
-    faulty = Faulty(app.DomainDispatcherApplication(app.create_backend_app))
-    running = make_server("127.0.0.1", 0, faulty, threaded=True)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{running.server_port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "S3CRET")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(patience, "WAITS_S", (0, 0, 0))
-    s3fs.S3FileSystem.clear_instance_cache()
-    with suppress(FileExistsError):  # the server keeps it from test to test
-        s3fs.S3FileSystem().mkdir("bucket")
-    yield faulty
-    s3fs.S3FileSystem.clear_instance_cache()
-    running.shutdown()
-    thread.join()
+    with serve_s3("bucket") as (faulty, address):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "S3CRET")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setattr(patience, "WAITS_S", (0, 0, 0))
+        open_home.cache_clear()
+        yield faulty
 
 
 def test_a_bucket_gives_the_entries_that_a_disk_gives_whatever_goes_wrong_on_the_way(tmp_path, server):
@@ -114,3 +79,71 @@ def test_a_bucket_without_credentials_says_where_they_are_sought(tmp_path, serve
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(BadInput, match=r"Credential.*\n?hint: credentials are found by the driver itself"):
         list(scan(["s3://bucket/videos"], tmp_path))
+
+
+WORKER = """
+import sys
+from helpers import cache_clips as clips
+from vidlatent.io.sources import patience
+from vidlatent.jobs.cache import bucket, leases, parts
+patience.WAITS_S = (0.05,) * 7
+leases.BEAT_S, leases.LEFT_S = 1.0, 5.0
+bucket.BucketHome.poll_s = 0.5
+parts.MOST_LINES = 2
+tally = clips.cache(sys.argv[1], sys.argv[2])
+print(tally.done, tally.reused, tally.failed)
+"""
+
+
+def start_worker(source: str, root: str) -> subprocess.Popen:
+    tests = Path(__file__).resolve().parents[2]
+    env = {**os.environ, "PYTHONPATH": f"{tests.parent}:{tests}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", WORKER, source, root]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+
+
+def list_bucket(folder: str) -> list[str]:
+    return s3fs.S3FileSystem(use_listings_cache=False).find(f"bucket/cache/{folder}")
+
+
+def read_bucket(folder: str) -> dict[str, bytes]:
+    fs = s3fs.S3FileSystem(use_listings_cache=False)
+    return {name.removeprefix("bucket/cache/"): fs.cat_file(name) for name in list_bucket(folder)}
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    until = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_two_processes_after_a_killed_one_make_in_a_bucket_what_a_disk_gets(tmp_path, server):
+    folder = clips.write_clips(tmp_path / "videos", 8)
+    clips.cache(folder, tmp_path / "disk")
+    s3fs.S3FileSystem().put(f"{folder}/", "bucket/videos/", recursive=True)
+    server.every = 13
+    source, root = "s3://bucket/videos", "s3://bucket/cache"
+    killed = start_worker(source, root)
+    wait_until(lambda: len(list_bucket("objects")) > 1)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    made = len(list_bucket("objects"))
+    assert made < 8
+    workers = [start_worker(source, root) for _ in range(2)]
+    counts = [list(map(int, worker.communicate(timeout=240)[0].split())) for worker in workers]
+    assert [sum(count) for count in counts] == [8, 8] and not any(failed for _, _, failed in counts)
+    assert sum(done for done, _, _ in counts) == 8 - made  # nothing was made twice
+    assert {"503", "deaf", "short"} <= server.befell.keys()
+    entries = {
+        str(p.relative_to(tmp_path / "disk")): p.read_bytes() for p in tmp_path.glob("disk/objects/*/*")
+    }
+    assert read_bucket("objects") == entries
+    assert not list_bucket("claims")
+    told = [(*row[1:8], row[9]) for row in clips.truth(root)]  # all but where the videos lie, and errors
+    assert told == [(*row[1:8], row[9]) for row in clips.truth(tmp_path / "disk")]
+    assert list(verify(root)) == [None] * 8 and not list(find_wrong_records(root))
+    assert compact(root)[0].records == 8
+    open_home.cache_clear()
+    data, here = LatentDataset(root), LatentDataset(tmp_path / "disk")
+    assert all(data[n]["latents"].equal(here[n]["latents"]) for n in range(8))
