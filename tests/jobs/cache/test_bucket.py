@@ -2,6 +2,7 @@
 
 import os
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -10,18 +11,25 @@ from fsspec.implementations.memory import MemoryFileSystem
 from helpers import cache_clips as clips
 from helpers.buckets import new_bucket, read_all
 
-from vidlatent.errors import OutOfResources, UsageError
+from vidlatent.engine.load import load_model
+from vidlatent.errors import BadInput, OutOfResources, UsageError
 from vidlatent.io.sources import patience
 from vidlatent.jobs.cache import bucket, compact, leases, parts
 from vidlatent.jobs.cache.bucket import open_home
 from vidlatent.jobs.cache.gc import find_garbage
 from vidlatent.jobs.cache.manifest import DONE, Manifest, ManifestRow
 from vidlatent.jobs.cache.repack import repack_cache
+from vidlatent.jobs.cache.run import open_run
+from vidlatent.jobs.cache.scan import scan
 from vidlatent.jobs.cache.status import describe_cache
 from vidlatent.jobs.cache.store import Store
+from vidlatent.jobs.cache.summary import summarise
 from vidlatent.jobs.cache.tally import NoProgress
 from vidlatent.jobs.cache.verify import find_wrong_records, verify
 from vidlatent.jobs.repack import RepackOptions
+from vidlatent.jobs.report.cache_page import write_page
+
+NOWHERE = Path("/nowhere")
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +179,16 @@ def test_a_part_is_put_once_it_has_many_rows_or_the_one_before_is_some_time_ago(
     assert len(read_all(root, "manifest")) == 3 and len(clips.rows(root)) == 6
 
 
+def test_rows_are_put_before_a_process_that_is_never_closed_is_done(videos, root):
+    """So do actors of Ray end."""
+    recipe = clips.recipe()
+    Store.create(root)
+    opened = open_run(root, load_model("toy", "cpu"), recipe, clips.ONE)
+    with opened as run:
+        run.cache(list(scan([str(videos)], NOWHERE)))
+        assert len(read_all(root, "manifest")) == len(read_all(root, "index")) == 1
+
+
 def test_rows_of_another_process_are_seen_once_they_are_put(root, be_another_process):
     Store.create(root)
     mine = Manifest(Store.open(root))
@@ -231,6 +249,37 @@ def test_what_is_damaged_or_missing_is_found_and_made_again(videos, disk, full, 
     assert describe_cache(full)["cache"] == full
     assert clips.cache(videos, full).done == 3
     assert objects(full) == entries(disk)
+
+
+def test_where_nothing_may_be_put_damage_is_told_all_the_same(full, monkeypatch):
+    name = sorted(objects(full))[0]
+    fsspec.filesystem("memory").pipe_file(f"/cached/cache/{name}", b"torn")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("no")
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", refuse)
+    found = [finding for finding in verify(full) if finding is not None]
+    assert [(finding.what.partition(": ")[0], finding.recorded) for finding in found] == [
+        (f"{full}/{name}", False)
+    ]
+
+
+def test_of_a_folder_that_is_no_cache_nothing_is_fetched(monkeypatch):
+    fsspec.filesystem("memory").pipe_file(f"{new_bucket()}/videos/a.mp4", b"large")
+    Weather(monkeypatch, get_file=["503"] * 9)
+    with pytest.raises(BadInput, match="memory://cached/videos: not a latent cache"):
+        Store.open("memory://cached/videos")
+    with pytest.raises(UsageError, match=r"holds other things \(a.mp4\)"):
+        Store.create("memory://cached/videos")
+
+
+def test_a_page_of_a_cache_in_a_store_shows_its_thumbnails(videos, root, tmp_path, be_another_process):
+    clips.cache(videos / "clip0.avi", root, replace(clips.ONE, thumbnails=2))
+    be_another_process()
+    write_page(summarise(root), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "<title>cache: a cache of latents" in page and "data:image/jpeg" in page
 
 
 def test_what_works_on_disks_alone_says_so(full):

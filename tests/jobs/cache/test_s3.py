@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ from vidlatent.errors import BadInput, UsageError
 from vidlatent.io.sources import patience
 from vidlatent.jobs.cache.bucket import open_home
 from vidlatent.jobs.cache.compact import compact
+from vidlatent.jobs.cache.ray_engine import RayOptions, run_on_ray
 from vidlatent.jobs.cache.scan import scan
+from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.cache.verify import find_wrong_records, verify
+from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.readback.dataset import LatentDataset
 
 s3fs = pytest.importorskip("s3fs")
@@ -147,3 +151,20 @@ def test_two_processes_after_a_killed_one_make_in_a_bucket_what_a_disk_gets(tmp_
     open_home.cache_clear()
     data, here = LatentDataset(root), LatentDataset(tmp_path / "disk")
     assert all(data[n]["latents"].equal(here[n]["latents"]) for n in range(8))
+
+
+def test_a_cluster_of_ray_makes_in_a_bucket_what_a_disk_gets(tmp_path, server, monkeypatch):
+    pytest.importorskip("ray.data", reason="needs the extra: pip install 'vidlatent[ray]'")
+    monkeypatch.setenv("RAY_worker_register_timeout_seconds", "600")
+    folder = clips.write_clips(tmp_path / "videos", 6)
+    clips.cache(folder, tmp_path / "disk")
+    root, where = "s3://bucket/cache", RayOptions(actors=2)
+    options = replace(clips.ONE, shards=Sharding("tar", 1 << 20))
+    choice = ModelChoice("toy", "cpu")
+    tally = run_on_ray([str(folder)], root, choice, clips.recipe(), options, where)
+    assert (tally.done, tally.failed) == (6, 0)
+    assert clips.truth(root) == clips.truth(tmp_path / "disk")
+    assert not list_bucket("objects") and not list_bucket("claims") and len(list_bucket("shards")) > 1
+    assert list(verify(root)) == [None] * 6
+    data, here = LatentDataset(root), LatentDataset(tmp_path / "disk")
+    assert all(data[n]["latents"].equal(here[n]["latents"]) for n in range(6))

@@ -27,6 +27,11 @@ class Address:
     def __str__(self) -> str:
         return hide_secrets(self.url)
 
+    @property
+    def name(self) -> str:
+        """The last part of it."""
+        return str(self).rpartition("/")[2]
+
 
 Root = Path | Address  # of a cache
 

@@ -79,6 +79,13 @@ class BucketHome:
             if all(map_ahead(lambda item: self._fetch(*item), new)):
                 return
 
+    def pull_file(self, path: Path) -> None:
+        """Fetch it, if it is new; remove it here where it is there no more."""
+        with naming_faults():
+            state = find_object(self._url(path))
+        if state is None or not (self._is_here(path, state) or self._fetch(path, state)):
+            self._forget(path)
+
     def _is_here(self, path: Path, state: ObjectState) -> bool:
         return path in self._here and self._here[path] in (None, state)
 

@@ -54,6 +54,10 @@ class Home(Protocol):
         """Have the files directly in a folder of journals or notes here as they are in the cache now."""
         ...
 
+    def pull_file(self, path: Path) -> None:
+        """Have one file here as it is in the cache now, if it is there."""
+        ...
+
     def list_names(self, folder: Path) -> list[str]:
         """The names of all files and folders that lie directly in a folder of the cache."""
         ...
@@ -125,6 +129,9 @@ class DiskHome:
         return str(root)
 
     def pull(self, folder: Path) -> None:
+        """Nothing: it is here."""
+
+    def pull_file(self, path: Path) -> None:
         """Nothing: it is here."""
 
     def list_names(self, folder: Path) -> list[str]:

@@ -112,6 +112,10 @@ class Index:
         packed = [record[field] for field in _PACKED]
         self._known[_name(record["source"], record["stream"])] = json.dumps(packed)
 
+    def flush(self) -> None:
+        """See to it that what was seen is there for others: in a store it may wait."""
+        self._journal.flush()
+
     def close(self) -> None:
         """Close the journal."""
         self._journal.close()

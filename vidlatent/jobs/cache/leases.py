@@ -119,7 +119,9 @@ class Leases:
     def _keep_up(self) -> None:
         while True:
             time.sleep(BEAT_S)
-            for lease in list(self._held):
+            with self._lock:
+                held = list(self._held)
+            for lease in held:
                 with self._lock, suppress(VidlatentError):  # the next beat may come through
                     if lease in self._held:
                         put_bytes(lease.url, next(self._texts))

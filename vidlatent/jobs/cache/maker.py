@@ -138,6 +138,10 @@ class EntryMaker:
         self.tally.waiting = ""
         time.sleep(self._store.home.poll_s)
 
+    def flush(self) -> None:
+        """See to it that all rows survive this process, which Ray may end without a word."""
+        self._manifest.flush()
+
     def pack_rest(self) -> None:
         """Pack the entries that are left at the end of a run into a shard that is smaller than wanted."""
         if self._packer is not None:

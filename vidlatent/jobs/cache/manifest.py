@@ -322,6 +322,10 @@ class Manifest:
             self._hold(snapshot, key, next((found for _, found in same if found is not None), []))
             yield self.find(key)  # type: ignore[misc]
 
+    def flush(self) -> None:
+        """Let all rows be there for others, and outlive this process: for a store they may wait."""
+        self._journal.flush()
+
     def close(self) -> None:
         """Close the journal."""
         self._journal.close()

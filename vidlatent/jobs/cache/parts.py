@@ -41,12 +41,17 @@ class PartWriter:
         """Put what waits as a part."""
         if not self._lines:
             return
-        path = self._folder / f"{self._name}-{self._count + 1:06d}{SUFFIX}"
+        lines, self._lines = self._lines, []  # what cannot be put is given up: whoever asked is told
+        self._count, self._put = self._count + 1, time.monotonic()
+        path = self._folder / f"{self._name}-{self._count:06d}{SUFFIX}"
         with naming_disk_errors(path):
             make_folder(self._folder)
-            path.write_text("".join(self._lines))
-        self._publish(path)
-        self._lines, self._count, self._put = [], self._count + 1, time.monotonic()
+            path.write_text("".join(lines))
+        try:
+            self._publish(path)
+        except BaseException:
+            path.unlink()
+            raise
 
     def close(self) -> None:
         """Put what waits; a record that comes later begins another part."""

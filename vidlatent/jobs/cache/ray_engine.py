@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from vidlatent.errors import UsageError, VidlatentError, parameter
-from vidlatent.io.sources.urls import Address, Root
+from vidlatent.io.sources.urls import Address, Root, parse_root
 from vidlatent.jobs.cache.compact import LARGE_BYTES, fold_if_grown
 from vidlatent.jobs.cache.options import RunOptions
 from vidlatent.jobs.cache.packer import pack_all
@@ -150,7 +150,7 @@ def run_on_ray(  # noqa: PLR0913  a run, and where
             f"{options.shard.index}/{options.shard.count}",
             f"leave {parameter('shard')} out",
         )
-    ray, where = import_ray(), where or RayOptions()
+    ray, where, root = import_ray(), where or RayOptions(), parse_root(root)
     Store.create(root)
     options = replace(options, threads=options.threads or torch.get_num_threads())
     job = Job(root if isinstance(root, Address) else root.absolute(), choice, recipe, options)

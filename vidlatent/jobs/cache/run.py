@@ -10,7 +10,7 @@ import torch
 
 from vidlatent.engine.model import Model
 from vidlatent.io.latent.strict_json import dump
-from vidlatent.io.sources.urls import Root
+from vidlatent.io.sources.urls import Root, parse_root
 from vidlatent.jobs.cache.buckets import refuse_off_grid
 from vidlatent.jobs.cache.budget import MemoryBudget
 from vidlatent.jobs.cache.compact import HUGE_BYTES, LARGE_BYTES, fold_if_grown
@@ -50,7 +50,7 @@ def run(
 
     Every file ends as a row of the manifest.
     """
-    options = options or RunOptions()
+    options, root = options or RunOptions(), parse_root(root)
     refuse_off_grid(recipe.buckets, model.spec.grid)
     store = Store.create(root)
     fold_if_grown(store, HUGE_BYTES)
@@ -113,6 +113,8 @@ class CacheRun:
         videos = self.maker.pass_on_readable(clips, self.planner.recipe_id)
         tasks = self.planner.plan(self.lookup.look_up(videos))
         self.maker.make(tasks, self.readers, self.stop)
+        self.maker.flush()
+        self.lookup.index.flush()
         return self.maker.tally
 
 

@@ -93,7 +93,7 @@ class Store:
         if not isinstance(root, Address):
             return cls(root)
         home, folder = open_home(root)
-        home.pull(folder)
+        home.pull_file(folder / MARKER)
         return cls(folder, home)
 
     @property

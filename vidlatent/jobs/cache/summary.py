@@ -8,7 +8,8 @@ from pathlib import Path
 
 from vidlatent.dtypes import DTYPES
 from vidlatent.io.latent.layout import ITEM_BYTES
-from vidlatent.io.sources.urls import Root, find_common_folder
+from vidlatent.io.sources.ranges import StoredFile
+from vidlatent.io.sources.urls import Root, find_common_folder, parse_root
 from vidlatent.jobs.cache.captions import get_caption
 from vidlatent.jobs.cache.manifest import (
     DAMAGED,
@@ -32,7 +33,7 @@ class ClipCard:
     name: str
     words: str
     caption: str
-    strip: Path | None
+    strip: Path | StoredFile | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def summarise(root: Root, recipe: str | None = None, shown: int = 120) -> Summar
     there = sorted(filter(manifest.is_present, rows), key=lambda row: (row.source, row.first_frame))
     once = list({row.key: row for row in there}.values())  # an entry may be that of several clips
     return Summary(
-        root=root,
+        root=parse_root(root),
         states=dict(sorted(Counter(name_state(row) for row in rows).items())),
         frames=sum(row.frames for row in there),
         entries=len(once),
@@ -147,5 +148,5 @@ def _make_card(store: Store, row: ManifestRow, common: Path) -> ClipCard:
         name=(source.relative_to(common) if source.is_relative_to(common) else source).as_posix(),
         words=f"{row.width}x{row.height}, {row.frames} frames{since}",
         caption=get_caption(row.facts),
-        strip=strip if strip.is_file() else None,
+        strip=store.home.at(strip) if store.has(strip) else None,
     )

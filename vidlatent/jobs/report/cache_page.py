@@ -33,7 +33,8 @@ def write_page(summary: Summary, path: Path, force: bool = False) -> None:
 
 def make_page(summary: Summary) -> str:
     """The page as text."""
-    title = f"{summary.root.absolute().name}: a cache of latents"
+    root = summary.root.absolute() if isinstance(summary.root, Path) else summary.root
+    title = f"{root.name}: a cache of latents"
     return "\n".join(
         [
             open_page(title, read_part("page.css") + PAGE_STYLE),
