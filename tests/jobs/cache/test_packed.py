@@ -229,13 +229,12 @@ def write_tar(path: Path, *clips_inside: Path) -> Path:
     return path
 
 
-def test_a_member_of_a_tar_is_measured_against_wherever_it_lies_in_it_now(videos, packed, tmp_path):
+def test_a_member_of_a_tar_is_measured_against_wherever_it_lies_in_it_now(videos, tmp_path):
     tar, root = write_tar(tmp_path / "clips.tar", videos / "b.avi"), tmp_path / "cache"
     clips.cache(tar, root)
     write_tar(tar, videos / "off.avi", videos / "b.avi")
-    assert [entry.error for entry in repack(root)] == [""]
+    assert [entry.error for entry in repack(root, Budget(step=0.01))] == [""]
     assert [row.price["against"] for row in clips.rows(root)] == [BY_SOURCE]
-    assert clips.objects(root).items() <= clips.objects(packed).items()
 
 
 def test_a_source_that_has_changed_is_not_measured_against(tmp_path):
