@@ -11,6 +11,7 @@ added: 40 weights of at most 128 times numbers of at most 2^11 + 127. So every m
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -64,20 +65,24 @@ def choose_taps(shape: tuple[int, ...]) -> Taps:
 class Predictor:
     """Guesses by `weights`, int8 [C, sum of the taps' counts].
 
-    Where a call takes longer than the numbers of a small plane do, guesses and spreads share it.
+    Guesses and spreads share calls where they can, because for a small plane a call takes longer than its
+    numbers do.
     """
 
     def __init__(self, taps: Taps, weights: np.ndarray) -> None:
         parts = np.split(weights.astype(np.float32), np.cumsum(taps.counts)[:-1], axis=1)
         self._taps, self._beside = taps, (parts[:2], parts[2:])
-        guess, spread = parts[2:]
-        end = taps.before + taps.around
-        back = guess[:, taps.before : end], spread[:, 1 + taps.before : 1 + end]
-        self._back = [
-            _choose_back(taps, slice(begin, min(begin + TOGETHER, len(weights))), back)
-            for begin in range(0, len(weights), TOGETHER)
-        ]
-        self._around, self._around_off = guess[:, end:, None, None], spread[:, -1:]
+        self._around, self._around_off = parts[2][:, -len(NEIGHBOURS) :, None, None], parts[3][:, -1:]
+
+    @cached_property
+    def _back(self) -> list[Back]:
+        """What channels look at in the frame before, TOGETHER of them at a time."""
+        (guess, spread), begin = self._beside[1], self._taps.before
+        end = begin + self._taps.around
+        weights = guess[:, begin:end], spread[:, 1 + begin : 1 + end]
+        channels = len(guess)
+        rows = (slice(i, min(i + TOGETHER, channels)) for i in range(0, channels, TOGETHER))
+        return [_choose_back(self._taps, these, weights) for these in rows]
 
     def walk(self, numbers: np.ndarray, resolve: Resolve) -> None:
         """Fill `numbers`, int16 [t, C, h, w], plane by plane, with what `resolve` makes of each guess.
