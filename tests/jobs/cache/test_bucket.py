@@ -218,6 +218,33 @@ def test_folded_journals_say_the_same_to_old_readers_and_new_ones(full, disk, be
     assert [one.records for one in compact.compact(full)] == [4]
 
 
+def test_a_journal_that_is_put_away_between_listing_and_fetching_is_in_a_snapshot(
+    full, monkeypatch, be_another_process
+):
+    get, away = MemoryFileSystem.get_file, [True]
+
+    def fold_first(fs, path, *args, **more) -> None:
+        if away and "/manifest/" in path and away.pop():
+            monkeypatch.setattr(MemoryFileSystem, "get_file", get)
+            be_another_process()
+            compact.compact(full)
+        get(fs, path, *args, **more)
+
+    store = Store.open(full)
+    monkeypatch.setattr(MemoryFileSystem, "get_file", fold_first)
+    assert len(list(Manifest(store).rows())) == 3 and not away
+
+
+def test_a_store_that_lists_what_is_not_there_is_an_error(full, monkeypatch):
+    def lose(*_: object, **__: object) -> None:
+        raise FileNotFoundError("gone")
+
+    store = Store.open(full)
+    monkeypatch.setattr(MemoryFileSystem, "get_file", lose)
+    with pytest.raises(OutOfResources, match=rf"{full}/manifest: lists objects that are not there"):
+        Manifest(store)
+
+
 def test_of_two_who_fold_at_once_one_gives_way(full, monkeypatch, be_another_process):
     real = compact.fold
 

@@ -31,6 +31,7 @@ from vidlatent.jobs.reading.scratch import make_scratch_folder
 KEEPING = ("s3", "s3a", "gs", "gcs", "memory")  # kinds of stores that list what they hold, and take more
 _MARK = "mark"  # the name of the mark of a folder
 _MARK_BYTES = 32
+_MOST_LISTINGS = 20  # of one folder, while others put away what is in it
 
 
 class BucketHome:
@@ -68,16 +69,22 @@ class BucketHome:
         return Leases(f"{self._address.url}/claims")
 
     def pull(self, folder: Path) -> None:
-        """Fetch what is new in a folder, and remove here what is there no more. Old snapshots stay there."""
-        while True:
+        """Fetch what is new in a folder, and remove here what is there no more. Old snapshots stay there.
+
+        What is put away between listing and fetching is looked for once more: a newer snapshot has it.
+        """
+        for _ in range(_MOST_LISTINGS):
             there = {folder / name: state for name, state in self._list(folder).items() if state is not None}
             newest = max(map(number_of, there), default=0)
             wanted = {path: state for path, state in there.items() if not 0 < number_of(path) < newest}
             for path in [path for path in self._here if path.parent == folder and path not in wanted]:
                 self._forget(path)
             new = [item for item in wanted.items() if not self._is_here(*item)]
-            if all(map_ahead(lambda item: self._fetch(*item), new)):
+            if all(list(map_ahead(lambda item: self._fetch(*item), new))):
                 return
+        raise OutOfResources(
+            f"{self.at(folder)}: lists objects that are not there", "look with the tools of the store"
+        )
 
     def pull_file(self, path: Path) -> None:
         """Fetch it, if it is new; remove it here where it is there no more."""
