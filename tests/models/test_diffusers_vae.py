@@ -6,6 +6,7 @@ The references are the classes as they come, called whole, on small networks of 
 import json
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,9 @@ TILES_CLOSE = 1e-3  # root mean square; in float64 tiles agree to 1e-7
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
+@cache
 def their_class(name: str) -> nn.Module:
-    """The class as it comes, every weight of it random."""
+    """The class as it comes, every weight of it random; made once."""
     kind, config = CONFIGS[name]
     torch.manual_seed(0)
     vae = getattr(diffusers, kind)(**config).eval().requires_grad_(False)
