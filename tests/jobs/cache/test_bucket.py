@@ -18,9 +18,11 @@ from vidlatent.jobs.cache import bucket, compact, leases, parts
 from vidlatent.jobs.cache.bucket import open_home
 from vidlatent.jobs.cache.gc import find_garbage
 from vidlatent.jobs.cache.manifest import DONE, Manifest, ManifestRow
+from vidlatent.jobs.cache.packer import Packer, pack_all
 from vidlatent.jobs.cache.repack import repack_cache
 from vidlatent.jobs.cache.run import open_run
 from vidlatent.jobs.cache.scan import scan
+from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.cache.status import describe_cache
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.summary import summarise
@@ -243,6 +245,30 @@ def test_a_store_that_lists_what_is_not_there_is_an_error(full, monkeypatch):
     monkeypatch.setattr(MemoryFileSystem, "get_file", lose)
     with pytest.raises(OutOfResources, match=rf"{full}/manifest: lists objects that are not there"):
         Manifest(store)
+
+
+class Killed(BaseException):
+    """As abrupt as a kill, as far as our own code can see."""
+
+
+@pytest.mark.parametrize("step", [(Manifest, "add_packed"), (Packer, "_remove")], ids=["rows", "removal"])
+def test_a_kill_while_entries_are_packed_loses_and_doubles_nothing(
+    full, monkeypatch, be_another_process, step
+):
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(*step, die)
+        pack_all(Store.open(full), Sharding("tar"))
+    assert len(objects(full)) == 3
+    (shard,) = (name for name in read_all(full, "shards") if name.endswith(".tar"))
+    be_another_process()
+    monkeypatch.setattr(leases, "LEFT_S", 0.0)
+    pack_all(Store.open(full), Sharding("tar"))
+    assert not objects(full) and [n for n in read_all(full, "shards") if n.endswith(".tar")] == [shard]
+    be_another_process()
+    assert list(verify(full)) == [None] * 3
 
 
 def test_of_two_who_fold_at_once_one_gives_way(full, monkeypatch, be_another_process):

@@ -24,6 +24,10 @@ class Held(Protocol):
         """Give it up."""
         ...
 
+    def close(self) -> None:
+        """Give it up, and leave where it is what can be left of it."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(

@@ -16,7 +16,6 @@ import threading
 import time
 from contextlib import suppress
 from functools import cached_property
-from itertools import count
 from typing import Self
 
 from vidlatent.errors import BadInput, VidlatentError
@@ -53,7 +52,6 @@ class Leases:
     def __init__(self, url: str) -> None:
         self._url = url
         self._me = f"process {os.getpid()} on {socket.gethostname()}"
-        self._texts = (f"{self._me}\n{secrets.token_hex(8)} {number}\n".encode() for number in count())
         self._held: set[Lease] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -95,7 +93,11 @@ class Leases:
         return lease
 
     def _put(self, url: str) -> bool:
-        return put_new(url, next(self._texts))
+        return put_new(url, self._make_text())
+
+    def _make_text(self) -> bytes:
+        """Who holds a claim, and what no other text has: so a put whose answer was lost is known as ours."""
+        return f"{self._me}\n{secrets.token_hex(16)}\n".encode()
 
     def _is_left(self, url: str) -> bool:
         """Whether a claim was left by a process that is gone."""
@@ -124,7 +126,7 @@ class Leases:
             for lease in held:
                 with self._lock, suppress(VidlatentError):  # the next beat may come through
                     if lease in self._held:
-                        put_bytes(lease.url, next(self._texts))
+                        put_bytes(lease.url, self._make_text())
 
 
 def _read(url: str) -> bytes:
