@@ -147,12 +147,13 @@ def scale_by_length(
     channels, rows, columns = _sizes(x)
     for source, target in _samples(x, out):
         positions = source[..., 0].numel()
-        _scale_by_length[(triton.cdiv(positions, rows),)](
-            source, target, gain, gain if shift is None else shift, gain if bias is None else bias,
-            positions, *source.shape[1:3], *source.stride()[:3], *target.stride()[:3], epsilon,
-            channels=channels, mean=mean, shifted=shift is not None, biased=bias is not None, silu=silu,
-            rows=rows, columns=columns, num_warps=8,
-        )  # fmt: skip
+        with torch.cuda.device_of(x):  # where Triton launches
+            _scale_by_length[(triton.cdiv(positions, rows),)](
+                source, target, gain, gain if shift is None else shift, gain if bias is None else bias,
+                positions, *source.shape[1:3], *source.stride()[:3], *target.stride()[:3], epsilon,
+                channels=channels, mean=mean, shifted=shift is not None, biased=bias is not None, silu=silu,
+                rows=rows, columns=columns, num_warps=8,
+            )  # fmt: skip
 
 
 def scale_and_shift(x: Tensor, out: Tensor, affines: list[tuple[Tensor, Tensor]], silu: bool) -> None:
@@ -163,11 +164,12 @@ def scale_and_shift(x: Tensor, out: Tensor, affines: list[tuple[Tensor, Tensor]]
     channels, rows, columns = _sizes(x)
     for (source, target), (scale, shift) in zip(_samples(x, out), affines, strict=True):
         positions = source[..., 0].numel()
-        _scale_and_shift[(triton.cdiv(positions, rows),)](
-            source, target, scale.contiguous(), shift.contiguous(), positions, *source.shape[1:3],
-            *source.stride()[:3], *target.stride()[:3], channels if scale.dim() > 1 else 0,
-            channels=channels, silu=silu, rows=rows, columns=columns, num_warps=8,
-        )  # fmt: skip
+        with torch.cuda.device_of(x):  # where Triton launches
+            _scale_and_shift[(triton.cdiv(positions, rows),)](
+                source, target, scale.contiguous(), shift.contiguous(), positions, *source.shape[1:3],
+                *source.stride()[:3], *target.stride()[:3], channels if scale.dim() > 1 else 0,
+                channels=channels, silu=silu, rows=rows, columns=columns, num_warps=8,
+            )  # fmt: skip
 
 
 def add(h: Tensor, x: Tensor, bias: Tensor) -> None:
@@ -175,10 +177,12 @@ def add(h: Tensor, x: Tensor, bias: Tensor) -> None:
     channels, rows, columns = _sizes(x)
     for target, source in _samples(h, x):
         positions = source[..., 0].numel()
-        _add[(triton.cdiv(positions, rows),)](
-            target, source, bias, positions, *source.shape[1:3], *target.stride()[:3], *source.stride()[:3],
-            channels=channels, rows=rows, columns=columns, num_warps=8,
-        )  # fmt: skip
+        with torch.cuda.device_of(x):  # where Triton launches
+            _add[(triton.cdiv(positions, rows),)](
+                target, source, bias, positions, *source.shape[1:3],
+                *target.stride()[:3], *source.stride()[:3],
+                channels=channels, rows=rows, columns=columns, num_warps=8,
+            )  # fmt: skip
 
 
 def moments(sample: Tensor, per_frame: bool = False) -> tuple[Tensor, Tensor]:
@@ -192,10 +196,11 @@ def moments(sample: Tensor, per_frame: bool = False) -> tuple[Tensor, Tensor]:
     steps = min(_STEPS, triton.cdiv(positions, rows))
     each, parts = rows * steps, triton.cdiv(positions, rows * steps)
     means, squares = torch.empty(2, samples, parts, channels, dtype=torch.float32, device=sample.device)
-    _add_up[(samples, parts)](
-        sample, means, squares, positions, *sample.shape[1:3], *sample.stride()[:3],
-        channels=channels, rows=rows, columns=columns, steps=steps, num_warps=8,
-    )  # fmt: skip
+    with torch.cuda.device_of(sample):  # where Triton launches
+        _add_up[(samples, parts)](
+            sample, means, squares, positions, *sample.shape[1:3], *sample.stride()[:3],
+            channels=channels, rows=rows, columns=columns, steps=steps, num_warps=8,
+        )  # fmt: skip
     counts = torch.full((parts, 1), each, dtype=torch.float64, device=sample.device)
     counts[-1] = positions - (parts - 1) * each
     means, squares = means.double(), squares.double()
