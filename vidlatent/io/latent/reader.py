@@ -87,8 +87,9 @@ class LatentReader:
         self._shape = find_shape(self.header, self._layout.tensors)
         self._opened = {name: self._open_part(name) for name in PARTS if name in self._layout.tensors}
         timed = "durations" in self._layout.tensors
+        pts = self._read_small("pts")  # in the order of the file: in a store both come with one request
         durations = self._read_small("durations") if timed else np.zeros(0, np.int64)
-        self.clock = FrameClock(_parse_time_base(metadata["time_base"]), self._read_small("pts"), durations)
+        self.clock = FrameClock(_parse_time_base(metadata["time_base"]), pts, durations)
         check_clock(self.clock)
 
     @property
