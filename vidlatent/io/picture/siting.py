@@ -9,7 +9,7 @@ was set is found out by converting a small picture with libswscale.
 
 import numpy as np
 from av import VideoFrame
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from vidlatent.io.picture.passes import FilterPass
 
@@ -30,7 +30,9 @@ def needs_left_siting(frame: VideoFrame, codec: str) -> bool:
     subsampled = len(frame.planes) >= 2 and frame.planes[1].width < frame.width and not frame.format.is_rgb
     if not subsampled or codec in _CENTRED:
         return False
-    probe = frame.reformat(width=16, height=8, format="yuv420p")  # has the frame's own fields
+    # It has the frame's own fields. One thread, and none that the frame would own: frames whose side data was
+    # read wait for the garbage collector, and in a process that was forked off threads do not end.
+    probe = VideoReformatter().reformat(frame, width=16, height=8, format="yuv420p", threads=1)
     for plane, values in zip(probe.planes, (126, 128, 64 + 8 * np.arange(8)), strict=True):
         rows = np.zeros((plane.height, plane.line_size), np.uint8)
         rows[:, : plane.width] = values
@@ -41,4 +43,8 @@ def needs_left_siting(frame: VideoFrame, codec: str) -> bool:
 
 def _red_plane(frame: VideoFrame) -> np.ndarray:
     flags = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-    return frame.reformat(format="rgb24", interpolation=flags).to_ndarray()[..., 0]
+    return (
+        VideoReformatter()
+        .reformat(frame, format="rgb24", interpolation=flags, threads=1)
+        .to_ndarray()[..., 0]
+    )
