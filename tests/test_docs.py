@@ -21,6 +21,7 @@ BLOCK = re.compile(r"(?:<!-- not run: (?P<why>.*?) -->\n)?```python\n(?P<code>.*
 WITH_PYTHON = [page for page in PAGES if BLOCK.search(page.read_text())]
 NOT_RUN = {  # a reader does not see the remark in front of such a block; here they are listed
     ("README.md", "needs the weights of a pipeline"),
+    ("cache.md", "needs a store"),
     ("gpu.md", "needs a GPU"),
     ("python.md", "needs the weights of a pipeline"),
     ("recipes.md", "needs the weights of a pipeline"),
