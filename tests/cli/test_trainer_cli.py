@@ -23,7 +23,7 @@ def wan(tmp_path_factory) -> Path:
 def videos(tmp_path) -> Path:
     """Clips of odd sizes and lengths with captions beside them, two of one name."""
     folder = tmp_path / "videos"
-    for name, frames, size in (("a/clip", 30, (50, 34)), ("b/clip", 23, (32, 32)), ("long", 60, (48, 32))):
+    for name, frames, size in (("a/clip", 20, (50, 34)), ("b/clip", 15, (32, 32)), ("long", 45, (48, 32))):
         clips.write_clip(folder / f"{name}.avi", len(name), frames=frames, size=size)
         (folder / f"{name}.txt").write_text(f"this is {name}\n")
     return folder

@@ -1,7 +1,7 @@
 """Python processes that need not load what they use: they are forks of one that has loaded it.
 
-To load torch takes two seconds, and what reading videos needs a third of one; tests start hundreds of such
-processes. Where a test changes what Python loads, by PYTHONPATH, its process is started as in real life.
+To load torch takes two seconds, and tests start hundreds of processes that read or compute. Where a test
+changes what Python loads, by PYTHONPATH, its process is started as in real life.
 """
 
 import fcntl
@@ -11,6 +11,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from functools import cache
@@ -22,15 +23,16 @@ from vidlatent.jobs.reading import process
 from vidlatent.jobs.reading.messages import PARENT
 
 PROGRAM = Path(__file__).with_name("warm_python.py")
-READING = ("vidlatent.jobs.reading.worker",)
-COMPUTING = (
-    *("vidlatent.cli.app", "vidlatent.jobs.segment_worker", "vidlatent.jobs.cache.run"),
-    *("vidlatent.jobs.encode", "vidlatent.jobs.measure.score"),
+LOADED = (  # what the programs that tests start import, but none of those
+    *("torch", "vidlatent.cli.app", "vidlatent.engine.load", "vidlatent.io.picture.resample"),
+    *("vidlatent.jobs.cache.run", "vidlatent.jobs.decode", "vidlatent.jobs.encode"),
+    *("vidlatent.jobs.measure.score", "vidlatent.jobs.reading.listing", "vidlatent.jobs.reading.survey"),
 )
 USUAL = os.environ.get("PYTHONPATH")
 KILLED = NUMBER.pack(-9)
 start_reader_alone, start_segment_worker_alone = process._start, segments._start_process
-begun = ExitStack()  # whoever closes it ends every Python below
+beginning = threading.Lock()
+begun = ExitStack()  # whoever closes it ends the Python that is forked
 
 
 def is_usual(environment: Mapping[str, str]) -> bool:
@@ -38,12 +40,17 @@ def is_usual(environment: Mapping[str, str]) -> bool:
     return sys.platform == "linux" and environment.get("PYTHONPATH") == USUAL
 
 
+def warm_python() -> tuple[socket.socket, int]:
+    """Where to ask the Python that has loaded it, and its number."""
+    with beginning:
+        return _begin()
+
+
 @cache
-def python_that_has(modules: tuple[str, ...]) -> tuple[socket.socket, int]:
-    """Where to ask a Python that has loaded these modules, and its number."""
+def _begin() -> tuple[socket.socket, int]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     python = subprocess.Popen(
-        [sys.executable, "-P", PROGRAM, str(theirs.fileno()), *modules],
+        [sys.executable, "-P", PROGRAM, str(theirs.fileno()), *LOADED],
         stdin=subprocess.DEVNULL,
         pass_fds=(theirs.fileno(),),
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -63,8 +70,7 @@ class Process(subprocess.Popen):
 
     _told = -1  # where its end is told; none where it was started as in real life
 
-    def __init__(self, words: list, loaded: tuple[str, ...] = COMPUTING, **options) -> None:
-        self._loaded = loaded
+    def __init__(self, words: list, **options) -> None:
         super().__init__([sys.executable, *map(str, words)], **options)
 
     def _execute_child(self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest) -> None:
@@ -75,7 +81,7 @@ class Process(subprocess.Popen):
         pipes = stdin, _, _, stdout, _, stderr = rest[3:9]
         streams = [given if given != -1 else own for own, given in enumerate((stdin, stdout, stderr))]
         request = {"words": args[1:], "folder": str(cwd or os.getcwd()), "environment": env}
-        door, _ = python_that_has(self._loaded)
+        door, _ = warm_python()
         self._told, told = os.pipe()
         socket.send_fds(door, [json.dumps(request).encode()], [*streams, told])
         os.close(told)
@@ -131,9 +137,11 @@ def start_reader() -> subprocess.Popen:
     """Start a reading process, in the place of what `vidlatent.jobs.reading.process` does."""
     if not is_usual(os.environ):
         return start_reader_alone()
-    _, parent = python_that_has(READING)
+    _, parent = warm_python()
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    reader = Process(["-m", *READING], READING, env={**os.environ, PARENT: str(parent)}, **pipes)
+    reader = Process(
+        ["-m", "vidlatent.jobs.reading.worker"], env={**os.environ, PARENT: str(parent)}, **pipes
+    )
     with suppress(OSError):
         fcntl.fcntl(reader.stdout, fcntl.F_SETPIPE_SZ, process._PIPE_BYTES)
     return reader
