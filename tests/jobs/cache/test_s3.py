@@ -85,6 +85,11 @@ def test_a_bucket_without_credentials_says_where_they_are_sought(tmp_path, serve
         list(scan(["s3://bucket/videos"], tmp_path))
 
 
+BUSY = {  # a machine with more to do: Ray and its workers may be slow to start
+    "RAY_worker_niceness": "0",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_memory_monitor_refresh_ms": "0",
+}
 WORKER = """
 import sys
 from helpers import cache_clips as clips
@@ -154,8 +159,9 @@ def test_two_processes_after_a_killed_one_make_in_a_bucket_what_a_disk_gets(tmp_
 
 
 def test_a_cluster_of_ray_makes_in_a_bucket_what_a_disk_gets(tmp_path, server, monkeypatch):
+    for name, value in BUSY.items():
+        monkeypatch.setenv(name, value)
     pytest.importorskip("ray.data", reason="needs the extra: pip install 'vidlatent[ray]'")
-    monkeypatch.setenv("RAY_worker_register_timeout_seconds", "600")
     folder = clips.write_clips(tmp_path / "videos", 6)
     clips.cache(folder, tmp_path / "disk")
     root, where = "s3://bucket/cache", RayOptions(actors=2)
