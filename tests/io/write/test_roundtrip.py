@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import video_clips as clips
 from helpers.paths import MEDIA
 
@@ -232,6 +233,11 @@ def test_nothing_to_write_is_an_error_and_leaves_no_file(tmp_path):
     ("options", "said"),
     [
         (SinkOptions(codec="libx999"), "^codec libx999: no such encoder"),
+        pytest.param(
+            SinkOptions(codec="h264_nvenc"),
+            "needs an NVIDIA GPU|no such encoder",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this GPU may encode video"),
+        ),
         (SinkOptions(codec="libvpx", pix_fmt="yuv420p"), "no such encoder|cannot hold"),
         (SinkOptions(pix_fmt="yuv411p"), "pix_fmt yuv411p: libx264 does not take it"),
     ],

@@ -35,7 +35,10 @@ _FIXED = {
     "libvpx-vp9": {"b": "0", "row-mt": "1"},
     "libx265": {"x265-params": "log-level=none"},
     "ffv1": {"level": "3", "slicecrc": "1"},
+    "h264_nvenc": {"rc": "constqp", "qp": "18"},  # else it aims at 2 Mbit/s
+    "hevc_nvenc": {"rc": "constqp", "qp": "18"},
 }
+_GPU_ENCODERS = "_nvenc"  # how their names end
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,11 @@ def choose_encoding(codec: str, picture: Picture, options: SinkOptions) -> Encod
             refused = f"{pix_fmt}: {e.strerror}"
             continue
         return encoding
+    if codec.endswith(_GPU_ENCODERS):
+        raise UsageError(
+            f"{codec} cannot encode {picture.width}x{picture.height} here ({refused})",
+            "it needs an NVIDIA GPU that encodes video (an H100 does not) and its driver; or take libx264",
+        )
     raise UsageError(
         f"{codec} cannot encode {picture.width}x{picture.height} ({refused})",
         f"it takes {parameter('pix_fmt')} {', '.join(formats[:8])}",
