@@ -28,8 +28,8 @@ def model():
 
 
 @pytest.fixture
-def latents(as_clip, moving_clip, tmp_path, model) -> Path:
-    encode(as_clip("clip", moving_clip(FRAMES, 16, 24)), tmp_path / "x.latent", model)
+def latents(as_video, moving_clip, tmp_path, model) -> Path:
+    encode(as_video("clip", moving_clip(FRAMES, 16, 24)), tmp_path / "x.latent", model)
     return tmp_path / "x.latent"
 
 

@@ -47,8 +47,8 @@ SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("wf", "wan")]
 
 
 @pytest.fixture
-def source(as_clip, moving_clip) -> Path:
-    return as_clip("clip", moving_clip(FRAMES, 16, 24))
+def source(as_video, moving_clip) -> Path:
+    return as_video("clip", moving_clip(FRAMES, 16, 24))
 
 
 def published(kind: str, folder: Path) -> ModelChoice:
@@ -67,7 +67,8 @@ def images(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["pocket", *SLOW])
-def test_two_processes_write_what_one_writes(source, tmp_path, kind):
+def test_two_processes_write_what_one_writes(as_clip, moving_clip, tmp_path, kind):
+    source = as_clip("clip", moving_clip(FRAMES, 16, 24))  # images: how many there are is known
     choice = published(kind, tmp_path)
     model = choice.load(device="cpu")
     for name, workers in (("one", None), ("two", two(choice))):
