@@ -24,7 +24,7 @@ Path.exists = seen
 
 import vidlatent
 for module in pkgutil.walk_packages(vidlatent.__path__, "vidlatent."):
-    if not module.name.endswith("__main__"):
+    if not module.name.endswith(("__main__", "models.kernels")):  # that one needs triton
         importlib.import_module(module.name)
 sample, folder = sys.argv[1:]
 model = vidlatent.load_model("toy", device="cpu")
