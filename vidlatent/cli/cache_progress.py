@@ -90,6 +90,8 @@ def describe(tally: "Tally") -> str:
         parts += [f"{tally.done / took:.2f} clips/s", f"{tally.frames / took:.1f} frames/s"]
         model, readers = spell_share(tally.starved_s, tally), spell_share(tally.full_s, tally)
         parts.append(f"model waits {model}, readers wait {readers}")
+        if tally.store_s:
+            parts.append(f"stores are waited for {spell_share(tally.store_s, tally)}")
         if tally.measured_s:
             parts.append(f"measuring takes {spell_share(tally.measured_s, tally)}")
         left = (tally.clips - tally.accounted_for) * took / tally.accounted_for

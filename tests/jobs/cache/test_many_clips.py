@@ -147,3 +147,9 @@ def test_every_clip_is_as_likely_to_be_drawn_as_any_other(monkeypatch):
 def test_the_margin_is_that_of_a_mean():
     assert find_margin([10] * 100, 100) == 0 and find_margin([], 5) == 0
     assert find_margin([20] * 50, 100) == pytest.approx(1.96 * 10 / 10 / 10)
+
+
+def test_who_waits_for_whom_is_said_of_stores_only_where_there_are_some():
+    tally = Tally(clips=2, done=1, frames=9, seconds=10, starved_s=1, full_s=2, store_s=2.5)
+    assert "model waits 10%, readers wait 20%, stores are waited for 25%" in describe(tally)
+    assert "stores" not in describe(replace(tally, store_s=0))

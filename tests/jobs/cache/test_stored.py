@@ -78,6 +78,7 @@ def test_a_tar_and_a_table_in_a_store_are_cached_within_the_scratch_that_is_allo
     for sources, name in ((stored, "cache"), (here, "disk")):
         tally = run(sources, tmp_path / name, load_model("toy", "cpu"), clips.recipe(), options)
         assert (tally.done, tally.failed) == (3, 0)
+        assert (tally.store_s > 0) == (name == "cache")
     assert clips.objects(tmp_path / "cache") == clips.objects(tmp_path / "disk")
     names = {row.source: row.facts.get("caption") for row in clips.rows(tmp_path / "cache")}
     expected = ("sets/s.tar::0.avi", "sets/s.tar::1.avi", "2.avi")

@@ -249,6 +249,7 @@ class EntryMaker:
         finally:
             self.tally.starved_s += video.starved_s
             self.tally.full_s += video.full_s
+            self.tally.store_s += video.store_s
 
     def _finish(
         self, encoded: Encoded, strip: FilmStrip, notices: tuple[str, ...], seconds: float

@@ -36,7 +36,7 @@ MOST_IN_BUNDLE = 8  # clips: so many that an actor's readers are ahead of its mo
 LISTED_BYTES = 8 << 20  # of clips that are listed, and that no actor has yet: some ten thousand
 DRAINED = 143  # the exit code of an actor that was asked to stop
 COUNTS = ("done", "reused", "failed", "skipped", "left_out", "frames", "bytes")
-SECONDS = ("seconds", "starved_s", "full_s", "measured_s")
+SECONDS = ("seconds", "starved_s", "full_s", "store_s", "measured_s")
 
 
 @dataclass(frozen=True)

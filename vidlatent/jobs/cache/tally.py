@@ -20,6 +20,7 @@ class Tally:
     seconds: float = 0.0
     starved_s: float = 0.0  # the model waited for frames
     full_s: float = 0.0  # readers waited for the model
+    store_s: float = 0.0  # readers waited for copies of what lies in a store
     measured_s: float = 0.0  # clips were decoded, to measure what storing them costs
     stopped: bool = False
     counting: bool = field(default=False, repr=False)  # more clips are being found

@@ -52,6 +52,7 @@ class Worker:
 
     def __init__(self, scratch: Scratch | None = None) -> None:
         self._scratch = scratch
+        self.store_s = 0.0  # seconds that it has waited for copies
         self._process: subprocess.Popen | None = None
         self.heard = 0  # messages so far, for the watchdog
         self.listening = False  # whether somebody waits for the next one, likewise
@@ -65,6 +66,7 @@ class Worker:
         more: it is not known to be the video's fault. Answers that were given are left out then.
         """
         with hold_copy(self._scratch, question.source) as held:
+            self.store_s += held.waited_s
             for head, pixels in self._ask(replace(question, source=held.source)):
                 if isinstance(head, Seen) and held.state is not None:
                     head = replace(head, state=held.state)

@@ -77,6 +77,7 @@ class RemoteVideo:
         self._turn = threading.Lock()  # held where one of these two changes
         self.notices: list[str] = []
         self.starved_s = 0.0  # seconds that the model waited for frames
+        self.store_s = 0.0  # seconds that the reader waited for a copy of what lies in a store
         self._thread = threading.Thread(target=self._fill, name="vidlatent-reader", daemon=True)
         self._thread.start()
 
@@ -97,8 +98,10 @@ class RemoteVideo:
             self._reading = False
 
     def _read(self) -> None:
+        before = self._worker.store_s
         try:
             for head, pixels in self._worker.ask(self._question):
+                self.store_s = self._worker.store_s - before
                 if isinstance(head, Pixels):
                     frame = Frame(pixels, head.pts, head.duration)
                     if not self._frames.put(frame, pixels.nbytes):

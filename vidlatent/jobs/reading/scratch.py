@@ -28,10 +28,14 @@ _OLD_S = 60.0  # after which a folder that nobody holds was left by a run that w
 
 @dataclass(frozen=True)
 class Held:
-    """What a process reads in place of a source. `state` is that of the object when it was fetched."""
+    """What a process reads in place of a source.
+
+    `state` is that of the object when it was fetched, and `waited_s` how many seconds that took still.
+    """
 
     source: Source
     state: State = None
+    waited_s: float = 0.0
 
 
 @dataclass
@@ -84,10 +88,12 @@ class Scratch:
             return
         copy = self._take(stored, holders=1)
         try:
+            began = time.perf_counter()
             copy.fetched.result()
+            waited_s = time.perf_counter() - began
             here = stored.copied(copy.path)
             read = replace(source, inside=here) if isinstance(source, MemberSource) else here
-            yield Held(read, copy.state)
+            yield Held(read, copy.state, waited_s)
         finally:
             self._release(stored, copy)
 
