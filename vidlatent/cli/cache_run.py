@@ -337,28 +337,14 @@ def command(  # noqa: PLR0913  sections of the help
     budget: BudgetFlags,
 ) -> int:
     """Make the latents of every clip that are not in the cache yet."""
-    from vidlatent.jobs.cache.unchanged import find_unchanged
+    from vidlatent.jobs.cache.unchanged import find_unchanged, note_finished
 
     request = tasks.request(sources)
-    if (unchanged := find_unchanged(write.output, request)) is not None:  # and torch was not loaded
+    if (unchanged := find_unchanged(write.output, request)) is not None:
         return show(lambda progress: unchanged, tasks.max_failures, write.as_json)
-    return make_entries(sources, request, read, cut, run, tasks, write, budget)
 
-
-def make_entries(  # noqa: PLR0913  sections of the help
-    sources: list[str],
-    request: "Request",
-    read: ReadFlags,
-    cut: o.CutFlags,
-    run: RunFlags,
-    tasks: TaskFlags,
-    write: WriteFlags,
-    budget: BudgetFlags,
-) -> int:
-    """Do the run, and note where it has left nothing to do."""
-    from vidlatent.jobs.cache.before import check_before_loading
+    from vidlatent.jobs.cache.before import check_before_loading  # these load torch
     from vidlatent.jobs.cache.estimate import dry_run
-    from vidlatent.jobs.cache.unchanged import note_finished
 
     options = tasks.options(run, write)
     kept = {**write.posterior_options(), "budget": budget.budget(write.store, write.pack)}
