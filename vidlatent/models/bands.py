@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vidlatent.models.arithmetic import is_cpu
 from vidlatent.models.causal import TimeState
 from vidlatent.models.clips import empty_clip
 from vidlatent.models.convolution import CausalConv3d, convolve_clip
@@ -22,13 +23,15 @@ BAND_BYTES = 3 << 23  # of what a convolution is fed for one band
 Write = Callable[[Tensor, Tensor], object]  # puts what becomes of a clip, position by position, into a place
 
 
-def suits_bands(conv: nn.Module, x: Tensor, large: int, state: TimeState) -> bool:
-    """Whether `x` [B, C, T, H, W] is one frame of more than `large` bytes that `conv` can take in bands.
+def divides(x: Tensor, state: TimeState) -> bool:
+    """Whether frames of `x` are worth dividing: on a CPU. Elsewhere bands would be many small calls."""
+    return is_cpu(x.device) and not state.on_gpu(x)
 
-    On a GPU they would be many small calls where few large ones are wanted.
-    """
+
+def suits_bands(conv: nn.Module, x: Tensor, large: int, state: TimeState) -> bool:
+    """Whether `x` [B, C, T, H, W] is one frame of more than `large` bytes that `conv` can take in bands."""
     return (
-        not state.on_gpu(x)
+        divides(x, state)
         and x.shape[2] == 1
         and x.nbytes > large
         and isinstance(conv, CausalConv3d)
@@ -121,9 +124,9 @@ class RowBand:
 def cut_into_rows(x: Tensor, state: TimeState, height: int, most: int, beside: int) -> list[RowBand]:
     """Bands of at most `most` of `height` rows, all about as high, that see `beside` rows on each side.
 
-    It is one band with gradients, and on a GPU: see `suits_bands`.
+    It is one band with gradients, and where frames are not divided.
     """
-    divided = not (state.on_gpu(x) or torch.is_grad_enabled())
+    divided = divides(x, state) and not torch.is_grad_enabled()
     each = -(-height // -(-height // max(1, most))) if divided else height
     tops = range(0, height, each)
     owned = [slice(top, min(top + each, height)) for top in tops]
