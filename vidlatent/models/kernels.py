@@ -28,6 +28,20 @@ def _place(positions, height, width, by_frame, by_row, by_column):
 
 
 @triton.jit
+def _cells(positions, channels: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr):
+    """The positions and channels of a program, and which of these there are."""
+    position = tl.program_id(0) * rows + tl.arange(0, rows)
+    channel = tl.arange(0, columns)
+    return position, channel, (position < positions)[:, None] & (channel < channels)[None, :]
+
+
+@triton.jit
+def _load(place, mask):
+    """What `place` points to, in float32; 0 where there is nothing."""
+    return tl.load(place, mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
 def _store(values, place, mask, silu: tl.constexpr):
     """Store float32 `values`, or what SiLU makes of them, as what `place` points to."""
     if silu:
@@ -43,19 +57,17 @@ def _scale_by_length(
     silu: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
     """Positions, and a bias, over their length (with `mean`, its root mean square), gain, shift, SiLU."""
-    position = tl.program_id(0) * rows + tl.arange(0, rows)
-    channel = tl.arange(0, columns)
-    mask = (position < positions)[:, None] & (channel < channels)[None, :]
+    position, channel, mask = _cells(positions, channels, rows, columns)
     source = _place(position, height, width, x_frame, x_row, x_column)
-    values = tl.load(x + source[:, None] + channel[None, :], mask=mask, other=0.0).to(tl.float32)
+    values = _load(x + source[:, None] + channel[None, :], mask)
     known = channel < channels
     if biased:
-        values += tl.load(bias + channel, mask=known, other=0.0)[None, :]
+        values += _load(bias + channel, known)[None, :]
     squares = tl.sum(values * values, axis=1)
     length = tl.sqrt(squares / channels + epsilon) if mean else tl.maximum(tl.sqrt(squares), epsilon)
-    values = values / length[:, None] * tl.load(gain + channel, mask=known, other=0.0)[None, :]
+    values = values / length[:, None] * _load(gain + channel, known)[None, :]
     if shifted:
-        values += tl.load(shift + channel, mask=known, other=0.0)[None, :]
+        values += _load(shift + channel, known)[None, :]
     target = _place(position, height, width, out_frame, out_row, out_column)
     _store(values, out + target[:, None] + channel[None, :], mask, silu)
 
@@ -67,15 +79,11 @@ def _scale_and_shift(
     channels: tl.constexpr, silu: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
     """Scale and shift each channel of a clip, SiLU; frame n has the scales that begin at n · `by_frame`."""
-    position = tl.program_id(0) * rows + tl.arange(0, rows)
-    channel = tl.arange(0, columns)
-    mask = (position < positions)[:, None] & (channel < channels)[None, :]
+    position, channel, mask = _cells(positions, channels, rows, columns)
     source = _place(position, height, width, x_frame, x_row, x_column)
-    values = tl.load(x + source[:, None] + channel[None, :], mask=mask, other=0.0).to(tl.float32)
+    values = _load(x + source[:, None] + channel[None, :], mask)
     told = (position // (height * width) * by_frame)[:, None] + channel[None, :]
-    values = values * tl.load(scale + told, mask=mask, other=0.0) + tl.load(
-        shift + told, mask=mask, other=0.0
-    )
+    values = values * _load(scale + told, mask) + _load(shift + told, mask)
     target = _place(position, height, width, out_frame, out_row, out_column)
     _store(values, out + target[:, None] + channel[None, :], mask, silu)
 
@@ -95,13 +103,13 @@ def _add_up(
     x += sample.to(tl.int64) * x_frame
     first = part * rows * steps
     start = _place(first, height, width, x_frame, x_row, x_column)
-    origin = tl.load(x + start + channel, mask=known, other=0.0).to(tl.float32)
+    origin = _load(x + start + channel, known)
     totals, squared = tl.zeros([rows, columns], tl.float32), tl.zeros([rows, columns], tl.float32)
     for step in range(steps):
         position = first + step * rows + tl.arange(0, rows)
         mask = (position < positions)[:, None] & known[None, :]
         source = _place(position, height, width, x_frame, x_row, x_column)
-        values = tl.load(x + source[:, None] + channel[None, :], mask=mask, other=0.0).to(tl.float32)
+        values = _load(x + source[:, None] + channel[None, :], mask)
         apart = tl.where(mask, values - origin[None, :], 0.0)
         totals += apart
         squared += apart * apart
@@ -118,15 +126,12 @@ def _add(
     channels: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
     """Add to a clip another one and a bias."""
-    position = tl.program_id(0) * rows + tl.arange(0, rows)
-    channel = tl.arange(0, columns)
-    mask = (position < positions)[:, None] & (channel < channels)[None, :]
+    position, channel, mask = _cells(positions, channels, rows, columns)
     target = _place(position, height, width, h_frame, h_row, h_column)[:, None] + channel[None, :]
     source = _place(position, height, width, x_frame, x_row, x_column)[:, None] + channel[None, :]
-    values = tl.load(h + target, mask=mask, other=0.0).to(tl.float32)
-    values += tl.load(x + source, mask=mask, other=0.0).to(tl.float32)
-    values += tl.load(bias + channel, mask=channel < channels, other=0.0)[None, :]
-    tl.store(h + target, values.to(h.dtype.element_ty), mask=mask)
+    values = _load(h + target, mask) + _load(x + source, mask)
+    values += _load(bias + channel, channel < channels)[None, :]
+    _store(values, h + target, mask, False)
 
 
 def scale_by_length(
