@@ -4,6 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+# Seconds since its last change after which the state of a file tells of the next one: what is changed again
+# within the same tick of a clock may look the same (the trick is git's).
+AT_REST_S = 2.0
+
 
 @dataclass(frozen=True)
 class FileState:
@@ -13,6 +17,11 @@ class FileState:
     mtime_ns: int
     ctime_ns: int
     inode: int
+
+    @property
+    def changed_s(self) -> float:
+        """Unix time of the last change of the file, or of what is said of it."""
+        return max(self.mtime_ns, self.ctime_ns) / 1e9
 
 
 @dataclass(frozen=True, slots=True)

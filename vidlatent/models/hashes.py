@@ -1,8 +1,8 @@
 """The sha256 of weight files: each file is hashed once, and then known for as long as nobody writes to it.
 
 What was found is noted where what is fetched for models is kept. A note counts while the file at that path
-has the size, both times of change and the inode that it had when it was hashed. A file that was changed a
-moment ago may change again within the same tick of the clock, so it is not noted yet (the trick is git's).
+has the size, both times of change and the inode that it had when it was hashed. One that was changed a moment
+ago is not noted yet.
 """
 
 import hashlib
@@ -13,10 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vidlatent.errors import VidlatentError
-from vidlatent.file_state import FileState, State, read_state
+from vidlatent.file_state import AT_REST_S, FileState, State, read_state
 from vidlatent.files import sha256_file, write_note
 
-AT_REST_S = 2.0  # since the last change of a file that is noted
 LEAST_BYTES = 4 << 20  # of such a file: smaller ones are hashed in less time than matters
 _VERSION = 1
 
@@ -29,7 +28,7 @@ def find_sha256(path: Path) -> str:
     note = place_note(path)
     if (known := _read(note, state)) is not None:
         return known
-    rested_s = time.time() - max(state.mtime_ns, state.ctime_ns) / 1e9
+    rested_s = time.time() - state.changed_s
     found = sha256_file(path)
     if rested_s >= AT_REST_S and read_state(path) == state:
         with suppress(OSError, VidlatentError):  # where nothing can be noted, it is hashed again

@@ -14,7 +14,7 @@ from fractions import Fraction
 from hashlib import sha256
 
 from vidlatent.errors import BadInput, UsageError
-from vidlatent.file_state import FileState, ObjectState, State
+from vidlatent.file_state import AT_REST_S, FileState, ObjectState, State
 from vidlatent.jobs.cache.journal import JournalReader
 from vidlatent.jobs.cache.scan import Clip
 from vidlatent.jobs.cache.snapshot import Kind, Snapshot, open_snapshot
@@ -23,7 +23,6 @@ from vidlatent.jobs.reading.scratch import find_stored
 from vidlatent.jobs.reading.survey import Look, Probe, Seen
 from vidlatent.json_values import to_json_values
 
-AT_REST_S = 2.0  # since the last change of a file that is remembered
 _KINDS = {"source": str, "stream": int, "size": int, "mtime_ns": int, "sha256": str, "probe": dict}
 _PACKED = ("size", "mtime_ns", "sha256", "probe")
 _FRACTION = re.compile(r"-?\d{1,99}(/\d{1,99})?")

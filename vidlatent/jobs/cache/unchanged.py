@@ -20,11 +20,10 @@ from pathlib import Path
 
 from vidlatent.durable import make_folder
 from vidlatent.errors import VidlatentError
-from vidlatent.file_state import FileState, State, read_state
+from vidlatent.file_state import AT_REST_S, FileState, State, read_state
 from vidlatent.files import write_note
 from vidlatent.io.sources.urls import Address, Root, is_url
 from vidlatent.jobs.cache.fold import FOLDED
-from vidlatent.jobs.cache.index import AT_REST_S
 from vidlatent.jobs.cache.manifest import DONE, SKIPPED, Manifest
 from vidlatent.jobs.cache.scan import scan
 from vidlatent.jobs.cache.store import Store
@@ -101,7 +100,7 @@ def _was_at_rest(state: State, at: float) -> bool:
     """Whether a source, or a file, was known at that time, and had not been changed just before."""
     states = [each for _, each in state] if isinstance(state, tuple) else [state]
     known = [each for each in states if isinstance(each, FileState)]
-    changes = [max(each.mtime_ns, each.ctime_ns) / 1e9 for each in known]
+    changes = [each.changed_s for each in known]
     return bool(known) and len(known) == len(states) and max(changes) + AT_REST_S <= at
 
 
