@@ -55,12 +55,17 @@ def put_new(url: str, data: bytes) -> bool:
         try:
             fs.pipe_file(inside, data, mode="create")
         except Exception as e:
-            if not isinstance(e, FileExistsError) and read_status(e) not in _EXISTS:
+            if not _is_taken(e):
                 raise
             return _holds(fs, inside, data)
         return True
 
     return ask_to_write(put, url)
+
+
+def _is_taken(fault: Exception) -> bool:
+    """Whether a store says that there is an object already where a new one was to be put."""
+    return isinstance(fault, FileExistsError) or read_status(fault) in _EXISTS
 
 
 def _holds(fs: object, inside: str, data: bytes) -> bool:
@@ -80,7 +85,7 @@ def put_new_file(path: Path, url: str) -> bool:
         try:
             fs.put_file(str(path), inside, mode="create")
         except Exception as e:
-            if not isinstance(e, FileExistsError) and read_status(e) not in _EXISTS:
+            if not _is_taken(e):
                 raise
             return False
         return True
