@@ -102,6 +102,11 @@ class Claims:
             claim.release()
 
 
+def name_holder() -> str:
+    """This process, as those read it who wait for a claim of it."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
 def read_holder(path: Path) -> str:
     """Who holds the claim kept at `path`, for those who wait for it: a process and its machine."""
     with suppress(OSError):
@@ -125,4 +130,4 @@ def _sign(descriptor: int) -> None:
     """Write into the file of a claim who holds it; nothing depends on it but the words of who waits."""
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        os.write(descriptor, f"{name_holder()}\n".encode())

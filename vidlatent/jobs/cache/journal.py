@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class JournalWriter:
 
         Once this returns they survive a kill −9; if durable, a power cut as well.
         """
-        lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records).encode()
+        lines = spell_lines(records).encode()
         while not self._write(lines):
             self.close()  # where a disk knows no locks, the file may have been folded and put away meanwhile
 
@@ -159,13 +159,23 @@ def _parse(line: bytes) -> dict | None:
     return record if isinstance(record, dict) else None
 
 
+def name_writer() -> str:
+    """A name for the journal of a writer that begins now: by time, then by host and process."""
+    host = "".join(c for c in socket.gethostname() if c.isalnum())[:24] or "host"
+    return f"{time.time_ns():019d}-{host}-{os.getpid()}"
+
+
+def spell_lines(records: Iterable[Mapping[str, object]]) -> str:
+    """Records as a journal has them, a line each."""
+    return "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
+
+
 def _create(folder: Path) -> tuple[Path, int]:
     """A new file of our own: its name has host, process and time, and O_EXCL refuses one that is there."""
     with naming_disk_errors(folder):
         make_folder(folder)
-    host = "".join(c for c in socket.gethostname() if c.isalnum())[:24] or "host"
     while True:
-        path = folder / f"{time.time_ns():019d}-{host}-{os.getpid()}{SUFFIX}"
+        path = folder / f"{name_writer()}{SUFFIX}"
         with naming_disk_errors(path), suppress(FileExistsError):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
             try:

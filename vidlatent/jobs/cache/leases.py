@@ -9,9 +9,7 @@ Not every store has conditional puts, and some say so and overwrite all the same
 where there are none everybody gets every claim.
 """
 
-import os
 import secrets
-import socket
 import threading
 import time
 from contextlib import suppress
@@ -21,6 +19,7 @@ from typing import Self
 from vidlatent.errors import BadInput, VidlatentError
 from vidlatent.io.sources.stores import never, read_modified, read_object
 from vidlatent.io.sources.writing import put_bytes, put_new, remove_object
+from vidlatent.jobs.cache.claims import name_holder
 
 BEAT_S = 30.0  # after which a claim is put again
 LEFT_S = 120.0  # after which one that was not put again is taken over
@@ -51,7 +50,7 @@ class Leases:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._me = f"process {os.getpid()} on {socket.gethostname()}"
+        self._me = name_holder()
         self._held: set[Lease] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None

@@ -5,17 +5,14 @@ one before it is some time ago, so that neither every row is a request, nor many
 What is lost is found out again: an entry that has no row is looked into, and gets one.
 """
 
-import json
-import os
 import secrets
-import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vidlatent.durable import make_folder
 from vidlatent.files import naming_disk_errors
-from vidlatent.jobs.cache.journal import SUFFIX
+from vidlatent.jobs.cache.journal import SUFFIX, name_writer, spell_lines
 
 MOST_LINES = 1000  # of a part
 PART_S = 30.0  # after which the next row is put at once
@@ -26,14 +23,13 @@ class PartWriter:
 
     def __init__(self, folder: Path, publish: Callable[[Path], None]) -> None:
         self._folder, self._publish = folder, publish
-        host = "".join(c for c in socket.gethostname() if c.isalnum())[:24] or "host"
-        self._name = f"{time.time_ns():019d}-{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._name = f"{name_writer()}-{secrets.token_hex(4)}"
         self._lines: list[str] = []
         self._count, self._put = 0, time.monotonic()
 
     def append(self, *records: Mapping[str, object]) -> None:
         """Write records, a line each. They are there for others with the next part."""
-        self._lines += [json.dumps(record, sort_keys=True) + "\n" for record in records]
+        self._lines += [spell_lines([record]) for record in records]
         if len(self._lines) >= MOST_LINES or time.monotonic() - self._put >= PART_S:
             self.flush()
 
