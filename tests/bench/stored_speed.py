@@ -24,7 +24,7 @@ import torch
 
 from vidlatent.clock import FrameClock
 from vidlatent.grid import Grid
-from vidlatent.io.coded.form import CHUNK, Form
+from vidlatent.io.coded.form import SIXTEEN, Form
 from vidlatent.io.coded.int8 import Int8
 from vidlatent.io.coded.packed import fit
 from vidlatent.io.coded.planes import Planes
@@ -62,14 +62,14 @@ def make_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 def decode_packed(h: int, w: int, repeats: int) -> float:
     """Millions of latents per second of processors, out of a chunk with an SNR of 20 dB."""
-    chunk, channels = make_noise((CHUNK, 16, h, w), 0), np.zeros(16)
+    chunk, channels = make_noise((SIXTEEN.length, 16, h, w), 0), np.zeros(16)
     shape = tuple(chunk.shape)
     form = fit(shape, [chunk], channels, channels + math.sqrt(12) / 10)
     codes = np.frombuffer(form.code(chunk)[0], np.uint8)
     sides, took = form.sides(np.array([len(codes)]), b""), []
     for _ in range(repeats + 1):
         opened, began = form.open(shape, len(codes), sides), time.process_time()
-        opened.decode(codes, 0, CHUNK)
+        opened.decode(codes, 0, len(chunk))
         took.append(time.process_time() - began)
     return round(chunk.numel() / statistics.median(took[1:]) / 1e6, 1)  # the first one makes the tables
 

@@ -10,13 +10,14 @@ import torch
 
 from vidlatent.clock import FrameClock
 from vidlatent.grid import Grid
-from vidlatent.io.coded.form import CHUNK, Form
-from vidlatent.io.coded.packed import Packed, fit
+from vidlatent.io.coded.form import SIXTEEN, Chunks, Form
+from vidlatent.io.coded.packed import JOINED, Packed, fit
 from vidlatent.io.latent.header import LatentHeader, Source
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.latent.writer import LatentWriter
 from vidlatent.windows import Plan, TimeRule
 
+CHUNK = SIXTEEN.length
 FRAMES = 2 * CHUNK + 5
 
 
@@ -47,6 +48,10 @@ def some_latents(t: int = FRAMES, seed: int = 0) -> torch.Tensor:
     return latents
 
 
+def cut(latents: torch.Tensor, chunks: Chunks = SIXTEEN) -> list[torch.Tensor]:
+    return [latents[start:stop].contiguous() for start, stop in chunks.spans(len(latents))]
+
+
 def all_of(path: Path) -> torch.Tensor:
     with open_latent(path) as reader:
         return reader.read(0, reader.frames)
@@ -55,5 +60,5 @@ def all_of(path: Path) -> torch.Tensor:
 def pack(latents: torch.Tensor, step: float, price: Mapping[str, object] | None = None) -> Packed:
     """The form packed, fitted to latents [t, C, h, w], with the same step for all channels."""
     mean = latents.double().mean(dim=(0, 2, 3)).numpy()
-    chunks = list(latents.split(CHUNK))
-    return replace(fit(latents.shape, chunks, mean, np.full(len(mean), step)), price=price or {})
+    form = fit(latents.shape, cut(latents, JOINED), mean, np.full(len(mean), step))
+    return replace(form, price=price or {})

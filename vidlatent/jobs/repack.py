@@ -11,7 +11,7 @@ import torch
 from vidlatent.dtypes import DTYPES
 from vidlatent.errors import BadLatentFile, UsageError, parameter
 from vidlatent.files import partial_path, refuse_existing, refuse_foreign, refuse_same
-from vidlatent.io.coded.form import Form, list_chunks
+from vidlatent.io.coded.form import SIXTEEN, Form
 from vidlatent.io.latent.header import LatentHeader, our_version
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.latent.writer import LATENT, LatentWriter
@@ -105,12 +105,12 @@ def write_as(
         copy_sound_aside(latents, target) as sound,
         LatentWriter(target, header, *size, form, latents.has_logvar) as writer,
     ):
-        for start, stop in list_chunks(latents.frames):
+        for start, stop in SIXTEEN.spans(latents.frames):
             logvar = latents.read_checked(start, stop, "logvar") if latents.has_logvar else None
             writer.append(latents.read_checked(start, stop), logvar)
             progress.frames(stop)
         if latents.has_first_frame:
-            spans = list_chunks(latents.frames)
+            spans = SIXTEEN.spans(latents.frames)
             writer.add_first_frame(latents.read_checked(*span, "first_frame") for span in spans)
         writer.close(latents.clock, sound)
 
@@ -124,7 +124,7 @@ def check_repacked(latents: LatentReader, target: Path) -> None:
         again.verify()
         if again.form not in LOSSLESS or again.dtype != latents.dtype:
             return
-        for span in list_chunks(latents.frames):
+        for span in SIXTEEN.spans(latents.frames):
             pair = (reader.read_checked(*span) for reader in (latents, again))
             if not torch.equal(*(values.view(torch.uint8) for values in pair)):
                 raise BadLatentFile(

@@ -1,5 +1,7 @@
 """Tests for the coder of whole numbers: all comes back, and nothing else is taken for it."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -95,12 +97,21 @@ def test_tables_have_a_slot_for_escapes_and_all_slots_in_order():
     assert np.all(starts[:, -1] > starts[:, -2])
 
 
-def test_a_table_is_the_laplace_of_its_scale_and_centre():
+def test_numbers_near_their_guess_need_not_escape():
+    slots = np.diff(rans.make_starts())
+    half = rans.NEAR // 2
+    assert np.all(slots[:, rans.REACH - half : rans.REACH + half] >= 1)
+
+
+def test_a_table_is_the_logistic_of_its_scale_and_centre():
+    """Whose mean distance is the spread that the table is chosen by."""
     slots = np.diff(rans.make_starts()).reshape(rans.SCALES, rans.EIGHTHS, -1)
     b, off, far = 2 ** ((18 + 4.5) / 3) / 64, -3 / 8, np.arange(-rans.REACH, rans.REACH + 1)
     edges = np.concatenate([far - 0.5, [rans.REACH + 0.5]]) - off
-    below = np.where(edges < 0, np.exp(edges / b) / 2, 1 - np.exp(-edges / b) / 2)
-    assert np.abs(slots[18, 1, :-1] - np.diff(below) * (1 << rans.BITS)).max() <= 1.5
+    below = 1 / (1 + np.exp(-edges * 2 * math.log(2) / b))
+    wanted = np.diff(below) * ((1 << rans.BITS) - 1 - rans.NEAR)
+    wanted[rans.REACH - rans.NEAR // 2 : rans.REACH + rans.NEAR // 2] += 1
+    assert np.abs(slots[18, 1, :-1] - wanted).max() <= 1.5
 
 
 def test_the_predictor_looks_at_no_more_channels_than_there_are():

@@ -135,7 +135,7 @@ def test_every_key_of_a_file_is_in_the_document(clip: Path):
             assert f"`{key}`" in text
 
 
-@pytest.mark.parametrize("shape", [(18, 3, 4, 5), (2, 17, 1, 3), (2, 3, 27, 38)])
+@pytest.mark.parametrize("shape", [(18, 3, 4, 5), (26, 3, 4, 5), (2, 17, 1, 3), (2, 3, 27, 38)])
 def test_a_stranger_reads_packed_latents_to_the_same_integers(tmp_path: Path, shape: tuple[int, ...]):
     """By the document's reader of forty lines, which knows numpy and safetensors alone."""
     text = next(

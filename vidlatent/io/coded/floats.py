@@ -18,7 +18,7 @@ class Floats:
 
     dtype: str
     name = ""
-    chunk = None
+    chunks = None
     finite = False
 
     @property

@@ -6,30 +6,71 @@ ValueError; whoever knows the file's name adds it.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
-CHUNK = 16  # latent frames that are coded together, but for the last ones of a clip
 CODES = ""  # the name of the codes, among the names of side tensors
 
 Shape = tuple[int, int, int, int]  # [t, C, h, w] of all latents of a tensor
 Kind = tuple[str, tuple[int, ...]]  # of a tensor in a file: its dtype as safetensors names it, its shape
 
 
+@dataclass(frozen=True)
+class Chunks:
+    """How the latent frames of a clip are cut into chunks, which are coded each by itself.
+
+    There are `length` of them in each. Where fewer than `least` would be left at the end of a clip, the last
+    chunk has these too. A clip of fewer is one chunk.
+    """
+
+    length: int = 16
+    least: int = 1
+
+    def count(self, frames: int) -> int:
+        """How many chunks there are of so many latent frames."""
+        return max(min(frames, 1), (frames + self.length - self.least) // self.length)
+
+    def find(self, frame: int, frames: int) -> int:
+        """In which chunk a latent frame is, of so many."""
+        return min(frame // self.length, self.count(frames) - 1)
+
+    def span(self, number: int, frames: int) -> tuple[int, int]:
+        """[start, stop) of a chunk, of so many latent frames."""
+        start = number * self.length
+        return start, frames if number == self.count(frames) - 1 else start + self.length
+
+    def spans(self, frames: int) -> Iterator[tuple[int, int]]:
+        """[start, stop) of one chunk after the other."""
+        return (self.span(number, frames) for number in range(self.count(frames)))
+
+    def settle(self, frames: int) -> int:
+        """How many of the first latent frames are in chunks that stay as they are, however many follow."""
+        wait = self.least if self.least > 1 else 0  # so many may yet belong to the chunk before
+        return max(0, frames - wait) // self.length * self.length
+
+    def align(self, frames: int) -> int:
+        """How many of the first latent frames lie in whole chunks, of however many frames the clip may be."""
+        return frames if frames % self.length == 0 else self.span(self.count(frames) - 1, frames)[0]
+
+
+SIXTEEN = Chunks()  # what most forms have, and what is as good as any where latents are read or written once
+
+
 class Form(Protocol):
     """One way to store latents. It belongs to one file where it is fitted to a clip.
 
     `name` is what the header's fact `stored` calls it. It takes latents as `working`, and gives them back as
-    `dtype`, both in the words of safetensors. `chunk` latent frames are coded together; None takes them as
+    `dtype`, both in the words of safetensors. `chunks` says what is coded together; None takes latents as
     they come. Where `finite` is set, whatever it gives back is a finite number, so nobody has to look.
     """
 
     name: str
     working: str
     dtype: str
-    chunk: int | None
+    chunks: Chunks | None
     finite: bool
 
     def facts(self) -> Mapping[str, object]:
@@ -37,7 +78,7 @@ class Form(Protocol):
         ...
 
     def code(self, chunk: Tensor) -> tuple[memoryview, bytes]:
-        """The codes of latents [≤ chunk, C, h, w], finite and contiguous, and their part of the sides."""
+        """The codes of latents [t, C, h, w], a chunk, finite and contiguous, and their part of the sides."""
         ...
 
     def sides(self, ends: np.ndarray, parts: bytes) -> Mapping[str, np.ndarray]:
@@ -73,13 +114,3 @@ class Opened(Protocol):
         The codes of floats may become the latents themselves, those of other forms are only looked at.
         """
         ...
-
-
-def count_chunks(frames: int) -> int:
-    """How many chunks there are of so many latent frames."""
-    return -(-frames // CHUNK)
-
-
-def list_chunks(frames: int) -> Iterator[tuple[int, int]]:
-    """[start, stop) of one chunk of latent frames after the other."""
-    return ((start, min(start + CHUNK, frames)) for start in range(0, frames, CHUNK))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidlatent.io.coded.form import CHUNK, CODES, Kind, Shape, count_chunks
+from vidlatent.io.coded.form import CODES, SIXTEEN, Kind, Shape
 from vidlatent.io.tensors import TORCH_DTYPES, bytes_of
 
 MOST = 127
@@ -28,7 +28,7 @@ class Int8:
     name = "int8"
     working = "F32"
     dtype = "BF16"
-    chunk = CHUNK
+    chunks = SIXTEEN
     finite = True
 
     def facts(self) -> Mapping[str, object]:
@@ -47,7 +47,7 @@ class Int8:
 
     def kinds(self, shape: Shape, size: int) -> Mapping[str, Kind]:
         """A code for each latent, a step for each channel of a chunk."""
-        return {CODES: ("I8", shape), "steps": ("F32", (count_chunks(shape[0]), shape[1]))}
+        return {CODES: ("I8", shape), "steps": ("F32", (SIXTEEN.count(shape[0]), shape[1]))}
 
     def open(self, shape: Shape, size: int, sides: Mapping[str, np.ndarray]) -> "OpenedInt8":
         """The codes, to be read; raises for a step that is not above 0, or so large that bf16 overflows."""
@@ -73,12 +73,12 @@ class OpenedInt8:
         """Code times step, in float32, then rounded to bf16."""
         frames = codes.view(np.int8).reshape(stop - start, *self.shape)
         latents = torch.empty(frames.shape, dtype=TORCH_DTYPES[Int8.dtype])
-        several = min(CHUNK, max(1, AT_ONCE // max(1, prod(self.shape))))
+        several = min(SIXTEEN.length, max(1, AT_ONCE // max(1, prod(self.shape))))
         product, steps = torch.empty((several, *self.shape)), self.steps.numpy()[..., None, None]
         view = product.numpy()
         for begin, end in list_groups(start, stop, several):
             here, count = slice(begin - start, end - start), end - begin
-            np.multiply(frames[here], steps[begin // CHUNK], out=view[:count])
+            np.multiply(frames[here], steps[begin // SIXTEEN.length], out=view[:count])
             latents[here] = product[:count]
         return latents
 
@@ -90,12 +90,12 @@ class OpenedInt8:
 
     def find_steps(self, start: int, stop: int) -> Tensor:
         """The steps of latent frames [start, stop), F32 [t, C]."""
-        return self.steps[torch.arange(start, stop) // CHUNK]
+        return self.steps[torch.arange(start, stop) // SIXTEEN.length]
 
 
 def list_groups(start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
     """[begin, end) of at most so many latent frames, none of which lie in two chunks."""
     while start < stop:
-        end = min(start + most, stop, (start // CHUNK + 1) * CHUNK)
+        end = min(start + most, stop, (start // SIXTEEN.length + 1) * SIXTEEN.length)
         yield start, end
         start = end

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from vidlatent.io.coded.chunks import ENDS, OpenedChunks, chunk_kinds
 from vidlatent.io.coded.fitting import fit_weights
-from vidlatent.io.coded.form import CHUNK, Kind, Shape
+from vidlatent.io.coded.form import Chunks, Kind, Shape
 from vidlatent.io.coded.packing import pack, unpack
 from vidlatent.io.coded.predictor import AROUND, BEFORE, MOST, Predictor, Taps, choose_taps
 
+JOINED = Chunks(least=8)  # a few frames more in the last chunk take less than with a first one of their own
 LARGEST = 2.0**120  # of a latent: so that no number times its step overflows
 SMALLEST_STEP = 2.0**-120
 SAMPLE_VALUES = 1 << 20  # that weights are fitted to: more make them no better
@@ -66,7 +67,7 @@ class Packed:
     fitted: Fitted | None = None
     name = "packed"
     working = dtype = "F32"
-    chunk = CHUNK
+    chunks = JOINED
     finite = True
 
     @classmethod
@@ -101,19 +102,19 @@ class Packed:
             raise ValueError(f"stored.taps: {self.taps} for {channels} channels")
         each = ("F32", (channels,))
         weights = ("I8", (channels, sum(self.taps.counts)))
-        return {**chunk_kinds(shape, size), "offsets": each, "steps": each, "weights": weights}
+        return {**chunk_kinds(shape, size, JOINED), "offsets": each, "steps": each, "weights": weights}
 
     def open(self, shape: Shape, size: int, sides: Mapping[str, np.ndarray]) -> OpenedChunks:
         """The chunks, to be read; raises for offsets and steps that are no such numbers."""
         fitted = Fitted(sides["offsets"], sides["steps"], sides["weights"])
         predictor = Predictor(self.taps, fitted.weights)
 
-        def expand(codes: np.ndarray, _: int, shape: tuple[int, ...]) -> Tensor:
+        def expand(codes: np.ndarray, shape: tuple[int, ...]) -> Tensor:
             if len(codes) % 2:
                 raise ValueError(f"a chunk of {len(codes)} bytes, which are no words")
             return fitted.restore(unpack(codes.view("<u2"), shape, predictor))
 
-        return OpenedChunks(shape, size, sides, torch.float32, expand)
+        return OpenedChunks(shape, size, sides, torch.float32, expand, JOINED)
 
 
 def fit(shape: Shape, sample: list[Tensor], offsets: np.ndarray, steps: np.ndarray) -> Packed:
@@ -125,11 +126,11 @@ def fit(shape: Shape, sample: list[Tensor], offsets: np.ndarray, steps: np.ndarr
     return Packed(taps, fitted=replace(fitted, weights=weights))
 
 
-def choose_sample(shape: Shape) -> tuple[range, slice]:
-    """Which chunks of latents to fit weights to, and which of their rows: about SAMPLE_VALUES."""
+def choose_sample(shape: Shape) -> tuple[list[tuple[int, int]], slice]:
+    """[start, stop) of the chunks of latents to fit weights to, and their rows: about SAMPLE_VALUES."""
     t, channels, h, w = shape
-    chunks = range(0, t, CHUNK)
-    row = min(t, CHUNK) * channels * w
+    chunks = list(JOINED.spans(t))
+    row = min(t, JOINED.length) * channels * w
     rows = min(h, max(1, SAMPLE_VALUES // row))
     wanted = max(1, SAMPLE_VALUES // (row * rows))
     top = (h - rows) // 2

@@ -5,7 +5,7 @@ import numpy as np
 from vidlatent.io.coded import rans
 from vidlatent.io.coded.predictor import MOST, Predictor
 
-VALUES_PER_LANE, MOST_LANES = 512, 1024  # a lane costs 16 bits, few lanes cost time
+VALUES_PER_LANE, MOST_LANES = 1024, 1024  # a lane costs three bytes, few lanes cost time
 _SPREADS = 4096  # sixty-fourths of a step: all above is the largest scale
 _TABLES = rans.EIGHTHS * np.array(  # of spreads: a third of an octave is one scale
     [min(rans.SCALES - 1, (spread**3 >> 5).bit_length()) for spread in range(_SPREADS)]

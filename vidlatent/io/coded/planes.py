@@ -14,7 +14,7 @@ import zstandard
 from torch import Tensor
 
 from vidlatent.io.coded.chunks import ENDS, OpenedChunks, chunk_kinds
-from vidlatent.io.coded.form import CHUNK, Kind, Shape
+from vidlatent.io.coded.form import SIXTEEN, Kind, Shape
 from vidlatent.io.tensors import TORCH_DTYPES, bytes_of
 
 LEVEL = 1
@@ -26,7 +26,7 @@ class Planes:
 
     dtype: str
     name = "planes"
-    chunk = CHUNK
+    chunks = SIXTEEN
     finite = False
 
     @property
@@ -57,7 +57,7 @@ class Planes:
     def open(self, shape: Shape, size: int, sides: Mapping[str, np.ndarray]) -> OpenedChunks:
         """The chunks, to be read."""
         dtype = TORCH_DTYPES[self.dtype]
-        return OpenedChunks(shape, size, sides, dtype, lambda codes, _, shape: expand(codes, shape, dtype))
+        return OpenedChunks(shape, size, sides, dtype, lambda codes, shape: expand(codes, shape, dtype))
 
 
 def expand(codes: np.ndarray, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

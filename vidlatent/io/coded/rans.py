@@ -1,12 +1,12 @@
-"""An entropy coder: interleaved rANS over whole numbers that lie about a prediction as a Laplace does.
+"""An entropy coder: interleaved rANS over whole numbers that lie about a prediction as a logistic does.
 
 It is our own because it must be read without a library, by the forty lines of numpy in docs/latent-format.md,
 and because it is integers throughout: the coders that are kept well make their tables of floats.
 
 What is coded is how far a number is from the one next to its prediction, at most REACH. A table says how
-likely each distance is, given the scale of the Laplace and by how many eighths the prediction is off. What is
-too far or too unlikely to have a place in its table escapes: it is stored as it is, in the same words, from
-their end.
+likely each distance is, given the scale of the logistic and by how many eighths the prediction is off. What
+is too far or too unlikely to have a place in its table escapes: it is stored as it is, in the same words,
+from their end.
 
 Lanes are coders of their own, which take turns at the numbers of a plane and share the words: so numpy runs
 all of them at once.
@@ -19,32 +19,36 @@ import numpy as np
 SCALES, EIGHTHS = 32, 8
 REACH = 127
 ESCAPE = 2 * REACH + 1  # the last symbol; the others are distances from -REACH on
+NEAR = 24  # distances about 0 that each table has a slot for: a speck where all is black must not escape
 BITS = 12  # of a probability
 LOW = 1 << 16  # a state is at least this, and below 2^32
 _BITS, _WORD, _MASK = np.uint32([BITS, 16, (1 << BITS) - 1])
 _SYMBOL, _RANK, _SLOTS = np.uint32([0xFF, 8, 20])  # of a meaning: a mask, and where its other two begin
 _POINT = 30  # bits behind the point of a probability while tables are made
-_DECAYS = (1072565482, 1072259937, 1071875099)  # exp(-1 / 16 b) for b = 57.02, 45.25 and 35.92
+_DECAYS = (1072111484, 1071687821, 1071154950)  # exp(-1 / 16 s) for s = 41.13, 32.64 and 25.91
 
 
 @cache
 def make_starts() -> np.ndarray:
     """At which of the 2^BITS slots each symbol begins: [SCALES · EIGHTHS, ESCAPE + 2], the last one the end.
 
-    A symbol without slots is too unlikely to be coded; ESCAPE always has one at least.
+    The distances from -NEAR / 2 to NEAR / 2 - 1 have one slot at least, and so has ESCAPE. Any other symbol
+    without slots is too unlikely to be coded.
     """
     decays = list(_DECAYS)  # of the largest scales; each third one is the square: half the scale
     while len(decays) < SCALES:
         decays.append(decays[-3] ** 2 >> _POINT)
     edges = 16 * np.arange(-REACH, REACH + 2)[None] - 8 + 2 * (EIGHTHS // 2 - np.arange(EIGHTHS)[:, None])
+    near = np.clip(np.arange(ESCAPE + 1) - (REACH - NEAR // 2), 0, NEAR)
     starts = np.empty((SCALES, EIGHTHS, ESCAPE + 2), np.int64)
     for scale, decay in enumerate(reversed(decays)):
-        tail = [1 << _POINT >> 1]  # how much lies beyond so many sixteenths, on one side
+        tail = [1 << _POINT]  # exp(-x / s) for x of so many sixteenths
         while len(tail) <= 16 * (REACH + 2):
             tail.append(tail[-1] * decay >> _POINT)
-        beyond = np.array(tail)[np.abs(edges)]
+        falls = np.array(tail)[np.abs(edges)]
+        beyond = (falls << _POINT) // ((1 << _POINT) + falls)
         below = np.where(edges < 0, beyond, (1 << _POINT) - beyond)
-        starts[scale, :, :-1] = (below - below[:, :1]) * ((1 << BITS) - 1) >> _POINT
+        starts[scale, :, :-1] = near + ((below - below[:, :1]) * ((1 << BITS) - 1 - NEAR) >> _POINT)
     starts[..., -1] = 1 << BITS
     return starts.reshape(SCALES * EIGHTHS, -1)
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from vidlatent.files import naming_disk_errors, open_own
 from vidlatent.io.journal import Differs, Journal, Piece
 from vidlatent.io.latent.digests import BlockDigests
-from vidlatent.io.latent.sizes import Chunks, Rows
+from vidlatent.io.latent.sizes import Chunked, Rows
 
 _COPY_BYTES = 1 << 20
 
@@ -25,7 +25,7 @@ class LatentParts:
     """
 
     def __init__(
-        self, paths: Sequence[Path], start: int, sizes: Rows | Chunks, journal: Journal, keep: bool
+        self, paths: Sequence[Path], start: int, sizes: Rows | Chunked, journal: Journal, keep: bool
     ) -> None:
         self._start, self._sizes, self._journal = start, sizes, journal
         self._logvar_path = paths[1] if len(paths) > 1 else None

@@ -17,7 +17,7 @@ from torch import Tensor
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile, UsageError, parameter
 from vidlatent.files import naming_read_errors
-from vidlatent.io.coded.form import CODES, Opened
+from vidlatent.io.coded.form import CODES, Chunks, Opened
 from vidlatent.io.coded.int8 import OpenedInt8
 from vidlatent.io.file_parts import FilePart, MappedPart, Openable
 from vidlatent.io.latent import strict_json as js
@@ -218,10 +218,11 @@ class LatentReader:
         """Read everything, block by block, and raise BadLatentFile that names the first damaged block."""
         with _naming_file(self.path):
             CheckedBlocks(self._layout, self._block_bytes, self._read_into).check_all()
-        chunk = self._form.chunk or max(1, _COPY_BYTES // self._layout.tensors["latents"].row_bytes)
+        rows = max(1, _COPY_BYTES // self._layout.tensors["latents"].row_bytes)
+        chunks = self._form.chunks or Chunks(rows)
         for name in self._opened:
-            for start in range(0, self.frames, chunk):
-                self._read_slice(name, start, min(start + chunk, self.frames), self._read_into)
+            for span in chunks.spans(self.frames):
+                self._read_slice(name, *span, self._read_into)
 
     def close(self) -> None:
         """Close the file."""

@@ -1,6 +1,6 @@
 """How many bytes latents take in a file that grows: rows of one size, or chunks that each have their own."""
 
-from vidlatent.io.coded.form import CHUNK, count_chunks
+from vidlatent.io.coded.form import Chunks
 from vidlatent.io.journal import Differs, Piece
 
 
@@ -29,16 +29,17 @@ class Rows:
         return True
 
 
-class Chunks:
-    """Coded latents in chunks: where each ends, and what its form wants to have beside it."""
+class Chunked:
+    """Coded latents in `chunks`: where each ends, and what its form wants to have beside it."""
 
-    def __init__(self) -> None:
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
         self.ends: list[int] = []
         self.sides: list[bytes] = []
 
     def bytes(self, frames: int) -> int:
         """How many bytes so many latents take: whole chunks."""
-        return self.ends[count_chunks(frames) - 1] if frames else 0
+        return self.ends[self._chunks.count(frames) - 1] if frames else 0
 
     def add(self, added: int, sides: bytes) -> str:
         """Take note of a chunk; its record for the journal."""
@@ -48,17 +49,19 @@ class Chunks:
 
     def compare(self, begin: int, whole: bool, sides: bytes) -> None:
         """Raise Differs unless the chunk from latent `begin` on is there, as a whole and with these sides."""
-        if not whole or self.sides[count_chunks(begin)] != sides:
+        if not whole or self.sides[self._chunks.count(begin)] != sides:
             raise Differs
 
     def keep(self, frames: int) -> None:
         """Forget all chunks beyond so many latents."""
-        del self.ends[count_chunks(frames) :], self.sides[count_chunks(frames) :]
+        count = self._chunks.count(frames)
+        del self.ends[count:], self.sides[count:]
 
     def restore(self, piece: Piece) -> bool:
         """Take note of a chunk that an earlier run has written; False where its record is not whole."""
         added, _, sides = piece.beside.partition(" ")
-        if piece.count <= len(self.ends) * CHUNK or count_chunks(piece.count) != len(self.ends) + 1:
+        known = len(self.ends)
+        if piece.count <= known * self._chunks.length or self._chunks.count(piece.count) != known + 1:
             return False
         try:
             self.add(int(added), bytes.fromhex(sides))

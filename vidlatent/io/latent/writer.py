@@ -29,7 +29,7 @@ from vidlatent.io.latent.gather import Gatherer
 from vidlatent.io.latent.header import LatentHeader
 from vidlatent.io.latent.layout import ITEM_BYTES, LENGTH, TensorEntry, pack_header, write_header
 from vidlatent.io.latent.parts import LatentParts
-from vidlatent.io.latent.sizes import Chunks, Rows
+from vidlatent.io.latent.sizes import Chunked, Rows
 from vidlatent.io.tensors import STORED_NAMES, TORCH_DTYPES, first_not_finite
 
 LATENT = Kind("a .latent", (f'"format":"{FORMAT}"'.encode(),), within=1 << 16)
@@ -69,7 +69,7 @@ class LatentWriter:
             raise ValueError(f"posterior full is stored as floats, not as {self._form.name}")
         self._path, self._header = path, header
         self._shape = (channels, height, width)
-        self._gatherer = Gatherer(self._form.chunk)
+        self._gatherer = Gatherer(self._form.chunks)
         self._tensors: dict[str, TensorEntry] = {}
         self._first_frame: Iterable[Tensor] | None = None
         self._room = _choose_room(header)
@@ -80,7 +80,7 @@ class LatentWriter:
         self._target = Replacement(path, keep=self._resumes)
         places = [self._target.partial, logvar] if with_logvar else [self._target.partial]
         row_bytes = prod(self._shape) * ITEM_BYTES[self._form.dtype]
-        self._sizes = Chunks() if self._form.chunk else Rows(row_bytes)
+        self._sizes = Chunked(self._form.chunks) if self._form.chunks else Rows(row_bytes)
         try:
             with naming_disk_errors(path):
                 if not with_logvar:
@@ -100,7 +100,7 @@ class LatentWriter:
 
     def align(self, frames: int) -> int:
         """How many of so many latents are whole chunks: from there on they can be compared."""
-        return frames - frames % (self._form.chunk or 1)
+        return self._form.chunks.align(frames) if self._form.chunks else frames
 
     @property
     def why_not(self) -> str | None:
@@ -210,8 +210,8 @@ class LatentWriter:
         self._parts.close()
 
     def _write_first_frame(self, pieces: Iterable[Tensor]) -> None:
-        gatherer, count = Gatherer(self._form.chunk), 0
-        sizes = Chunks() if self._form.chunk else self._sizes
+        gatherer, count = Gatherer(self._form.chunks), 0
+        sizes = Chunked(self._form.chunks) if self._form.chunks else self._sizes
         for piece in pieces:
             ready = self._convert(piece, count, "latent frame of the first frame")
             count += len(piece)
@@ -221,16 +221,16 @@ class LatentWriter:
             self._write_chunk(chunk, sizes)
         self._add_part("first_frame", count, sizes)
 
-    def _write_chunk(self, chunk: Tensor, sizes: Chunks | Rows) -> None:
+    def _write_chunk(self, chunk: Tensor, sizes: Chunked | Rows) -> None:
         codes, sides = self._form.code(chunk)
         self._write(codes)
         sizes.add(len(codes), sides)
 
-    def _add_part(self, part: str, frames: int, sizes: Chunks | Rows) -> None:
+    def _add_part(self, part: str, frames: int, sizes: Chunked | Rows) -> None:
         """Add the entry of latents, or of what has their shape, and write what stands beside their codes."""
         shape = (frames, *self._shape)
         self._add_entry(part, *self._form.kinds(shape, sizes.bytes(frames))[CODES])
-        if isinstance(sizes, Chunks):
+        if isinstance(sizes, Chunked):
             sides = self._form.sides(np.array(sizes.ends, "<i8"), b"".join(sizes.sides))
             for name, values in sides.items():
                 self._write_tensor(name_tensor(part, name), values)

@@ -15,7 +15,7 @@ from torch import Tensor
 from vidlatent.dtypes import DTYPES
 from vidlatent.engine.runtime import named_dtype
 from vidlatent.errors import UsageError, parameter
-from vidlatent.io.coded.form import Form
+from vidlatent.io.coded.form import Chunks, Form
 from vidlatent.io.coded.int8 import Int8
 from vidlatent.io.latent.gather import Gatherer
 
@@ -24,10 +24,10 @@ PACKED = re.compile(r"packed:(\d+(?:\.\d+)?)dB", re.IGNORECASE)
 
 
 class StoredForm(Protocol):
-    """A way of keeping latents, `chunk` frames of them together, or any number. `name` stands in reports."""
+    """A way of keeping latents, so many together as `chunks` says, or any. `name` stands in reports."""
 
     name: str
-    chunk: int | None
+    chunks: Chunks | None
     fixed_bits: int  # that a clip takes beside its chunks
 
     def keep(self, latents: Tensor) -> tuple[Tensor, int]:
@@ -39,7 +39,7 @@ class PlainForm:
     """Every value by itself, in a dtype: `name` is fp32, fp16 or bf16."""
 
     name: str
-    chunk = None
+    chunks = None
     fixed_bits = 0
 
     def keep(self, latents: Tensor) -> tuple[Tensor, int]:
@@ -56,9 +56,9 @@ class CodedForm:
     form: Form
 
     @property
-    def chunk(self) -> int | None:
-        """Latent frames that are coded together."""
-        return self.form.chunk
+    def chunks(self) -> Chunks | None:
+        """Which latent frames are coded together."""
+        return self.form.chunks
 
     @property
     def fixed_bits(self) -> int:
@@ -102,7 +102,7 @@ def check_name(name: str) -> None:
 
 def keep_all(form: StoredForm, latents: Iterator[Tensor]) -> Iterator[tuple[Tensor, int]]:
     """Windows of latents [t, C, h, w] as they are read back, and their bits, chunk by chunk."""
-    gatherer = Gatherer(form.chunk)
+    gatherer = Gatherer(form.chunks)
     for window in latents:
         for _, chunk in gatherer.add(gatherer.stop, window):
             yield form.keep(chunk)

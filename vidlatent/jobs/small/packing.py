@@ -14,7 +14,6 @@ from torch import Tensor
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, parameter
-from vidlatent.io.coded.form import CHUNK
 from vidlatent.io.coded.packed import SMALLEST_STEP, Fitted, Packed, choose_sample, fit
 from vidlatent.io.latent.reader import LatentReader
 from vidlatent.jobs.progress import SILENT, Progress
@@ -166,8 +165,7 @@ class Packing:
     def _sample(self) -> list[Tensor]:
         """Parts of the latents' chunks, to fit the predictor to."""
         chunks, rows = choose_sample(self._latents.shape)
-        spans = ((start, min(start + CHUNK, self._latents.frames)) for start in chunks)
-        return [self._latents.read_checked(*span)[:, :, rows].float().contiguous() for span in spans]
+        return [self._latents.read_checked(*span)[:, :, rows].float().contiguous() for span in chunks]
 
     def _find_rate(self, steps: Steps, wanted: float) -> float:
         """The k at which latents take so many bits per pixel of the source, by a sample of them."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidlatent.io.coded.form import list_chunks
+from vidlatent.io.coded.form import SIXTEEN
 from vidlatent.io.coded.packed import SMALLEST_STEP
 from vidlatent.io.coded.predictor import MOST
 from vidlatent.io.latent.reader import LatentReader
@@ -28,7 +28,7 @@ class ChannelFacts:
         total, squares = np.zeros((2, channels))
         low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
         shift, count = None, 0
-        for span in list_chunks(latents.frames):
+        for span in SIXTEEN.spans(latents.frames):
             chunk = latents.read_checked(*span).double().numpy()
             shift = chunk.mean((0, 2, 3)) if shift is None else shift  # else squares of large means cancel
             away = chunk - shift[:, None, None]
