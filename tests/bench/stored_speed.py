@@ -24,7 +24,8 @@ import torch
 
 from vidlatent.clock import FrameClock
 from vidlatent.grid import Grid
-from vidlatent.io.coded.form import SIXTEEN, Form
+from vidlatent.io.coded.chunks import SIXTEEN
+from vidlatent.io.coded.form import Form
 from vidlatent.io.coded.int8 import Int8
 from vidlatent.io.coded.packed import fit
 from vidlatent.io.coded.planes import Planes

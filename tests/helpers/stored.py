@@ -10,7 +10,8 @@ import torch
 
 from vidlatent.clock import FrameClock
 from vidlatent.grid import Grid
-from vidlatent.io.coded.form import SIXTEEN, Chunks, Form
+from vidlatent.io.coded.chunks import SIXTEEN, Chunks
+from vidlatent.io.coded.form import Form
 from vidlatent.io.coded.packed import JOINED, Packed, fit
 from vidlatent.io.latent.header import LatentHeader, Source
 from vidlatent.io.latent.reader import open_latent

@@ -11,7 +11,8 @@ import torch
 from vidlatent.dtypes import DTYPES
 from vidlatent.errors import BadLatentFile, UsageError, parameter
 from vidlatent.files import partial_path, refuse_existing, refuse_foreign, refuse_same
-from vidlatent.io.coded.form import SIXTEEN, Form
+from vidlatent.io.coded.chunks import SIXTEEN
+from vidlatent.io.coded.form import Form
 from vidlatent.io.latent.header import LatentHeader, our_version
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.latent.writer import LATENT, LatentWriter

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidlatent.io.coded.form import SIXTEEN, Chunks
+from vidlatent.io.coded.chunks import SIXTEEN, Chunks
 from vidlatent.io.coded.packed import JOINED
 from vidlatent.io.latent.gather import Gatherer
 

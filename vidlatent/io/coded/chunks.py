@@ -1,90 +1,45 @@
-"""Codes whose chunks are of varying length: where each ends, and how a span is read from whole chunks."""
+"""How the latent frames of a clip are cut into chunks, which are coded each by itself, and read alone."""
 
-from collections.abc import Callable, Mapping
-from math import prod
-from threading import Lock
-
-import numpy as np
-import torch
-from torch import Tensor
-
-from vidlatent.io.coded.form import CODES, SIXTEEN, Chunks, Kind, Shape
-
-ENDS = "ends"  # the side tensor: how many bytes of codes there are with each chunk
-MAX_CHUNK_VALUES = 1 << 28  # 16 latent frames of 8192x8192 pixels with 16 channels at an eighth
-MAX_VALUES_PER_BYTE = 1 << 15  # more than any coder here saves, even of a clip that is black throughout
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 
-def chunk_kinds(shape: Shape, size: int, chunks: Chunks = SIXTEEN) -> dict[str, Kind]:
-    """The codes and the ends of `chunks`, for latents of a shape in `size` bytes.
+@dataclass(frozen=True)
+class Chunks:
+    """Chunks of `length` latent frames.
 
-    Raises where so few bytes cannot hold so much: a reader would ask for memory before it finds that out.
-    """
-    t, channels, h, w = shape
-    if min(t, chunks.length) * channels * h * w > MAX_CHUNK_VALUES:
-        raise ValueError(f"{list(shape)}: {chunks.length} latent frames have more than 2^28 values")
-    if t * channels * h * w > size * MAX_VALUES_PER_BYTE:
-        raise ValueError(f"{list(shape)} in {size} bytes: more than 2^15 values in a byte")
-    return {CODES: ("U8", (size,)), ENDS: ("I64", (chunks.count(t),))}
-
-
-class OpenedChunks:
-    """Latents [t, C, h, w] in `chunks`, which `decode` turns into latents.
-
-    It is given the codes of a chunk, and the shape [t, C, h, w] that it must have.
-
-    The chunk that was decoded last is kept, because the next span mostly begins in it.
+    Where fewer than `least` would be left at the end of a clip, the last chunk has these too. A clip of fewer
+    is one chunk.
     """
 
-    def __init__(
-        self,
-        shape: Shape,
-        size: int,
-        sides: Mapping[str, np.ndarray],
-        dtype: torch.dtype,
-        decode: Callable[[np.ndarray, tuple[int, ...]], Tensor],
-        chunks: Chunks = SIXTEEN,
-    ) -> None:
-        self._shape, self._dtype, self._decode, self._chunks = shape, dtype, decode, chunks
-        self._ends = np.concatenate([np.zeros(1, np.int64), sides[ENDS]])
-        if np.any(self._ends[1:] <= self._ends[:-1]) or self._ends[-1] != size:
-            raise ValueError(f"{ENDS}: expected to grow from chunk to chunk, up to {size}")
-        taken = np.diff(self._ends)
-        frames = np.full(len(taken), chunks.length)
-        frames[-1:] = shape[0] - chunks.length * (len(taken) - 1)
-        if len(short := np.flatnonzero(taken < -(-frames * prod(shape[1:]) // MAX_VALUES_PER_BYTE))):
-            what = f"{frames[short[0]]} of {list(shape[1:])}"
-            raise ValueError(f"{ENDS}: a chunk of {taken[short[0]]} bytes cannot hold {what}")
-        self._lock = Lock()
-        self._last: tuple[int, Tensor] | None = None
+    length: int = 16
+    least: int = 1
 
-    def place(self, start: int, stop: int) -> tuple[int, int]:
-        """All bytes of the chunks that hold these latents."""
-        numbers = self._find(start, stop)
-        return (int(self._ends[numbers.start]), int(self._ends[numbers.stop])) if numbers else (0, 0)
+    def count(self, frames: int) -> int:
+        """How many chunks there are of so many latent frames."""
+        return max(min(frames, 1), (frames + self.length - self.least) // self.length)
 
-    def decode(self, codes: np.ndarray, start: int, stop: int) -> Tensor:
-        """The latents, cut out of their chunks."""
-        base = self.place(start, stop)[0]
-        latents = torch.empty((stop - start, *self._shape[1:]), dtype=self._dtype)
-        for number in self._find(start, stop):
-            begin, end = self._ends[number : number + 2] - base
-            first, last = self._chunks.span(number, self._shape[0])
-            chunk = self._decode_chunk(codes[begin:end], number, last - first)
-            begin, end = max(start, first), min(stop, last)
-            latents[begin - start : end - start] = chunk[begin - first : end - first]
-        return latents
+    def find(self, frame: int, frames: int) -> int:
+        """In which chunk a latent frame is, of so many."""
+        return min(frame // self.length, self.count(frames) - 1)
 
-    def _find(self, start: int, stop: int) -> range:
-        """The numbers of the chunks that hold these latents."""
-        frames = self._shape[0]
-        if start == stop:
-            return range(0)
-        return range(self._chunks.find(start, frames), self._chunks.find(stop - 1, frames) + 1)
+    def span(self, number: int, frames: int) -> tuple[int, int]:
+        """[start, stop) of a chunk, of so many latent frames."""
+        start = number * self.length
+        return start, frames if number == self.count(frames) - 1 else start + self.length
 
-    def _decode_chunk(self, codes: np.ndarray, number: int, frames: int) -> Tensor:
-        with self._lock:
-            if self._last is None or self._last[0] != number:
-                self._last = None  # the old chunk does not stand beside the new one
-                self._last = number, self._decode(codes, (frames, *self._shape[1:]))
-            return self._last[1]
+    def spans(self, frames: int) -> Iterator[tuple[int, int]]:
+        """[start, stop) of one chunk after the other."""
+        return (self.span(number, frames) for number in range(self.count(frames)))
+
+    def settle(self, frames: int) -> int:
+        """How many of the first latent frames are in chunks that stay as they are, however many follow."""
+        wait = self.least if self.least > 1 else 0  # so many may yet belong to the chunk before
+        return max(0, frames - wait) // self.length * self.length
+
+    def align(self, frames: int) -> int:
+        """How many of so many latent frames lie before the chunk that these break off in: whole chunks."""
+        return frames if frames % self.length == 0 else self.span(self.count(frames) - 1, frames)[0]
+
+
+SIXTEEN = Chunks()  # what most forms have, and what is as good as any where latents are read or written once

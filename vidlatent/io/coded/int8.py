@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidlatent.io.coded.form import CODES, SIXTEEN, Kind, Shape
+from vidlatent.io.coded.chunks import SIXTEEN
+from vidlatent.io.coded.form import CODES, Kind, Shape
 from vidlatent.io.tensors import TORCH_DTYPES, bytes_of
 
 MOST = 127

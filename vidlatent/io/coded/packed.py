@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidlatent.io.coded.chunks import ENDS, OpenedChunks, chunk_kinds
+from vidlatent.io.coded.chunks import Chunks
+from vidlatent.io.coded.ends import ENDS, OpenedChunks, chunk_kinds
 from vidlatent.io.coded.fitting import fit_weights
-from vidlatent.io.coded.form import Chunks, Kind, Shape
+from vidlatent.io.coded.form import Kind, Shape
 from vidlatent.io.coded.packing import pack, unpack
 from vidlatent.io.coded.predictor import AROUND, BEFORE, MOST, Predictor, Taps, choose_taps
 

@@ -13,8 +13,9 @@ import torch
 import zstandard
 from torch import Tensor
 
-from vidlatent.io.coded.chunks import ENDS, OpenedChunks, chunk_kinds
-from vidlatent.io.coded.form import SIXTEEN, Kind, Shape
+from vidlatent.io.coded.chunks import SIXTEEN
+from vidlatent.io.coded.ends import ENDS, OpenedChunks, chunk_kinds
+from vidlatent.io.coded.form import Kind, Shape
 from vidlatent.io.tensors import TORCH_DTYPES, bytes_of
 
 LEVEL = 1

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from vidlatent.io.coded.form import Chunks
+from vidlatent.io.coded.chunks import Chunks
 
 
 class Gatherer:

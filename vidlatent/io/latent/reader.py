@@ -17,7 +17,8 @@ from torch import Tensor
 from vidlatent.clock import FrameClock
 from vidlatent.errors import BadLatentFile, UsageError, parameter
 from vidlatent.files import naming_read_errors
-from vidlatent.io.coded.form import CODES, Chunks, Opened
+from vidlatent.io.coded.chunks import Chunks
+from vidlatent.io.coded.form import CODES, Opened
 from vidlatent.io.coded.int8 import OpenedInt8
 from vidlatent.io.file_parts import FilePart, MappedPart, Openable
 from vidlatent.io.latent import strict_json as js

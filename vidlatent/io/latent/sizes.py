@@ -1,6 +1,6 @@
 """How many bytes latents take in a file that grows: rows of one size, or chunks that each have their own."""
 
-from vidlatent.io.coded.form import Chunks
+from vidlatent.io.coded.chunks import Chunks
 from vidlatent.io.journal import Differs, Piece
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from vidlatent.dtypes import DTYPES
 from vidlatent.engine.runtime import named_dtype
 from vidlatent.errors import UsageError, parameter
-from vidlatent.io.coded.form import Chunks, Form
+from vidlatent.io.coded.chunks import Chunks
+from vidlatent.io.coded.form import Form
 from vidlatent.io.coded.int8 import Int8
 from vidlatent.io.latent.gather import Gatherer
 

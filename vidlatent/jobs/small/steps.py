@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidlatent.io.coded.form import SIXTEEN
+from vidlatent.io.coded.chunks import SIXTEEN
 from vidlatent.io.coded.packed import SMALLEST_STEP
 from vidlatent.io.coded.predictor import MOST
 from vidlatent.io.latent.reader import LatentReader
