@@ -117,8 +117,11 @@ def test_gc_removes_nothing_unasked_and_only_what_nobody_knows(vidlatent, videos
     (root / "claims" / "abc").touch()
     stranger = root / "objects" / "notes.txt"
     stranger.write_text("mine")
-    assert vidlatent("cache", "gc", root).code == 130  # nobody there to say yes
-    assert orphan.exists() and partial.exists()
+    silent = vidlatent("cache", "gc", root)  # nobody is there to say yes
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    refused = vidlatent("cache", "gc", root)
+    assert (silent.code, refused.code) == (2, 1) and orphan.exists() and partial.exists()
+    assert all("nothing was removed" in run.err for run in (silent, refused))
     result = vidlatent("cache", "gc", root, "--yes")
     assert result.code == 0 and "no row of the manifest knows it" in result.err
     assert stranger.exists() and not any(p.exists() for p in (orphan, partial, root / "claims" / "abc"))

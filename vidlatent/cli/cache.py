@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from vidlatent.cli import cache_run, words
 from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
-from vidlatent.cli.console import print_json, say, show_facts
+from vidlatent.cli.console import agrees, print_json, say, show_facts
 from vidlatent.cli.sections import App, Flags, SectionedCommand
 from vidlatent.errors import UsageError
 
@@ -292,8 +292,8 @@ def gc(
         say(f"{item.path}: {item.why}, {item.bytes / 1e6:.2f} MB")
     if not items:
         say(f"{root}: nothing to remove")
-    if items and not yes:
-        typer.confirm(f"Remove {len(items)} files?", default=False, abort=True, err=True)
+    if items and not yes and not agrees(f"Remove {len(items)} files?", False, "nothing was removed"):
+        return 1
     freed = remove_garbage(root, items, superseded) if items else 0
     if items:
         say(f"{freed / 1e6:.2f} MB freed")

@@ -8,6 +8,8 @@ import traceback
 from contextvars import ContextVar
 from typing import Any
 
+import typer
+
 from vidlatent import errors
 from vidlatent.printable import make_printable
 
@@ -74,6 +76,20 @@ def flag(parameter: str) -> str:
 def name_command() -> str:
     """The command that runs, as a shell takes it again."""
     return shlex.join(["vidlatent", *own_words.get([])])
+
+
+def agrees(question: str, default: bool, otherwise: str) -> bool:
+    """Whether a person says yes; what is so `otherwise` is said.
+
+    Raises UsageError where nobody is there to answer.
+    """
+    try:
+        if typer.confirm(question, default=default, err=True):
+            return True
+    except typer.Abort as e:  # Ctrl-C, or the end of what could be read
+        raise errors.UsageError(f"{otherwise}: nobody answered", "--yes does not ask") from e
+    say(otherwise)
+    return False
 
 
 def say(line: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vidlatent.cli import options as o
-from vidlatent.cli.console import print_json, say, show_facts
+from vidlatent.cli.console import agrees, print_json, say, show_facts
 from vidlatent.cli.sections import App
 
 app = App(help="List, show, check and fetch models.", epilog="Example: vidlatent models list")
@@ -61,8 +61,8 @@ def pull(
     size = f"{offer.bytes / 1e6:.0f} MB" if offer.bytes else "size unknown"
     say(f"{name}: {offer.where}, {size}, licence: {offer.licence}")
     say(f"trusts: {offer.trust}")
-    if not yes:
-        typer.confirm("Fetch it?", default=True, abort=True, err=True)
+    if not yes and not agrees("Fetch it?", True, "nothing was fetched"):
+        return 1
     path = fetch(name)
     print_json({"model": name, "weights": path}) if as_json else print(path)
     return 0

@@ -294,6 +294,8 @@ def test_entries_of_one_recipe_are_given_and_of_several_none_before_one_is_named
 
 def test_a_recipe_is_chosen_by_its_name_or_as_the_only_one(tmp_path):
     chosen = [choose_recipe(tmp_path, *asked) for asked in (({"x"}, None), (set(), None), ({"x", "y"}, "y"))]
-    assert chosen == ["x", None, "y"] and choose_recipe(tmp_path, {"x"}, "z") == "z"
+    assert chosen == ["x", None, "y"]
     with pytest.raises(UsageError, match="holds 2 recipes"):
         choose_recipe(tmp_path, {"x", "y"}, None)
+    with pytest.raises(UsageError, match="has nothing of recipe z"):
+        choose_recipe(tmp_path, {"x", "y"}, "z")

@@ -123,7 +123,7 @@ def test_recipes_are_not_mixed(root, large):
     with pytest.raises(UsageError, match="holds 2 recipes"):
         LatentDataset(root)
     assert len(LatentDataset(root, recipe="other")) == 1 and len(LatentDataset(root, recipe=row.recipe)) == 8
-    with pytest.raises(BadInput, match="none of 0 clips"):
+    with pytest.raises(UsageError, match="has nothing of recipe none"):
         LatentDataset(root, recipe="none")
 
 

@@ -344,13 +344,15 @@ class Manifest:
 def choose_recipe(cache: object, there: Collection[str], recipe: str | None) -> str | None:
     """The recipe to take of those that are there: the one that is named, or the only one.
 
-    Raises UsageError where there are several and none is named, which would mix their latents.
+    Raises UsageError where there are several and none is named, which would mix their latents, and where the
+    one that is named is not there.
     """
     if recipe is None and len(there) > 1:
         raise UsageError(
             f"{cache}: holds {len(there)} recipes",
             f"choose one by {parameter('recipe')}: {', '.join(sorted(there))}",
         )
+    refuse_unknown_recipe(cache, there, recipe)
     return next(iter(there), None) if recipe is None else recipe
 
 
