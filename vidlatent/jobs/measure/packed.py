@@ -10,10 +10,11 @@ from torch import Tensor
 from vidlatent.engine.pixels import to_frames
 from vidlatent.jobs.measure.roundtrip import Frames, Subject, draw_latents
 from vidlatent.jobs.measure.stored import CodedForm
+from vidlatent.jobs.small.asks import ClipLatents
 from vidlatent.jobs.small.budget import Budget
+from vidlatent.jobs.small.errors import SAME_DB, Errors
 from vidlatent.jobs.small.packing import Packing
 from vidlatent.jobs.small.sensitivity import find_sensitivities
-from vidlatent.jobs.small.trial import SAME_DB, Errors, Requantised
 from vidlatent.metrics.psnr import Psnr
 
 
@@ -23,7 +24,7 @@ class HeldLatents:
 
     path: str
     values: Tensor
-    header: object = None
+    header: None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,7 +42,7 @@ class HeldLatents:
 
 
 class ClipTrial:
-    """What `Trial` is for a file: decodes a clip's latents, all of them, and compares with its frames."""
+    """A `Trying` of latents in memory: decodes all of them, and compares with the frames of their clip."""
 
     has_source = True
 
@@ -55,7 +56,7 @@ class ClipTrial:
         """The errors of the latents as they are."""
         return self.measure(self._held)
 
-    def measure(self, latents: HeldLatents | Requantised) -> Errors:
+    def measure(self, latents: ClipLatents) -> Errors:
         """The errors of latents in another form."""
         psnr, self.decodes = Psnr(ceiling=SAME_DB), self.decodes + 1
         with closing(self._clip()) as frames:

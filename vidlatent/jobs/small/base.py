@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vidlatent.io.latent import strict_json as js
-from vidlatent.jobs.small.trial import Errors
+from vidlatent.jobs.small.errors import Errors
 
 DECODED_PSNR = "decoded_psnr"  # in a header: what was measured when the clip was encoded
 

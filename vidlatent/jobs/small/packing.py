@@ -17,11 +17,13 @@ from vidlatent.errors import BadInput, parameter
 from vidlatent.io.coded.packed import SMALLEST_STEP, Fitted, Packed, choose_sample, fit
 from vidlatent.io.latent.reader import LatentReader
 from vidlatent.jobs.progress import SILENT, Progress
+from vidlatent.jobs.small.asks import ClipLatents, Trying
 from vidlatent.jobs.small.base import read_base
 from vidlatent.jobs.small.budget import Budget
+from vidlatent.jobs.small.errors import SAME, Errors
 from vidlatent.jobs.small.sensitivity import find_sensitivities
 from vidlatent.jobs.small.steps import COARSEST, FINEST, ChannelFacts, Steps, measure_latent_snr
-from vidlatent.jobs.small.trial import SAME, Errors, Frames, Requantised, Trial
+from vidlatent.jobs.small.trial import Frames, Requantised, Trial
 
 AIM, NEAR = 0.985, 0.97  # of the budget, what is aimed at; of that, what is near enough
 SMOOTH, LOWER = 2, 0.9  # after so many tries that cost too much, so much less is aimed at
@@ -41,7 +43,7 @@ class Packing:
     What is learned of the clip for one budget is used for the next.
     """
 
-    def __init__(self, latents: LatentReader, trial: Trial | None, seen: np.ndarray | None) -> None:
+    def __init__(self, latents: ClipLatents, trial: Trying | None, seen: np.ndarray | None) -> None:
         self._latents, self._trial = latents, trial
         self._facts = ChannelFacts.of(latents)
         self._seen = 1 / np.square(np.maximum(self._facts.deviation, SMALLEST_STEP)) if seen is None else seen

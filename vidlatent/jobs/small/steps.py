@@ -7,7 +7,7 @@ import numpy as np
 from vidlatent.io.coded.chunks import SIXTEEN
 from vidlatent.io.coded.packed import SMALLEST_STEP
 from vidlatent.io.coded.predictor import MOST
-from vidlatent.io.latent.reader import LatentReader
+from vidlatent.jobs.small.asks import ClipLatents
 
 FINEST = 1e-6  # of `k`: steps are then as fine as whole numbers up to MOST allow
 COARSEST = 1e6  # steps are then as large as the floor of the latents' SNR allows
@@ -22,7 +22,7 @@ class ChannelFacts:
     reach: np.ndarray
 
     @classmethod
-    def of(cls, latents: LatentReader) -> "ChannelFacts":
+    def of(cls, latents: ClipLatents) -> "ChannelFacts":
         """Read all latents once, a chunk at a time."""
         channels = latents.shape[1]
         total, squares = np.zeros((2, channels))

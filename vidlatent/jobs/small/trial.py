@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,52 +15,29 @@ from vidlatent.io.latent.reader import LatentReader
 from vidlatent.jobs.decode import DecodeOptions, fit_model, settle_plan
 from vidlatent.jobs.decoded_frames import decode_frames
 from vidlatent.jobs.progress import Progress
+from vidlatent.jobs.small.asks import ClipLatents
+from vidlatent.jobs.small.errors import SAME_DB, Errors
 from vidlatent.metrics.psnr import Psnr
 from vidlatent.windows import Plan
 
 FRAMES = 68  # of a clip are decoded: all of a short one
 WINDOWS = 4  # of a longer one, where the decoder can begin in the middle
-SAME_DB = 100.0  # PSNR of frames that are identical
-SAME = 10 ** (-SAME_DB / 10)  # which stands for their squared error
-UNSEEN = 1 / 12 / 255**2  # squared error, of a peak of 1, of rounding to 8 bits alone: 58.9 dB
 HELD_BYTES = 256 << 20  # of what frames are compared with, 68 of 720p; of more it is made anew each time
 
 Frames = Callable[[], Generator[np.ndarray]]  # begins the source anew: frames [H, W, 3]
 
 
 class Requantised:
-    """The latents of a file as they would come back if they were stored as whole numbers."""
+    """Latents as they would come back if they were stored as whole numbers."""
 
-    def __init__(self, latents: LatentReader, fitted: Fitted) -> None:
-        self.header, self.shape, self.frames = latents.header, latents.shape, latents.frames
+    def __init__(self, latents: ClipLatents, fitted: Fitted) -> None:
+        self.path, self.header = latents.path, latents.header
+        self.shape, self.frames = latents.shape, latents.frames
         self._latents, self._fitted = latents, fitted
 
     def read_checked(self, start: int, stop: int) -> Tensor:
         """Latents [stop - start, C, h, w]."""
         return self._fitted.restore(self._fitted.quantise(self._latents.read_checked(start, stop).float()))
-
-
-@dataclass(frozen=True)
-class Errors:
-    """Of decoded frames [T]: squared error of each, of a peak of 1."""
-
-    each: np.ndarray
-
-    def drop_from(self, base: "Errors") -> float:
-        """How much lower PSNR is than with errors `base`, in dB.
-
-        Of the mean of the frames' PSNR, and of the PSNR of their mean error, the one that falls more. In the
-        first a frame's error counts as UNSEEN at least: else black frames, which a model restores to 75 dB,
-        would decide alone.
-        """
-        now, before = (np.maximum(each, UNSEEN) for each in (self.each, base.each))
-        frames = 10 * np.log10(now / before).mean()
-        return float(max(frames, 10 * np.log10(self.each.mean() / base.each.mean())))
-
-    @property
-    def psnr(self) -> float:
-        """Mean PSNR of the frames."""
-        return float(-10 * np.log10(self.each).mean())
 
 
 class Trial:
@@ -87,7 +63,7 @@ class Trial:
         """The errors of the latents as they are, against the source."""
         return self.measure(self._latents)
 
-    def measure(self, latents: LatentReader | Requantised) -> Errors:
+    def measure(self, latents: ClipLatents) -> Errors:
         """The errors of latents in another form: against the source, or without one against the clip's."""
         psnr = Psnr(ceiling=SAME_DB)
         self._progress.begin(f"{self._latents.path}: decoding, to measure", self.frames)
@@ -105,7 +81,7 @@ class Trial:
             next(wanted, None)  # a process that reads the source is done with it then, and need not be ended
         return Errors(10 ** (-psnr.per_frame() / 10))
 
-    def _decode(self, latents: LatentReader | Requantised) -> Generator[np.ndarray]:
+    def _decode(self, latents: ClipLatents) -> Generator[np.ndarray]:
         """The frames of all spans."""
         for span in self.spans:
             yield from decode_frames(latents, self._model, self._plan, span)
