@@ -24,7 +24,7 @@ from vidlatent.jobs.small.budget import Budget
 from vidlatent.jobs.small.encoding import encode_measured, encode_packed
 from vidlatent.jobs.small.pack import PackOptions, pack, read_frames
 from vidlatent.jobs.small.packing import BY_FILE, Packing, solve
-from vidlatent.jobs.small.sensitivity import find_sensitivities, place_sensitivities
+from vidlatent.jobs.small.sensitivity import find_sensitivities, measure_sensitivities, place_sensitivities
 from vidlatent.metrics.psnr import Psnr
 
 CLIP, READ = asset("sample.mp4"), ReadOptions(frames=9, crop=(160, 120, 96, 64))
@@ -284,6 +284,12 @@ def test_weights_that_are_named_and_not_there_are_an_error(tmp_path: Path, clip:
     choice = ModelChoice(weights=tmp_path / "none.safetensors")
     with pytest.raises(vidlatent.VidlatentError, match="none"):
         pack(clip, tmp_path / "small.latent", PackOptions(choice=choice))
+
+
+def test_what_channels_weigh_is_measured_with_a_model_that_was_loaded_to_decode_alone(model: Model):
+    """A repack loads no encoder; on a machine where nothing was measured before it then failed."""
+    decoder = vidlatent.load_model("pocket", device="cpu", only="decode")
+    assert np.array_equal(measure_sensitivities(decoder), find_sensitivities(model))
 
 
 def test_sensitivities_are_measured_once_for_some_weights(model: Model, monkeypatch: pytest.MonkeyPatch):

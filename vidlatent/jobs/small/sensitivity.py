@@ -80,7 +80,13 @@ def measure_sensitivities(model: Model, progress: Progress = SILENT) -> np.ndarr
 
 
 def encode_sample(model: Model) -> Tensor:
-    """Latents [t, C, h, w] of the middle of the package's clip, float32 on the CPU."""
+    """Latents [t, C, h, w] of the middle of the package's clip, float32 on the CPU.
+
+    Where a model was loaded to decode alone, its other half is loaded for this.
+    """
+    if model.only is not None:
+        where, settings = model.runtime, dict(model.spec.settings)
+        model = model.load(device=where.device, dtype=where.dtype, settings=settings, only="encode")
     grid = model.spec.grid
     side = max(SIDE, 4 * grid.space)
     with open_video(asset("sample.mp4")) as video:
