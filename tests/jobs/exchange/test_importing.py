@@ -18,6 +18,7 @@ from vidlatent.jobs.exchange.foreign import READERS
 from vidlatent.jobs.exchange.importing import ImportOptions, import_files
 from vidlatent.jobs.exchange.inspecting import inspect_foreign
 from vidlatent.jobs.models import ModelChoice
+from vidlatent.models import registry
 
 NEAR = {"rtol": 1e-5, "atol": 1e-5}  # float32, normalised and back
 EXPORTS = [  # word of the export, model, kind of data set, posterior
@@ -83,6 +84,25 @@ def test_the_size_of_a_clip_is_without_its_padding(tmp_path):
         source, pad = latents.header.source, latents.header.pad
     assert (source.frames, source.width, source.height) == (7, 60, 32)
     assert (pad.frames, pad.rows, pad.columns) == (2, 0, 4)
+
+
+def test_comfyui_keeps_latents_of_minimax_h3_normalised_and_those_of_cosmos_in_its_own_units(tmp_path):
+    for name, channels in (("h3", 24), ("cosmos", 16)):
+        tensors = {
+            "latent_tensor": torch.zeros(1, channels, 7, 2, 2),
+            "latent_format_version_0": torch.zeros(0),
+        }
+        save_file(tensors, tmp_path / f"{name}.latent")
+    (made,) = import_files(
+        [tmp_path / "h3.latent"], tmp_path / "a.latent", options("minimax-h3", fps=Fraction(24))
+    )
+    shift = registry.find("minimax-h3").shift
+    torch.testing.assert_close(vidlatent.load_latents(made.target)[0, :, 0, 0, 0], torch.tensor(shift))
+    cosmos = [tmp_path / "cosmos.latent"], tmp_path / "b.latent"
+    with pytest.raises(UsageError, match=r"cosmos.latent: ComfyUI keeps latents of cosmos-cv8x8x8"):
+        list(import_files(*cosmos, options("cosmos-cv8x8x8", fps=Fraction(24))))
+    told = options("cosmos-cv8x8x8", fps=Fraction(24), space="raw")
+    assert [one.space for one in import_files(*cosmos, told)] == ["raw"]
 
 
 @pytest.mark.parametrize("suffix", ["npy", "pt", "safetensors"])

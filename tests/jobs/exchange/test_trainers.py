@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 import torch
 from helpers import trainer_caches as caches
+from helpers.cache_clips import write_clip
 from safetensors import safe_open
 
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.io.read.source import ReadOptions
+from vidlatent.jobs.exchange.comfyui import choose_space
 from vidlatent.jobs.exchange.export import ExportOptions, export
+from vidlatent.jobs.exchange.needs import find_needs
+from vidlatent.jobs.exchange.vaes import Vae
+from vidlatent.models import registry
 
 
 def normal(model: str, latents: torch.Tensor) -> torch.Tensor:
@@ -49,6 +54,18 @@ def test_ltx_latents_pair_with_conditions_of_the_same_path(cached, tmp_path, too
             held = held.T.unflatten(1, (f, h, w))
         assert held.shape == (128, f, h, w)
         assert any(torch.equal(held, normal(model, raw)) for _, raw in known[caption])
+
+
+@pytest.mark.parametrize("tool", ["ltx2", "ltx-video"])
+def test_no_file_for_the_ltx_trainers_has_a_name_that_they_pair_otherwise(tmp_path, tool):
+    """A file latent_X.pt pairs with condition_X.pt, which nobody makes: the clip was left out in silence."""
+    model = {"ltx2": "ltx-2", "ltx-video": "ltx-video-0.9.8"}[tool]
+    video = caches.clip(write_clip(tmp_path / "videos/latent_a.avi", 1, frames=9, size=(64, 32)), "a room")
+    root = caches.make_cache(tmp_path / "cache", caches.pooling_model(model), [video])
+    (file,) = export(root, tmp_path / "out", tool)
+    assert file.name == "clip-latent_a.pt"
+    said = json.loads((tmp_path / "out/dataset.jsonl").read_text())
+    assert said["media_path"] == "clip-latent_a.avi"
 
 
 def test_paths_begin_where_they_are_told_to(cached, tmp_path):
@@ -226,6 +243,23 @@ def test_ai_toolkit(cached, tmp_path, cut):
     assert not files
 
 
+@pytest.mark.parametrize("arch", ["ltx2", "ltx2.3", "ltx2.5"])
+def test_ai_toolkit_calls_the_latents_of_ltx_2_otherwise_than_the_architecture(cached, tmp_path, arch):
+    """Files of LTX-2.3 were named by "ltx2.3", and ai-toolkit, which looks for "ltx2.3_v2", found none."""
+    root = cached("ltx-2", "whole")
+    files = set(export(root, tmp_path, f"ai-toolkit:{arch}", ExportOptions(checked=True)))
+    wanted = set()
+    for row, _ in caches.read_cache(root):
+        video, size = "/".join(row.source.split("/")[-2:]), (row.width, row.height)
+        wanted.add(tmp_path / ai_toolkit_name(video, size, size, row.frames, f"{arch}_v2"))
+    assert files == wanted
+
+
+@pytest.mark.parametrize("arch", ["qwen_image", "flux1"])
+def test_ai_toolkit_makes_buckets_of_pictures_in_steps_of_32(arch):
+    assert find_needs(f"ai-toolkit:{arch}")[2].side == 32
+
+
 def test_simpletuner(cached, tmp_path):
     root = cached("wan-2.1", "whole")
     files = set(export(root, tmp_path, "simpletuner"))
@@ -266,3 +300,20 @@ def test_comfyui(cached, tmp_path, model, kind, space, axes):
             assert set(held.keys()) == {"latent_tensor", "latent_format_version_0"}
             latents = held.get_tensor("latent_tensor")
         assert any(torch.equal(latents, wanted) for wanted in expected)
+
+
+def test_comfyui_is_given_latents_as_its_own_vae_node_gives_them():
+    normalised = {
+        name
+        for name in registry.names()
+        if choose_space(Vae.of_spec(registry.find(name))) == "normalised" and name[:2] not in ("lt", "ta")
+    }
+    assert normalised == {"minimax-h3"}, "beside LTX, and the tiny decoders for it"
+
+
+def test_latents_of_cosmos_are_refused_for_comfyui_unless_their_units_are_told(cached, tmp_path):
+    root = cached("cosmos-cv8x8x8", "whole")
+    with pytest.raises(UsageError, match="normalised by numbers of its own weight file"):
+        list(export(root, tmp_path, "comfyui"))
+    assert not any(tmp_path.iterdir())
+    assert len(list(export(root, tmp_path, "comfyui", ExportOptions(space="raw")))) == 3

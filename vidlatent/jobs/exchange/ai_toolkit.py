@@ -25,13 +25,15 @@ from vidlatent.jobs.exchange.piece import Piece
 from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 LATENT_VERSION = 1
+# Architectures whose latents it calls otherwise than the architecture.
+LATENT_SPACES = {"ltx2": "ltx2_v2", "ltx2.3": "ltx2.3_v2", "ltx2.5": "ltx2.5_v2"}
 
 
 def plan(export: Export) -> Iterator[OutFile]:
     """One file per clip."""
     refuse_others(export, "ai-toolkit")
     for piece in export.pieces:
-        facts = describe_file(piece, export.architecture)
+        facts = describe_file(piece, LATENT_SPACES.get(export.architecture, export.architecture))
         name = f"{piece.file.stem}_{make_hash(facts)}.safetensors"
         path = piece.folder / "_latent_cache" / name
         yield OutFile(str(path), (piece,), partial(_write, piece, facts))

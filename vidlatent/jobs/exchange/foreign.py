@@ -21,7 +21,9 @@ from vidlatent.jobs.exchange.needs import NEEDS, NORMALISED, RAW, Needs
 from vidlatent.jobs.exchange.safetensors import INDEX
 from vidlatent.models import registry
 
+COMFYUI = "ComfyUI"
 COMFYUI_SCALE = 0.18215  # of files without the marker of version 0, as ComfyUI itself takes them
+COMFYUI_NORMALISED = (24, 128)  # channels of MiniMax-H3 and of LTX, whose latents it keeps normalised
 MUSUBI_KEY = re.compile(r"latents_(\d+)x(\d+)x(\d+)_\w+")
 SHARD_KEY = "latents/"
 
@@ -96,11 +98,11 @@ def _find_layout(
 
 
 def _read_comfyui(path: Path, latents: Tensor, marked: bool) -> Foreign:
-    """A clip [1, C, t, h, w], or the frames of an image VAE, [t, C, h, w]. LTX's are normalised."""
+    """A clip [1, C, t, h, w], or the frames of an image VAE, [t, C, h, w]."""
     scaled = latents if marked else latents / COMFYUI_SCALE
-    ltx = latents.dim() == 5 and latents.shape[1] == 128
-    axes = "BCTHW" if latents.dim() == 5 else "TCHW"
-    return Foreign(path.stem, "ComfyUI", scaled, axes, space=NORMALISED if ltx else RAW)
+    film = latents.dim() == 5
+    space = NORMALISED if film and latents.shape[1] in COMFYUI_NORMALISED else RAW
+    return Foreign(path.stem, COMFYUI, scaled, "BCTHW" if film else "TCHW", space=space)
 
 
 def _read_musubi(path: Path, latents: Tensor, facts: Mapping[str, str]) -> Foreign:

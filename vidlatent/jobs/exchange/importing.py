@@ -15,7 +15,8 @@ from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.files import naming_disk_errors, refuse_existing, refuse_foreign, replace_on_close
 from vidlatent.io.file_parts import FilePart
 from vidlatent.io.latent.writer import LATENT
-from vidlatent.jobs.exchange.foreign import Foreign, read_foreign
+from vidlatent.jobs.exchange.comfyui import refuse_cosmos
+from vidlatent.jobs.exchange.foreign import COMFYUI, Foreign, read_foreign
 from vidlatent.jobs.exchange.needs import NEEDS, Needs, split_words
 from vidlatent.jobs.exchange.record import Record
 from vidlatent.jobs.exchange.vaes import Vae
@@ -141,6 +142,8 @@ def _import_clip(
 ) -> Imported:
     spec = model.spec if model else choose_spec(clip, file, options)
     refuse_other(clip, file, spec)
+    if clip.layout == COMFYUI:
+        refuse_cosmos(Vae.of_spec(spec), options.space, str(file))
     space = options.space or clip.space or RAW
     bare, fps = make_bare(clip, file, spec, replace(options, space=space)), choose_rate(clip, file, options)
     write_latents(target, bare, spec, fps, model)

@@ -5,9 +5,9 @@ of latents, not of frames and pixels. The trainer pairs a file with the one of t
 conditions/, which its script for captions names after `media_path` of the dataset file.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vidlatent.jobs.exchange.files import json_lines, write_pt
 from vidlatent.jobs.exchange.needs import NORMALISED
@@ -16,6 +16,19 @@ from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 FOLDER = ".precomputed"
 DATASET = "dataset.jsonl"
+OLD = "latent_"  # so its files were called once: it pairs latent_X.pt with condition_X.pt
+
+
+def by_path(piece: Piece) -> tuple[Hashable, Iterable[str]]:
+    """As in_tree, but no name begins as those of old files did: such a file would pair with nothing."""
+    subject, names = in_tree(piece)
+    return subject, map(rename_old, names)
+
+
+def rename_old(name: str) -> str:
+    """The name, or clip-NAME where the trainer would take it for that of an old file."""
+    path = PurePosixPath(name)
+    return str(path.with_name(f"clip-{path.name}")) if path.name.startswith(OLD) else name
 
 
 def plan(export: Export) -> Iterator[OutFile]:
@@ -51,4 +64,4 @@ def steps(export: Export) -> Iterable[str]:
     )
 
 
-TOOL = Tool(plan, steps, lists, naming=in_tree, one_shape=True, captioned=True)
+TOOL = Tool(plan, steps, lists, naming=by_path, one_shape=True, captioned=True)

@@ -6,8 +6,7 @@
 from collections.abc import Iterable, Iterator
 from functools import partial
 
-from vidlatent.jobs.exchange.ltx2 import DATASET, FOLDER, lists, write_latents
-from vidlatent.jobs.exchange.piece import in_tree
+from vidlatent.jobs.exchange.ltx2 import DATASET, FOLDER, by_path, lists, write_latents
 from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 
@@ -29,4 +28,4 @@ def steps(export: Export) -> Iterable[str]:
     )
 
 
-TOOL = Tool(plan, steps, lists, naming=in_tree, one_shape=True, captioned=True)
+TOOL = Tool(plan, steps, lists, naming=by_path, one_shape=True, captioned=True)
