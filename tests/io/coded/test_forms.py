@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from vidlatent.errors import BadInput, BadLatentFile
 from vidlatent.grid import Grid
+from vidlatent.io.coded import ends
 from vidlatent.io.coded.form import CODES, Form
 from vidlatent.io.coded.int8 import Int8, OpenedInt8, list_groups
 from vidlatent.io.coded.planes import Planes
@@ -57,6 +58,20 @@ def test_planes_lose_nothing(tmp_path: Path):
     assert torch.equal(
         all_of(write(tmp_path / "b", latents.float(), FORMS["planes of fp32"])), latents.float()
     )
+
+
+@pytest.mark.parametrize("form", ["packed", "planes of bf16"])
+def test_chunks_that_no_reader_takes_are_refused_when_the_first_is_there(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Such a clip was encoded to its end, and failed then with a traceback."""
+    monkeypatch.setattr(ends, "MAX_CHUNK_VALUES", CHUNK * 3 * 2 * 5 - 1)
+    with (
+        pytest.raises(BadInput, match="16 latent frames have more than 2\\^28 values\nhint: frames so large"),
+        LatentWriter(tmp_path / "a.latent", header_of(FRAMES, 2, 5), 3, 2, 5, FORMS[form]) as writer,
+    ):
+        writer.append(some_latents(CHUNK + 8))
+    assert list(tmp_path.iterdir()) == []
 
 
 @settings(max_examples=60, deadline=None)

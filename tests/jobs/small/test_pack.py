@@ -7,12 +7,15 @@ import av
 import numpy as np
 import pytest
 import torch
+from helpers.stored import some_latents, write
 from huggingface_hub import constants
 
 import vidlatent
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, UsageError
 from vidlatent.files import asset
+from vidlatent.io.coded.packed import LARGEST, SMALLEST_STEP
+from vidlatent.io.coded.predictor import MOST
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.encode import EncodeOptions
@@ -25,6 +28,7 @@ from vidlatent.jobs.small.encoding import encode_measured, encode_packed
 from vidlatent.jobs.small.pack import PackOptions, pack, read_frames
 from vidlatent.jobs.small.packing import BY_FILE, Packing, solve
 from vidlatent.jobs.small.sensitivity import find_sensitivities, measure_sensitivities, place_sensitivities
+from vidlatent.jobs.small.steps import ChannelFacts, Steps
 from vidlatent.metrics.psnr import Psnr
 
 CLIP, READ = asset("sample.mp4"), ReadOptions(frames=9, crop=(160, 120, 96, 64))
@@ -304,7 +308,35 @@ def test_sensitivities_are_measured_once_for_some_weights(model: Model, monkeypa
     place.write_text(kept)
 
 
-@pytest.mark.parametrize("given", [{"max_drop": 0.1, "bpp": 1.0}, {"step": 0.0}, {"max_drop": float("nan")}])
+@pytest.mark.parametrize("scale", [1e30, 1e-40])
+def test_latents_of_any_magnitude_are_packed_without_a_decoder(tmp_path: Path, scale: float):
+    """What their SNR is said to be overflowed, and was no number that a header can hold."""
+    latents = write(tmp_path / "a.latent", some_latents(3) * scale, "F32")
+    with open_latent(latents) as reader:
+        price = Packing(reader, None, None).find_form(Budget()).price
+    assert np.all(np.isfinite(list(price["latent_snr_db"].values())))
+
+
+def test_latents_that_no_step_can_hold_are_refused(tmp_path: Path):
+    latents = write(tmp_path / "a.latent", some_latents(3).clamp(-2, 2) * 1e38, "F32")
+    with open_latent(latents) as reader, pytest.raises(BadInput, match=r"channel 0 are beyond 2\^120"):
+        Packing(reader, None, None)
+
+
+@pytest.mark.parametrize("step", [1e-300, 1e300])
+def test_steps_stay_such_as_a_file_can_hold(step: float):
+    facts = ChannelFacts(np.zeros(1), np.ones(1), np.full(1, 4.0))
+    found = Steps(facts, np.ones(1), -1000).at(step).astype("<f4")
+    assert np.all((found >= SMALLEST_STEP) & (found <= LARGEST / MOST))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"max_drop": 0.1, "bpp": 1.0}, {"step": 0.0}, {"max_drop": float("nan")}),
+        *({"min_latent_snr": -100_000}, {"min_latent_snr": float("nan")}),
+    ],
+)
 def test_budgets_that_cannot_be_are_refused(given: dict):
     with pytest.raises(UsageError):
         Budget(**given)

@@ -1,6 +1,6 @@
 """Codes whose chunks are of varying length: where each ends, and how a span is read from whole chunks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from threading import Lock
 
@@ -21,12 +21,18 @@ def chunk_kinds(shape: Shape, size: int, chunks: Chunks = SIXTEEN) -> dict[str, 
 
     Raises where so few bytes cannot hold so much: a reader would ask for memory before it finds that out.
     """
+    refuse_large(shape, chunks)
     t, channels, h, w = shape
-    if min(t, chunks.length) * channels * h * w > MAX_CHUNK_VALUES:
-        raise ValueError(f"{list(shape)}: {chunks.length} latent frames have more than 2^28 values")
     if t * channels * h * w > size * MAX_VALUES_PER_BYTE:
         raise ValueError(f"{list(shape)} in {size} bytes: more than 2^15 values in a byte")
     return {CODES: ("U8", (size,)), ENDS: ("I64", (chunks.count(t),))}
+
+
+def refuse_large(shape: Sequence[int], chunks: Chunks = SIXTEEN) -> None:
+    """Raise ValueError for latents [t, C, h, w] that have a chunk larger than readers take."""
+    t, channels, h, w = shape
+    if min(t, chunks.length) * channels * h * w > MAX_CHUNK_VALUES:
+        raise ValueError(f"{list(shape)}: {chunks.length} latent frames have more than 2^28 values")
 
 
 class OpenedChunks:

@@ -38,7 +38,10 @@ class Form(Protocol):
         ...
 
     def code(self, chunk: Tensor) -> tuple[memoryview, bytes]:
-        """The codes of latents [t, C, h, w], a chunk, finite and contiguous, and their part of the sides."""
+        """The codes of latents [t, C, h, w], a chunk, finite and contiguous, and their part of the sides.
+
+        Raises where a chunk is larger than readers take.
+        """
         ...
 
     def sides(self, ends: np.ndarray, parts: bytes) -> Mapping[str, np.ndarray]:

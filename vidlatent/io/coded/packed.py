@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vidlatent.io.coded.chunks import Chunks
-from vidlatent.io.coded.ends import ENDS, OpenedChunks, chunk_kinds
+from vidlatent.io.coded.ends import ENDS, OpenedChunks, chunk_kinds, refuse_large
 from vidlatent.io.coded.fitting import fit_weights
 from vidlatent.io.coded.form import Kind, Shape
 from vidlatent.io.coded.packing import pack, unpack
@@ -88,6 +88,7 @@ class Packed:
 
     def code(self, chunk: Tensor) -> tuple[memoryview, bytes]:
         """Words of 16 bits; whatever stands beside them is the same for all chunks."""
+        refuse_large(chunk.shape, JOINED)
         words = pack(self.fitted.quantise(chunk), Predictor(self.taps, self.fitted.weights))
         return memoryview(words.astype("<u2").view(np.uint8)), b""
 

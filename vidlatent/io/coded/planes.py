@@ -14,7 +14,7 @@ import zstandard
 from torch import Tensor
 
 from vidlatent.io.coded.chunks import SIXTEEN
-from vidlatent.io.coded.ends import ENDS, OpenedChunks, chunk_kinds
+from vidlatent.io.coded.ends import ENDS, OpenedChunks, chunk_kinds, refuse_large
 from vidlatent.io.coded.form import Kind, Shape
 from vidlatent.io.tensors import TORCH_DTYPES, bytes_of
 
@@ -41,6 +41,7 @@ class Planes:
 
     def code(self, chunk: Tensor) -> tuple[memoryview, bytes]:
         """First the lowest byte of all latents, last the highest, compressed."""
+        refuse_large(chunk.shape)
         rows = np.frombuffer(bytes_of(chunk), np.uint8).reshape(-1, chunk.itemsize)
         planes = np.empty(rows.shape[::-1], np.uint8)
         for n, plane in enumerate(planes):  # a plane at a time is five times as fast as all at once

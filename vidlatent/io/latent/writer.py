@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from vidlatent.clock import FrameClock
-from vidlatent.errors import BadInput
+from vidlatent.errors import BadInput, parameter
 from vidlatent.files import Kind, Replacement, naming_disk_errors, partial_path
 from vidlatent.io.coded.floats import Floats
 from vidlatent.io.coded.form import CODES, Form
@@ -122,10 +122,18 @@ class LatentWriter:
 
     def _put(self, begin: int, chunk: Tensor, beside: Tensor | None = None) -> None:
         """Write a chunk, whose first latent has number `begin`, and its logvar where that is stored."""
-        codes, sides = self._form.code(chunk)
-        raw = [codes] if beside is None else [codes, self._form.code(beside)[0]]
+        codes, sides = self._code(chunk)
+        raw = [codes] if beside is None else [codes, self._code(beside)[0]]
         with naming_disk_errors(self._path):
             self._parts.put(begin, len(chunk), raw, sides)
+
+    def _code(self, chunk: Tensor) -> tuple[memoryview, bytes]:
+        """The codes of a chunk, and their part of the sides; raises BadInput where no reader takes it."""
+        try:
+            return self._form.code(chunk)
+        except ValueError as e:
+            hint = f"frames so large are stored as floats or int8: leave {parameter('pack')} out"
+            raise BadInput(f"{self._path}: {e}", hint) from e
 
     def restart(self) -> None:
         """Drop all latents."""
@@ -222,7 +230,7 @@ class LatentWriter:
         self._add_part("first_frame", count, sizes)
 
     def _write_chunk(self, chunk: Tensor, sizes: Chunked | Rows) -> None:
-        codes, sides = self._form.code(chunk)
+        codes, sides = self._code(chunk)
         self._write(codes)
         sizes.add(len(codes), sides)
 

@@ -9,6 +9,7 @@ from vidlatent.jobs.storing import check_store
 
 PACKED = Packed.name
 DEFAULT_DROP_DB = 0.1
+MOST_SNR_DB = 1000  # of a floor, either way: no latents have more
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Budget:
         for name, value in given.items():
             if not 0 < value < math.inf:
                 raise UsageError(f"{name} {value:g}: nothing can be that", "give a number above 0")
-        if not math.isfinite(self.min_latent_snr):
+        if not abs(self.min_latent_snr) <= MOST_SNR_DB:  # NaN neither
             floor = f"{parameter('min_latent_snr')} {self.min_latent_snr:g}"
-            raise UsageError(f"{floor}: not decibels", "give a number such as 20")
+            raise UsageError(f"{floor}: not decibels that latents can have", "give a number such as 20")
 
     @property
     def drop(self) -> float | None:

@@ -46,6 +46,11 @@ class Packing:
     def __init__(self, latents: ClipLatents, trial: Trying | None, seen: np.ndarray | None) -> None:
         self._latents, self._trial = latents, trial
         self._facts = ChannelFacts.of(latents)
+        if (channel := self._facts.find_too_large()) is not None:
+            raise BadInput(
+                f"{latents.path}: latents of channel {channel} are beyond 2^120, which cannot be packed",
+                f"look where they come from, or store bf16 with {parameter('pack')}",
+            )
         self._seen = 1 / np.square(np.maximum(self._facts.deviation, SMALLEST_STEP)) if seen is None else seen
         self._base: Errors | None = None
         self._kept = False  # whether the base is what was measured when the clip was encoded

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vidlatent.io.coded.chunks import SIXTEEN
-from vidlatent.io.coded.packed import SMALLEST_STEP
+from vidlatent.io.coded.packed import LARGEST, SMALLEST_STEP
 from vidlatent.io.coded.predictor import MOST
 from vidlatent.jobs.small.asks import ClipLatents
 
@@ -39,6 +39,14 @@ class ChannelFacts:
         variance = np.maximum(squares / count - np.square(total / count), 0)
         return cls(mean, np.sqrt(variance), np.maximum(high - mean, mean - low))
 
+    def find_too_large(self) -> int | None:
+        """The first channel whose latents are beyond what whole numbers times a step can be, if there is one.
+
+        No network gives such latents, but a file may hold them.
+        """
+        beyond = np.flatnonzero(np.maximum(np.abs(self.mean), self.reach) > LARGEST)
+        return int(beyond[0]) if len(beyond) else None
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -56,7 +64,8 @@ class Steps:
         """Steps [C]; channels without deviation have any."""
         coarsest = self.facts.deviation * np.sqrt(12) * 10 ** (-self.floor_db / 20)
         finest = np.maximum(self.facts.reach / MOST, SMALLEST_STEP)
-        return np.maximum(np.minimum(k / np.sqrt(self.sensitivities), coarsest), finest)
+        wanted = np.maximum(np.minimum(k / np.sqrt(self.sensitivities), coarsest), finest)
+        return np.minimum(wanted, LARGEST / MOST)
 
     def added(self, k: float) -> float:
         """The squared error that is to be expected in the decoded video, [-1, 1]."""
@@ -65,7 +74,7 @@ class Steps:
 
 def measure_latent_snr(facts: ChannelFacts, steps: np.ndarray) -> dict[str, float]:
     """SNR of the latents after rounding to whole steps, in dB: of the worst channel, and the mean of all."""
-    noise = np.square(steps) / 12
+    noise = np.square(steps.astype(np.float64)) / 12
     there = facts.deviation > 0
     if not there.any():
         return {}
