@@ -210,6 +210,23 @@ def replace_on_close(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def refuse_second_run(path: Path) -> Iterator[None]:
+    """Hold the right to make `path` by way of other files, which have names of their own beside it.
+
+    Raises UsageError where another run makes it that way: it would take over those files, or remove them.
+    """
+    lock = partial_path(path.with_name(f"{path.name}.lock"))
+    with naming_disk_errors(path):
+        held = _lock(lock, path, keep=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # what cannot be removed is taken over by the next run
+            lock.unlink(missing_ok=True)
+        os.close(held)
+
+
+@contextmanager
 def naming_disk_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write `path` into errors that name it."""
     try:

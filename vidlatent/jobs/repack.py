@@ -1,5 +1,6 @@
 """Repack: a `.latent` in another form. No model is needed, and no source."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,14 @@ import torch
 
 from vidlatent.dtypes import DTYPES
 from vidlatent.errors import BadLatentFile, UsageError, parameter
-from vidlatent.files import partial_path, refuse_existing, refuse_foreign, refuse_same
+from vidlatent.files import (
+    naming_disk_errors,
+    open_own,
+    partial_path,
+    refuse_existing,
+    refuse_foreign,
+    refuse_same,
+)
 from vidlatent.io.coded.chunks import SIXTEEN
 from vidlatent.io.coded.form import Form
 from vidlatent.io.latent.header import LatentHeader, our_version
@@ -103,8 +111,8 @@ def write_as(
     _, *size = latents.shape
     progress.begin(str(latents.path), latents.frames)
     with (
-        copy_sound_aside(latents, target) as sound,
         LatentWriter(target, header, *size, form, latents.has_logvar) as writer,
+        copy_sound_aside(latents, target) as sound,  # by who has the right to write the target
     ):
         for start, stop in SIXTEEN.spans(latents.frames):
             logvar = latents.read_checked(start, stop, "logvar") if latents.has_logvar else None
@@ -142,9 +150,13 @@ def copy_sound_aside(latents: LatentReader, target: Path) -> Iterator[Path | Non
         yield None
         return
     path = partial_path(target.with_suffix(".mka"))
-    try:
-        with sound, path.open("wb") as file:
-            shutil.copyfileobj(sound, file)
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
+    with sound:
+        with naming_disk_errors(path):
+            held = open_own(path)
+        try:
+            with naming_disk_errors(path), os.fdopen(held, "rb+") as file:
+                file.truncate()  # what a killed run has left
+                shutil.copyfileobj(sound, file)
+            yield path
+        finally:
+            path.unlink(missing_ok=True)

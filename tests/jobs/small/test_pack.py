@@ -13,7 +13,7 @@ from huggingface_hub import constants
 import vidlatent
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, UsageError
-from vidlatent.files import asset
+from vidlatent.files import asset, refuse_second_run
 from vidlatent.io.coded.packed import LARGEST, SMALLEST_STEP
 from vidlatent.io.coded.predictor import MOST
 from vidlatent.io.latent.reader import open_latent
@@ -288,6 +288,16 @@ def test_weights_that_are_named_and_not_there_are_an_error(tmp_path: Path, clip:
     choice = ModelChoice(weights=tmp_path / "none.safetensors")
     with pytest.raises(vidlatent.VidlatentError, match="none"):
         pack(clip, tmp_path / "small.latent", PackOptions(choice=choice))
+
+
+def test_floats_of_another_run_that_packs_into_the_same_file_stay(tmp_path: Path, model: Model):
+    """They were removed when this run gave up, while the other one still measured."""
+    floats = tmp_path / ".a.floats.latent.partial"
+    floats.write_bytes(b"of the other run")
+    with refuse_second_run(tmp_path / "a.latent"), pytest.raises(UsageError, match="another run is writing"):
+        encode_packed(CLIP, tmp_path / "a.latent", model, EncodeOptions(READ), Budget())
+    assert [path.name for path in tmp_path.iterdir()] == [floats.name]
+    assert floats.read_bytes() == b"of the other run"
 
 
 def test_what_channels_weigh_is_measured_with_a_model_that_was_loaded_to_decode_alone(model: Model):

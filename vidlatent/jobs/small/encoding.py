@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vidlatent.engine.model import Model
 from vidlatent.errors import UsageError, parameter
-from vidlatent.files import partial_path, refuse_existing, refuse_foreign
+from vidlatent.files import partial_path, refuse_existing, refuse_foreign, refuse_second_run
 from vidlatent.io.latent.header import LatentHeader
 from vidlatent.io.latent.reader import LatentReader, open_latent
 from vidlatent.io.latent.writer import LATENT
@@ -88,10 +88,11 @@ def encode_aside(
     refuse_foreign(target, LATENT)
     floats = partial_path(target.with_name(f"{target.stem}.floats.latent"))
     plain = replace(options, store=None, pack=False, force=True)
-    try:
-        yield encode(source, floats, model, plain, progress, open_source)
-    finally:
-        floats.unlink(missing_ok=True)
+    with refuse_second_run(target):
+        try:
+            yield encode(source, floats, model, plain, progress, open_source)
+        finally:
+            floats.unlink(missing_ok=True)
 
 
 def measure_base(latents: LatentReader, trial: Trial) -> tuple[LatentHeader, str]:
