@@ -47,6 +47,13 @@ def test_every_command_ends_its_help_with_an_example(vidlatent, command):
     assert run.out.rstrip().splitlines()[-1].strip().startswith("Example: vidlatent")
 
 
+@pytest.mark.parametrize("group", ["", "cache", "models"])
+def test_lists_of_commands_cut_no_sentence_short(vidlatent, monkeypatch, group):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = vidlatent(*group.split(), "--help").out
+    assert "Commands:" in said and "..." not in said.replace("[ARGS]...", "")
+
+
 def test_round_trip_prints_json_on_stdout_alone(vidlatent, sample, tmp_path):
     run = vidlatent("encode", sample, "-o", tmp_path / "s.latent", "-m", "toy", "--json", *SMALL)
     assert json.loads(run.out)["frames"] == 9

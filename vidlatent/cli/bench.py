@@ -90,7 +90,7 @@ class ModelFlags(Flags):
         typer.Option(
             "--latent-dtype",
             help="fp32,bf16,fp16,int8,packed:0.1dB: keep latents so; each is a row, at the bits it takes as "
-            "stored. At equal bits codecs are better: latents are no video codec.  [as computed]",
+            "stored. At equal bits codecs are better: latents are no video codec.  [default: as computed]",
         ),
     ] = None
     settings: o.SetOption = None
@@ -147,7 +147,7 @@ def command(
     cut: o.CutFlags,
     write: WriteFlags,
 ) -> int:
-    """Measure models, and codecs beside them: quality, speed, memory, size."""
+    """Measure models and codecs: quality, speed, memory, size."""
     from vidlatent.jobs.measure.bench import bench
     from vidlatent.jobs.measure.bench_options import check_clips, list_clips
 

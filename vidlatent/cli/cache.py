@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from vidlatent.cli import cache_run, words
 from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
-from vidlatent.cli.console import agrees, print_json, say, show_facts
+from vidlatent.cli.console import agrees, counted, print_json, say, say_notice, show_facts
 from vidlatent.cli.sections import App, Flags, SectionedCommand
 from vidlatent.errors import UsageError
 
@@ -32,7 +32,7 @@ class RunByDefault(TyperGroup):
 
 app = App(
     cls=RunByDefault,
-    help="Cache the latents of whole datasets: `cache SRC… -o DIR` makes what is not there yet.",
+    help="Cache the latents of datasets: `cache SRC… -o DIR` makes them.",
     epilog="Example: vidlatent cache clips/ -o cache/",
 )
 app.command(
@@ -70,7 +70,10 @@ def report(
     force: o.ForceOption = False,
     as_json: o.JsonOption = False,
 ) -> int:
-    """Write a page to look at: what is in a cache, what is not and why, and thumbnails."""
+    """Write a page to look at: what is in a cache, and what is not.
+
+    It says why, and shows the thumbnails that `cache run --thumbnails` has kept.
+    """
     from vidlatent.jobs.cache.summary import summarise
     from vidlatent.jobs.report.cache_page import write_page
 
@@ -113,7 +116,8 @@ def verify(root: Root, replay: ReplayFlags, as_json: o.JsonOption = False) -> in
     say_damage(root, damaged, wrong)
     decoded, changed = replay.replays(root)
     say_replays(decoded, changed)
-    say(f"{root}: {len(findings)} entries checked, {len(damaged)} damaged, {len(decoded)} decoded")
+    entries = counted(len(findings), "entry", "entries")
+    say(f"{root}: {entries} checked, {len(damaged)} damaged, {len(decoded)} decoded")
     if as_json:
         rows = {"damaged": damaged, "decoded": decoded, "not_compared": changed}
         facts = {name: list(map(asdict, found)) for name, found in rows.items()}
@@ -237,25 +241,28 @@ def export(root: Root, write: ExportFlags, as_json: o.JsonOption = False) -> int
     from vidlatent.jobs.exchange.export import export as written
 
     paths = []
-    for path in written(root, write.output, write.layout(), write.options(), say):
+    for path in written(root, write.output, write.layout(), write.options(), say_notice):
         paths.append(path)
         if not as_json:
             print(path)
     if as_json:
         print_json({"files": paths})
-    say(f"{write.output}: {len(paths)} files, and README.md, which says what to do next")
+    say(f"{write.output}: {counted(len(paths), 'file')}, and README.md, which says what to do next")
     return 0
 
 
 @app.command(epilog="Example: vidlatent cache compact cache/")
 def compact(root: Root, as_json: o.JsonOption = False) -> int:
-    """Fold the journals of a cache into snapshots, so that it opens fast; runs do it as it grows."""
+    """Fold the journals of a cache into a snapshot, which opens fast.
+
+    Runs do so themselves as the cache grows.
+    """
     from vidlatent.jobs.cache.compact import compact as fold_all
 
     folded = fold_all(root)
     for one in folded:
-        away = f"{one.journals} journals put away, which `vidlatent cache gc` removes"
-        say(f"{one.path}: {one.records} records, {one.added} lines added, {away}")
+        away = f"{counted(one.journals, 'journal')} put away, which `vidlatent cache gc` removes"
+        say(f"{one.path}: {counted(one.records, 'record')}, {counted(one.added, 'line')} added, {away}")
     if not folded:
         say(f"{root}: nothing to compact")
     if as_json:
@@ -265,13 +272,16 @@ def compact(root: Root, as_json: o.JsonOption = False) -> int:
 
 @app.command(epilog="Example: vidlatent cache index cache/")
 def index(root: Root, as_json: o.JsonOption = False) -> int:
-    """Make the catalog from which LatentDataset opens a large cache at once; it does so itself, too."""
+    """Make the catalog by which LatentDataset opens a large cache.
+
+    LatentDataset makes it itself where it is missing; that takes a while.
+    """
     from vidlatent.jobs.readback.mapped import make_catalog
 
     folder, counts = make_catalog(root)
     print_json({"catalog": folder, "recipes": counts}) if as_json else print(folder)
     for recipe, count in counts.items():
-        say(f"recipe {recipe}: {count} clips")
+        say(f"recipe {recipe}: {counted(count, 'clip')}")
     return 0
 
 
@@ -292,7 +302,8 @@ def gc(
         say(f"{item.path}: {item.why}, {item.bytes / 1e6:.2f} MB")
     if not items:
         say(f"{root}: nothing to remove")
-    if items and not yes and not agrees(f"Remove {len(items)} files?", False, "nothing was removed"):
+    question = f"Remove {counted(len(items), 'file')}?"
+    if items and not yes and not agrees(question, False, "nothing was removed"):
         return 1
     freed = remove_garbage(root, items, superseded) if items else 0
     if items:

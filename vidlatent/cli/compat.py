@@ -117,7 +117,7 @@ def command(
     measure: MeasureFlags,
     write: WriteFlags,
 ) -> int:
-    """Measure whether an image VAE understands the latents of a video VAE."""
+    """Measure how well an image VAE reads the latents of a video VAE."""
     from vidlatent.jobs.encode import check_opening
     from vidlatent.jobs.measure.bench_options import check_clips
     from vidlatent.jobs.measure.compat import compat

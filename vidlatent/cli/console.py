@@ -98,10 +98,20 @@ def say(line: str) -> None:
         print(make_printable(line), file=sys.stderr, flush=True)
 
 
+def say_notice(line: str) -> None:
+    """Say one thing that a job assumed, dropped or changed."""
+    say(f"note: {line}")
+
+
 def say_notices(lines: tuple[str, ...] | list[str]) -> None:
     """Say what a job assumed, dropped or changed, a line each."""
     for line in lines:
-        say(f"note: {line}")
+        say_notice(line)
+
+
+def counted(number: int, one: str, more: str | None = None) -> str:
+    """A number and its noun: 1 file, 2 files; `more` is the plural where it is not `one` and an s."""
+    return f"{number} {one if number == 1 else more or one + 's'}"
 
 
 def print_json(document: Any) -> None:

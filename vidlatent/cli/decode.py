@@ -116,7 +116,10 @@ def command(
     run: RunFlags,
     write: WriteFlags,
 ) -> int:
-    """Decode .latent files into videos with the source's own times, size, colour and sound."""
+    """Decode .latent files into videos.
+
+    Times, size, colour and sound are those of the source.
+    """
     from vidlatent.jobs.decode import decode_file
 
     options, choice = write.options(read, cut.wishes(), run), run.choice()

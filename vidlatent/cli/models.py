@@ -16,7 +16,11 @@ Name = Annotated[str, typer.Argument(help="Name of a model.")]
 
 @app.command("list", epilog="Example: vidlatent models list")
 def list_models(as_json: o.JsonOption = False) -> int:
-    """List all models: compression, channels, time rule, licence, whether weights are here and fixed."""
+    """List all models: shape, licence, and whether weights are here.
+
+    The column `trust` says what is known of published weights: their hash, their commit, or nothing until
+    the first download.
+    """
     from vidlatent.jobs.models import list_missing_extras, list_models
 
     show_facts([asdict(row) for row in list_models()], as_json)
@@ -53,7 +57,10 @@ def pull(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: o.JsonOption = False,
 ) -> int:
-    """Fetch a model's weights, after showing their size, their licence, and why they will be believed."""
+    """Fetch a model's weights, after a question.
+
+    It is shown before how large they are, what their licence is, and why they will be believed.
+    """
     from vidlatent.jobs.models import look_up_download
     from vidlatent.jobs.models import pull as fetch
 

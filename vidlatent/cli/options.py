@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vidlatent.jobs.segments import Workers
 
 PackOption = Annotated[
-    bool, typer.Option("--pack", help="Store floats in about two thirds, and lose nothing.")
+    bool, typer.Option("--pack", help="Store floats smaller, and lose nothing: bf16 in two thirds.")
 ]
 MOST_PROCESSES = 1024  # or threads
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]

@@ -7,12 +7,25 @@ import typer
 
 from vidlatent.cli import options as o
 from vidlatent.cli.batch import run_each
-from vidlatent.cli.console import say, say_notices
+from vidlatent.cli.console import counted, say, say_notices
 
 if TYPE_CHECKING:
     from vidlatent.jobs.peek import PeekResult
 
 EXAMPLE = "Example: vidlatent peek in.latent -o sheet.png"
+
+
+class RunFlags(o.ModelFlags):
+    """Which quick decoder is used, and on which device."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Name of a tiny decoder.  [default: one that is here and fits, else fitted colours]",
+        ),
+    ] = None
 
 
 def command(
@@ -21,7 +34,7 @@ def command(
         str,
         typer.Option("--output", "-o", help="A contact sheet .png; a film .mp4 .mov .mkv .webm; or DIR/."),
     ],
-    run: o.ModelFlags,
+    run: RunFlags,
     every: Annotated[
         int | None,
         typer.Option("--every", min=1, help="One picture for so many latents.  [default: what suits OUTPUT]"),
@@ -29,8 +42,9 @@ def command(
     force: o.ForceOption = False,
     as_json: o.JsonOption = False,
 ) -> int:
-    """Show what a .latent holds, quickly: by a tiny decoder, or by colours that were fitted to its model.
+    """Show quickly what a .latent holds.
 
+    The model that made it is not needed: a tiny decoder shows it, or colours that were fitted to the model.
     Give the file of a tiny decoder, or a folder of such files, by --weights; or name the folder in the
     variable VIDLATENT_WEIGHTS.
     """
@@ -49,6 +63,6 @@ def show(result: "PeekResult") -> None:
     """Say in a line what was made."""
     say_notices(result.notices)
     say(
-        f"{result.target}: {result.pictures} pictures {result.width}x{result.height}, "
+        f"{result.target}: {counted(result.pictures, 'picture')} {result.width}x{result.height}, "
         f"shown by {result.shown_by}, {result.seconds:.2f} s"
     )

@@ -12,7 +12,7 @@ from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.batch import pair_targets, run_each
 from vidlatent.cli.budget import BudgetFlags
-from vidlatent.cli.console import print_json, say, say_notices, start_progress
+from vidlatent.cli.console import counted, print_json, say, say_notices, start_progress
 from vidlatent.cli.sections import Flags
 from vidlatent.errors import UsageError
 
@@ -65,6 +65,10 @@ class MeasureFlags(o.ModelFlags):
     """What packed latents are measured with."""
 
     heading = "With --store packed: what measures the loss"
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Name, folder or weight file.  [default: the one that made them]"),
+    ] = None
     source: Annotated[
         Path | None,
         typer.Option(
@@ -80,7 +84,10 @@ def command(
     budget: BudgetFlags,
     measure: MeasureFlags,
 ) -> int:
-    """Store latents that are there in another, smaller form; only `--store packed` needs the model."""
+    """Store latents that are there in a smaller form.
+
+    Only `--store packed` needs the model.
+    """
     allowed = budget.budget(write.store, write.pack)
     if any(Path(source).is_dir() for source in inputs):
         return repack_cache(inputs, write, allowed, measure)
@@ -131,7 +138,8 @@ def repack_cache(inputs: list[str], write: WriteFlags, budget: "Budget | None", 
                 continue
             say_notices([f"{entry.source}: {notice}" for notice in entry.notices])
             done, before, now = done + 1, before + entry.bytes_before, now + entry.bytes
-    say(f"{inputs[0]}: {done} entries repacked, {before / 1e6:.2f} → {now / 1e6:.2f} MB; {failed} left")
+    entries = counted(done, "entry", "entries")
+    say(f"{inputs[0]}: {entries} repacked, {before / 1e6:.2f} → {now / 1e6:.2f} MB; {failed} left")
     if done:
         asked = " ".join([*([f"--store {write.store}"] if write.store else []), *["--pack"] * write.pack])
         same = " and the same budget" if budget else ""
