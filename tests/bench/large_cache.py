@@ -5,7 +5,7 @@ The steps come in this order, each in a process of its own: `make` writes journa
 that hold nothing, `compact` folds them, `open` opens the manifest, `lookup` asks it for keys at random,
 `start` finds the first clip of a share, `status` goes through all of it, `index` makes the catalog, `dataset`
 opens it with four workers, `plan` lists a table of as many clips and takes a share. A cache of ten million
-takes about 20 GB. Every step prints one line of JSON: `rss_mb` is the peak of the process, `base_mb` what it
+takes about 16 GB. Every step prints one line of JSON: `rss_mb` is the peak of the process, `base_mb` what it
 is before anything was opened.
 """
 

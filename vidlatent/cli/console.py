@@ -87,6 +87,7 @@ def agrees(question: str, default: bool, otherwise: str) -> bool:
         if typer.confirm(question, default=default, err=True):
             return True
     except typer.Abort as e:  # Ctrl-C, or the end of what could be read
+        typer.echo(err=True)  # ends the line of the question
         raise errors.UsageError(f"{otherwise}: nobody answered", "--yes does not ask") from e
     say(otherwise)
     return False
