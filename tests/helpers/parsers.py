@@ -17,6 +17,7 @@ import vidlatent
 from helpers import cache_clips as clips
 from helpers.mutations import mutate_bytes, mutate_json, mutate_latent, mutate_lines
 from helpers.paths import GOLDEN, SAMPLE, SHARED
+from helpers.stored import pack
 from vidlatent.engine.model import Model
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.sources.disk import DiskSource
@@ -36,6 +37,7 @@ from vidlatent.jobs.picture import read_picture
 from vidlatent.jobs.readback.dataset import LatentDataset
 from vidlatent.jobs.reading.captions import CAPTION_EXTENSIONS
 from vidlatent.jobs.reading.listing import list_clips
+from vidlatent.jobs.repack import write_as
 from vidlatent.models import registry
 from vidlatent.models.weights import build_empty
 
@@ -205,6 +207,8 @@ def _make_coded(folder: Path, toy: Model) -> tuple[Path, ...]:
     read = ReadOptions(frames=3, size=(32, 32))
     for name, wishes in {"int8": {"store": "int8"}, "planes": {"pack": True}}.items():
         vidlatent.encode(SAMPLE, folder / f"{name}.latent", toy, EncodeOptions(read=read, **wishes))
+    with open_latent(folder / "planes.latent") as planes:
+        write_as(planes, folder / "packed.latent", pack(planes.read(), 0.1), planes.header)
     return tuple(sorted(folder.iterdir()))
 
 
