@@ -367,6 +367,11 @@ def is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
+def is_about_name(e: OSError) -> bool:
+    """Whether an error is about a name that was given, or about who may use it, and no fault of the disk."""
+    return e.filename is not None and e.errno in _NOT_WRITABLE
+
+
 def _concerns(e: OSError, path: Path) -> bool:
     """Whether the error is about `path`, and not about another file that was read in the same block."""
     named = [

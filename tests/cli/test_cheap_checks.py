@@ -82,6 +82,15 @@ def test_what_cannot_work_is_said_before_a_model_is_loaded(vidlatent, little, wo
     assert complaint in run.err and "Traceback" not in run.err
 
 
+def test_a_name_that_no_file_can_have_is_blamed_and_spares_the_others(vidlatent, little_clip, tmp_path):
+    """It was said to be the disk that fails, with exit code 5, and the other inputs were not looked at."""
+    name = "a" * 300
+    vidlatent("inspect", name).failed(2, f"{name}: File name too long", "check this path")
+    run = vidlatent("encode", name, little_clip, "-o", f"{tmp_path}/out/", *TOY, "--json")
+    run.failed(1, "File name too long")
+    assert [made["source"] for made in json.loads(run.out)] == [str(little_clip)]
+
+
 def test_a_missing_input_among_several_spares_the_others(vidlatent, little_clip, tmp_path):
     run = vidlatent("encode", tmp_path / "gone.mp4", little_clip, "-o", f"{tmp_path}/out/", *TOY, "--json")
     run.failed(1, "gone.mp4: no such file")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vidlatent.cli.console import complain, name_resource, print_json, say, start_progress
 from vidlatent.durable import make_folder
 from vidlatent.errors import UsageError, VidlatentError
-from vidlatent.files import naming_disk_errors
+from vidlatent.files import is_about_name, naming_disk_errors
 
 if TYPE_CHECKING:
     from vidlatent.jobs.progress import Progress
@@ -63,9 +63,10 @@ class Batch:
         """What came of one pair, in a list; an empty one where it failed and that was said."""
         try:
             return do()
-        except (VidlatentError, MemoryError, RuntimeError) as e:
+        except (VidlatentError, MemoryError, RuntimeError, OSError) as e:
             told = e if isinstance(e, VidlatentError) else name_resource(e, str(pair[0]))
-            if not self.several or told is None:
+            of_all = told is None or (isinstance(e, OSError) and not is_about_name(e))  # the disk, a pipe
+            if not self.several or of_all:
                 raise
             complain(told)
             self._failed += 1

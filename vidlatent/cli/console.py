@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from vidlatent import errors
+from vidlatent.files import is_about_name
 from vidlatent.printable import make_printable
 
 PLAIN_EVERY_S = 10.0
@@ -46,17 +47,20 @@ def complain(error: errors.VidlatentError) -> None:
         print(f"hint: {make_printable(hint)}", file=sys.stderr)
 
 
-def name_resource(error: Exception, file: str = "") -> errors.OutOfResources | None:
+def name_resource(error: Exception, file: str = "") -> errors.VidlatentError | None:
     """Say of what the system has too little, or what it cannot do; None for a fault of our own.
 
+    Of a name that no file can have, or that this user may not use, it says so.
     `file` is the one that was worked on, where there are several.
     """
     text, where = str(error).lower(), f"{file}: " if file else ""
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else where
+        what = f"{where}{error.strerror or error}"
+        if is_about_name(error):
+            return errors.UsageError(what, "check this path: what is there, and who may read and write it")
         return errors.OutOfResources(
-            f"{where}{error.strerror or error}",
-            "the disk, its network or a limit of the system (`ulimit -a`) fails",
+            what, "the disk, its network or a limit of the system (`ulimit -a`) fails"
         )
     if errors.is_out_of_memory(error):
         advice = "give --max-memory, e.g. --max-memory 4G, or --tile"

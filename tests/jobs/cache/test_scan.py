@@ -195,6 +195,14 @@ def test_a_text_beside_a_clip_is_its_caption(tmp_path):
     }
 
 
+def test_a_clip_whose_captions_would_have_names_too_long_for_a_file_has_none(tmp_path):
+    """It ended the run: `.caption` is longer than `.avi`, and to look for such a name is an error."""
+    longest = tmp_path / f"{'a' * 251}.avi"
+    longest.touch()
+    (clip,) = scan([str(tmp_path)], tmp_path / "cache")
+    assert clip.name == str(longest) and clip.error is None and clip.facts == {}
+
+
 def test_the_user_says_which_texts_are_captions(tmp_path):
     touch(tmp_path / "a.mp4")
     (tmp_path / "a.txt").write_text("notes")

@@ -212,6 +212,12 @@ def test_a_folder_without_latents_is_an_error(tmp_path):
         LatentDataset(tmp_path)
 
 
+def test_a_cache_of_nothing_yet_is_an_error(tmp_path):
+    Store.create(tmp_path / "cache")
+    with pytest.raises(BadInput, match="holds no latents yet"):
+        LatentDataset(tmp_path / "cache")
+
+
 def test_a_shard_packed_by_hand_gives_as_many_entries_as_it_has(cached, tmp_path):
     """`tar c .` puts ./ in front of every name, and folders may have dots."""
     row = clips.rows(cached)[0]

@@ -1,5 +1,6 @@
 """The sources of cached clips, found once more: a repack measures against those that are as they were."""
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -41,10 +42,10 @@ class SourceFinder:
 
     def _locate(self, name: str) -> Source | None:
         """The source that the manifest calls so; None where there is no such file, or no such member."""
-        if Path(name).exists():
+        if os.path.exists(name):
             return DiskSource(Path(name))
         tar, inside, _ = name.partition(MEMBER)
-        return self._find_member(Path(tar), name) if inside and Path(tar).is_file() else None
+        return self._find_member(Path(tar), name) if inside and os.path.isfile(tar) else None
 
     def _find_member(self, tar: Path, name: str) -> MemberSource | None:
         state = DiskSource(tar).state()

@@ -3,6 +3,7 @@
 import errno
 import fnmatch
 import math
+import os
 import random
 from collections.abc import Iterator
 from contextlib import closing
@@ -175,7 +176,7 @@ def replay_sample(
 
 def can_replay(manifest: Manifest, row: ManifestRow) -> bool:
     """Whether the entry is there, and its source still a file that can be read again."""
-    return manifest.is_present(row) and MEMBER not in row.source and Path(row.source).exists()
+    return manifest.is_present(row) and MEMBER not in row.source and os.path.exists(row.source)
 
 
 def compare_entry(manifest: Manifest, row: ManifestRow, model: Model) -> Replay:

@@ -99,6 +99,11 @@ class LatentDataset(Dataset[Sample]):
         self._open = OpenFiles()
         if not self.entries:
             found, longest = self.entries.found, self.entries.longest
+            if not found:
+                raise BadInput(
+                    f"{places}: holds no latents yet",
+                    "`vidlatent cache status` says what became of each clip",
+                )
             raise BadInput(
                 f"{places}: none of {found} clips has {crop} latent frames, the longest has {longest}",
                 f"lower {parameter('crop')}, or cache longer clips",

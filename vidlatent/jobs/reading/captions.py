@@ -1,6 +1,7 @@
 """Captions, in the ways that people keep them: a text beside the clip, or a column of a table."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,8 +14,12 @@ MOST_CAPTION_BYTES = 1 << 20
 
 
 def find_caption_beside(video: Path, extensions: tuple[str, ...]) -> Path | None:
-    """The file beside a video that holds its caption: of the same name, but for the extension."""
-    return next((p for ending in extensions if (p := video.with_suffix(ending)).is_file()), None)
+    """The file beside a video that holds its caption: of the same name, but for the extension.
+
+    There is none by a name that is too long for a file, or that may not be looked at.
+    """
+    named = (video.with_suffix(ending) for ending in extensions)
+    return next((path for path in named if os.path.isfile(path)), None)
 
 
 def read_caption_text(raw: bytes, name: str) -> str:
