@@ -15,6 +15,16 @@ def make_printable(text: str) -> str:
     return "".join(_spell(each) if _steers(each) else each for each in text)
 
 
+def encode_text(text: str) -> bytes:
+    r"""A text for a file, in UTF-8; bytes of names that are no UTF-8 are spelled `\udcff`, as in JSON."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def spell_text(text: str) -> str:
+    """A text for what takes no halves of characters, spelled as `encode_text` does."""
+    return encode_text(text).decode()
+
+
 def _steers(character: str) -> bool:
     return unicodedata.category(character) in _STEERING and character not in _HARMLESS
 

@@ -74,6 +74,7 @@ def main() -> None:
     """Run the command line of this process and leave with its exit code."""
     map_large_blocks()
     open_closed_streams()
+    print_names_as_they_are()
     listen_to_endings()
     code = run()
     try:
@@ -111,6 +112,12 @@ def open_closed_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
     sys.stdout = ClosedStream() if sys.stdout is None else sys.stdout
     sys.stderr = open(os.devnull, "w") if sys.stderr is None else sys.stderr  # noqa: SIM115 stays open
+
+
+def print_names_as_they_are() -> None:
+    """Let stdout give back the bytes of file names that are no UTF-8: whoever reads it opens these files."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def say_interrupted() -> int:

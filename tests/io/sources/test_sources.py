@@ -1,6 +1,7 @@
 """Sources: the same bytes, wherever they lie, give the same video."""
 
 import io
+import os
 import tempfile
 
 import pytest
@@ -46,6 +47,11 @@ def test_a_member_of_a_tar_reads_as_the_file_that_it_was_and_no_copy_is_made(tmp
         expected_info.header_duration,
     )
     assert member.sha256() == DiskSource(path).sha256()
+
+
+def test_a_folder_of_images_has_a_hash_whatever_their_names_are(tmp_path):
+    (tmp_path / os.fsdecode(b"1\xff.png")).write_bytes(b"an image")
+    assert len(DiskSource(tmp_path).sha256()) == 64
 
 
 def test_a_member_is_sought_as_a_file_is(tmp_path):

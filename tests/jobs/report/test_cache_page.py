@@ -1,5 +1,6 @@
 """A cache as a page: everything in it counted, nothing fetched, and nothing of a name or a caption run."""
 
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -88,6 +89,13 @@ def test_an_empty_cache_has_a_page_too(tmp_path):
     (tmp_path / "videos").mkdir()
     clips.cache(tmp_path / "videos", tmp_path / "cache")
     assert "nothing yet" in make_page(summarise(tmp_path / "cache"))
+
+
+def test_a_clip_whose_name_is_no_utf8_is_on_the_page(tmp_path):
+    clips.write_clip(tmp_path / "videos" / os.fsdecode(b"bad\xff.avi"), 1)
+    clips.cache(tmp_path / "videos", tmp_path / "cache")
+    write_page(summarise(tmp_path / "cache"), tmp_path / "page.html")
+    assert "bad\\udcff.avi" in (tmp_path / "page.html").read_text()
 
 
 def test_many_kinds_are_summed_up(root):

@@ -45,7 +45,7 @@ class DiskSource:
                 return hash_file(file, beat)
         inside = (path for path in sorted(self.path.iterdir()) if path.is_file())
         listed = "".join(f"{path.name}\0{DiskSource(path).sha256(beat)}\n" for path in inside)
-        return hashlib.sha256(listed.encode()).hexdigest()
+        return hashlib.sha256(listed.encode(errors="surrogateescape")).hexdigest()
 
 
 def refuse_special(source: DiskSource) -> None:

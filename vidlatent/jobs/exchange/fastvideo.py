@@ -19,6 +19,7 @@ from vidlatent.jobs.exchange.files import count_names
 from vidlatent.jobs.exchange.needs import RAW
 from vidlatent.jobs.exchange.piece import Piece
 from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
+from vidlatent.printable import spell_text
 
 ROWS = 64  # per file
 TEXT_WIDTH = {"wan": 4096}  # of its text encoder
@@ -63,11 +64,11 @@ def make_row(piece: Piece, text: Tensor | None) -> dict[str, object]:
     """The row of a clip."""
     row, latents, fps = piece.row, piece.latents(RAW).to(torch.float32), piece.fps()
     return {
-        "id": piece.name,
+        "id": spell_text(piece.name),
         **describe_tensor("vae_latent", latents),
         **describe_tensor("text_embedding", text),
-        "file_name": piece.name,
-        "caption": piece.caption,
+        "file_name": spell_text(piece.name),
+        "caption": spell_text(piece.caption),
         "media_type": "video" if row.frames > 1 else "image",
         "width": row.width,
         "height": row.height,

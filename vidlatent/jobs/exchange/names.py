@@ -46,10 +46,11 @@ def find_root(rows: Iterable[ManifestRow]) -> Path:
 
 
 def find_folder(row: ManifestRow, root: Path) -> PurePosixPath:
-    """The folder of a source below `root`; of one outside it, all folders that lead there."""
+    """The folder of a source below `root`; of one outside it, all folders that lead there.
+
+    Whoever makes a tar decides over the names in it, so nothing of them leads out of the export.
+    """
     archive, member, inside = row.source.partition(MEMBER)
-    if member:
-        return PurePosixPath(inside).parent
-    folder = Path(archive).parent
+    folder = Path(inside if member else archive).parent
     below = folder.relative_to(root) if folder.is_relative_to(root) else folder.relative_to(folder.anchor)
-    return PurePosixPath(below.as_posix())
+    return PurePosixPath(*(part for part in below.parts if part != ".."))

@@ -8,6 +8,7 @@ from pathlib import Path
 from vidlatent.errors import BadInput, UsageError, parameter
 from vidlatent.files import replace_on_close
 from vidlatent.jobs.exchange.piece import Piece
+from vidlatent.printable import encode_text
 
 NAME = "export.json"
 FORMAT = "vidlatent-export"
@@ -66,7 +67,7 @@ class Record:
     def write(self, folder: Path) -> None:
         """Put the record into a folder, in place of one that says something else."""
         said: Mapping[str, object] = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        data = (json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode()
+        data = encode_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n")
         path = folder / NAME
         if path.is_file() and path.read_bytes() == data:
             return

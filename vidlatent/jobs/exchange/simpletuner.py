@@ -25,7 +25,7 @@ def plan(export: Export) -> Iterator[OutFile]:
     refuse_others(export, "SimpleTuner")
     found: dict[str, Piece] = {}
     for piece in export.pieces:
-        name = hashlib.sha256(piece.file.stem.encode()).hexdigest()
+        name = hashlib.sha256(piece.file.stem.encode(errors="surrogateescape")).hexdigest()
         path = str(CACHE / piece.folder / f"{name}.pt")
         if path in found:
             raise UsageError(

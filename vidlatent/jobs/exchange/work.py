@@ -7,13 +7,15 @@ from pathlib import Path, PurePosixPath
 
 from vidlatent.durable import make_folder
 from vidlatent.errors import UsageError
-from vidlatent.files import naming_disk_errors, replace_on_close
+from vidlatent.files import naming_disk_errors, partial_path, replace_on_close
 from vidlatent.jobs.exchange.checks import Say, name_shape
 from vidlatent.jobs.exchange.piece import Piece
 from vidlatent.jobs.exchange.record import Record, Written
 from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
+from vidlatent.printable import encode_text
 
 README = "README.md"
+MOST_NAME_BYTES = 255
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Work:
     def _write_lists(self, target: Path, say: Say) -> Iterator[Path]:
         left = []
         for name, text in self.lists.items():
-            path, data = target / name, text.encode()
+            path, data = target / name, encode_text(text)
             there = path.read_bytes() if path.is_file() else None
             if there is not None and there != data and name not in self.record.lists:
                 left.append(name)
@@ -82,6 +84,7 @@ def plan_work(export: Export, tool: Tool, target: Path, record: Record, before: 
         file for folder, group in groups.items() for file in plan_group(folder, group, tool, target, kept)
     ]
     refuse_taken(files, kept)
+    refuse_long(files)
     written = [Written.of(piece, file.path) for file in files for piece in file.pieces]
     clips = sorted((*kept.values(), *written), key=lambda clip: clip.number)
     places = {clip.identity: clip.file for clip in clips}
@@ -130,6 +133,17 @@ def refuse_taken(files: Sequence[OutFile], kept: Mapping[tuple, Written]) -> Non
             raise UsageError(
                 f"{piece.row.source}: a clip of it would be {file.path}, and so would one of {other[0]}",
                 "rename one of the videos, or leave one of the clips out",
+            )
+
+
+def refuse_long(files: Sequence[OutFile]) -> None:
+    """Raise UsageError where a name is longer than a disk takes, while the file is written as well."""
+    for file in files:
+        name = partial_path(Path(file.path)).name
+        if len(name.encode(errors="replace")) > MOST_NAME_BYTES:  # a byte that is no UTF-8 counts as one
+            raise UsageError(
+                f"{file.pieces[0].row.source}: a file would be {file.path}, a name too long for a disk",
+                "rename the video and run the cache again, which then encodes nothing anew",
             )
 
 

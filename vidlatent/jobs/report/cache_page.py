@@ -7,6 +7,7 @@ from pathlib import Path
 from vidlatent.files import refuse_existing, replace_on_close
 from vidlatent.jobs.cache.summary import ClipCard, Summary
 from vidlatent.jobs.report.page import close_page, embed, open_page, read_part
+from vidlatent.printable import encode_text
 
 BARS = 24  # of one histogram; the rest is summed up
 PROBLEMS = 200
@@ -28,7 +29,7 @@ def write_page(summary: Summary, path: Path, force: bool = False) -> None:
     """Write the page of a cache to `path`."""
     refuse_existing(path, force)
     with replace_on_close(path) as partial:
-        partial.write_text(make_page(summary), encoding="utf-8")
+        partial.write_bytes(encode_text(make_page(summary)))
 
 
 def make_page(summary: Summary) -> str:

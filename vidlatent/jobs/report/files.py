@@ -14,6 +14,7 @@ from vidlatent.jobs.report.html import write_html
 from vidlatent.jobs.report.plots import require_plots
 from vidlatent.jobs.report.tables import Table, collect_notes, make_tables
 from vidlatent.json_values import to_json_values
+from vidlatent.printable import encode_text
 
 
 def write_csv(report: Report) -> str:
@@ -113,4 +114,4 @@ def write_report(report: Report, path: Path, force: bool = False) -> None:
     check_targets([path], force)
     text = WRITERS[path.suffix](report)
     with replace_on_close(path) as partial:
-        partial.write_bytes(text.encode("utf-8", "backslashreplace"))  # a name need not be UTF-8
+        partial.write_bytes(encode_text(text))
