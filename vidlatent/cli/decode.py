@@ -15,6 +15,8 @@ from vidlatent.cli.sections import Flags, SectionedCommand
 if TYPE_CHECKING:
     from vidlatent.jobs.decode import DecodeOptions, DecodeResult, PlanWishes
 
+AS_STORED = "  [default: as the file says]"
+
 
 class DecodeCommand(SectionedCommand):
     """A command that also knows the names that two of its flags had before."""
@@ -34,11 +36,20 @@ class CutFlags(Flags):
     """How latents are cut in time and space, where not as the file says."""
 
     heading = "How to cut"
-    latent_window: o.LatentWindowOption = None
-    tile: o.TileOption = None
-    overlap: o.OverlapOption = None
+    latent_window: Annotated[
+        int | None, typer.Option("--latent-window", help=f"Latent frames decoded at once; 0: all.{AS_STORED}")
+    ] = None
+    tile: Annotated[
+        int | None, typer.Option("--tile", help=f"Side of tiles in pixels; 0: whole frames.{AS_STORED}")
+    ] = None
+    overlap: Annotated[
+        float | None, typer.Option("--overlap", help=f"Fraction of a tile that neighbours share.{AS_STORED}")
+    ] = None
     name: o.PlanOption = None
-    past: o.PastOption = None
+    past: Annotated[
+        int | None,
+        typer.Option("--past", help=f"Latents to look back, where memory grows; 0: all.{AS_STORED}"),
+    ] = None
 
     def wishes(self) -> "PlanWishes":
         """Make the wishes that the decode job follows."""
@@ -69,10 +80,29 @@ class WriteFlags(Flags):
             help="A .mp4 .mov .mkv .webm, a folder DIR/ for images (or several films), - for y4m.",
         ),
     ]
-    codec: Annotated[str | None, typer.Option("--codec", help="Video codec, e.g. libx265 or ffv1.")] = None
-    crf: Annotated[float | None, typer.Option("--crf", help="Quality of the codec; lower is better.")] = None
-    preset: Annotated[str | None, typer.Option("--preset", help="Speed preset of the codec.")] = None
-    pix_fmt: Annotated[str | None, typer.Option("--pix-fmt", help="Pixel format, e.g. yuv444p.")] = None
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            "--codec", help="Video codec, e.g. libx265 or ffv1.  [default: libx264; for .webm VP9 or AV1]"
+        ),
+    ] = None
+    crf: Annotated[
+        float | None,
+        typer.Option(
+            "--crf",
+            help="Quality of the codec; lower is better.  [default: H.264 16, HEVC 20, VP9 and AV1 24]",
+        ),
+    ] = None
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", help="Speed preset of the codec.  [default: libx264 veryfast, else the codec's]"
+        ),
+    ] = None
+    pix_fmt: Annotated[
+        str | None,
+        typer.Option("--pix-fmt", help="Pixel format, e.g. yuv444p.  [default: what suits codec and source]"),
+    ] = None
     square_pixels: Annotated[
         bool, typer.Option("--square-pixels", help="Scale so that pixels become square.")
     ] = False

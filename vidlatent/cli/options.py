@@ -71,10 +71,12 @@ PastOption = Annotated[
     typer.Option("--past", help="Latents to look back, where memory grows; 0: all.  [default: the model's]"),
 ]
 TileOption = Annotated[
-    int | None, typer.Option("--tile", help="Side of spatial tiles in pixels; 0: whole frames.")
+    int | None,
+    typer.Option("--tile", help="Side of spatial tiles in pixels; 0: whole frames.  [default: the model's]"),
 ]
 OverlapOption = Annotated[
-    float | None, typer.Option("--overlap", help="Fraction of a tile that neighbours share.")
+    float | None,
+    typer.Option("--overlap", help="Fraction of a tile that neighbours share.  [default: the model's]"),
 ]
 
 StartOption = Annotated[str | None, typer.Option("--start", help="First time to encode, in seconds.")]
