@@ -22,6 +22,16 @@ def test_rate_and_quality_are_tables_of_their_own_with_reasons_below():
     assert quality.notes == ("a.mp4, psnr: model takes 2 bits per pixel",)
 
 
+def test_a_reason_that_holds_for_every_subject_of_a_clip_is_said_once():
+    why = "x264 has 1 usable rates"
+    deltas = [
+        Delta("a.mp4", "psnr", "x264", subject, None, None, why, quality_why=why)
+        for subject in ("model", "x265")
+    ]
+    for table in make_tables(Report("bench", (), METRICS, {}, {}, tuple(deltas))):
+        assert table.notes == (f"a.mp4, psnr: {why}",)
+
+
 def test_best_is_the_largest_or_least_and_nothing_where_all_are_alike():
     table = Table(
         title="",

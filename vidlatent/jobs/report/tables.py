@@ -114,7 +114,7 @@ def make_delta_tables(report: Report) -> list[Table]:
         _make_delta_table(report, "Rate for the same quality (BD-rate)", rates, "{:+.1f} %"),
         _make_delta_table(report, "Quality for the same rate (BD-quality)", qualities, "{:+#.3g}"),
     ]
-    return [replace(tables[0], notes=tuple(dict.fromkeys((*tables[0].notes, *left_out)))), tables[1]]
+    return [replace(tables[0], notes=(*tables[0].notes, *dict.fromkeys(left_out))), tables[1]]
 
 
 def _place(delta: Delta) -> tuple[str, str, str, str]:
@@ -140,7 +140,7 @@ def _make_delta_table(
         },
     }
     missing = ((place, why) for place, (value, why) in found.items() if value is None)
-    notes = tuple(f"{name_of(clip)}, {metric}: {why}" for (*_, clip, metric), why in missing)
+    notes = tuple(dict.fromkeys(f"{name_of(clip)}, {metric}: {why}" for (*_, clip, metric), why in missing))
     return replace(_join_columns(title, columns, numbers_from=3), notes=notes)
 
 
