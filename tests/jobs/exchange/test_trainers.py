@@ -243,19 +243,29 @@ def test_ai_toolkit(cached, tmp_path, cut):
     assert not files
 
 
-@pytest.mark.parametrize("arch", ["ltx2", "ltx2.3", "ltx2.5"])
-def test_ai_toolkit_calls_the_latents_of_ltx_2_otherwise_than_the_architecture(cached, tmp_path, arch):
+@pytest.mark.parametrize(
+    ("arch", "model", "kind", "space"),
+    [
+        ("ltx2", "ltx-2", "whole", "ltx2_v2"),
+        ("ltx2.3", "ltx-2", "whole", "ltx2.3_v2"),
+        ("ltx2.5", "ltx-2", "whole", "ltx2.5_v2"),
+        ("flux", "flux-vae", "pictures", "flux1"),
+    ],
+)
+def test_ai_toolkit_calls_some_latents_otherwise_than_the_architecture(
+    cached, tmp_path, arch, model, kind, space
+):
     """Files of LTX-2.3 were named by "ltx2.3", and ai-toolkit, which looks for "ltx2.3_v2", found none."""
-    root = cached("ltx-2", "whole")
+    root = cached(model, kind)
     files = set(export(root, tmp_path, f"ai-toolkit:{arch}", ExportOptions(checked=True)))
     wanted = set()
     for row, _ in caches.read_cache(root):
         video, size = "/".join(row.source.split("/")[-2:]), (row.width, row.height)
-        wanted.add(tmp_path / ai_toolkit_name(video, size, size, row.frames, f"{arch}_v2"))
+        wanted.add(tmp_path / ai_toolkit_name(video, size, size, row.frames, space))
     assert files == wanted
 
 
-@pytest.mark.parametrize("arch", ["qwen_image", "flux1"])
+@pytest.mark.parametrize("arch", ["qwen_image", "flux"])
 def test_ai_toolkit_makes_buckets_of_pictures_in_steps_of_32(arch):
     assert find_needs(f"ai-toolkit:{arch}")[2].side == 32
 

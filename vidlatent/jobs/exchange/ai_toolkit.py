@@ -26,7 +26,7 @@ from vidlatent.jobs.exchange.tool import Export, OutFile, Tool
 
 LATENT_VERSION = 1
 # Architectures whose latents it calls otherwise than the architecture.
-LATENT_SPACES = {"ltx2": "ltx2_v2", "ltx2.3": "ltx2.3_v2", "ltx2.5": "ltx2.5_v2"}
+LATENT_SPACES = {"ltx2": "ltx2_v2", "ltx2.3": "ltx2.3_v2", "ltx2.5": "ltx2.5_v2", "flux": "flux1"}
 
 
 def plan(export: Export) -> Iterator[OutFile]:

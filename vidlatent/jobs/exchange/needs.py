@@ -103,7 +103,7 @@ NEEDS: Mapping[str, Mapping[str, Needs]] = {
         "ltx2.3": Needs(("ltx-2.3", "ltx-2.5", "ltx-2"), side=32, store="bf16", space=NORMALISED),
         "ltx2.5": Needs(("ltx-2.5", "ltx-2.3", "ltx-2"), side=32, store="bf16", space=NORMALISED),
         "qwen_image": Needs(WAN[::-1], side=32, store="bf16", space=NORMALISED, still=True),
-        "flux1": Needs(FLUX, side=32, store="bf16", space=NORMALISED, still=True),
+        "flux": Needs(FLUX, side=32, store="bf16", space=NORMALISED, still=True),
     },
     "simpletuner": {
         "wan": _WAN_VIDEO,
