@@ -39,12 +39,23 @@ LTX_23 = {
     **{"upsample_type": ["spatiotemporal", "spatiotemporal", "temporal", "spatial"]},
     "decoder_spatial_padding_mode": "zeros",
 }
+LTX_2_WIDENING = {  # where a level of the decoder begins; and one flag for all levels
+    **{**LTX_2, "decoder_block_out_channels": [16, 16, 32], "upsample_factor": [1, 2, 2]},
+    **{"spatio_temporal_scaling": True, "decoder_spatio_temporal_scaling": True},
+    **{"upsample_residual": False, "decoder_inject_noise": False},
+}
+WAN22_WIDENING = {  # no channel of a shortcut in the decoder is spread evenly
+    **{**WAN22, "decoder_base_dim": 4, "dim_mult": [1, 4, 2], "temperal_downsample": [True, True]},
+    "num_res_blocks": 1,
+}
 HUNYUAN = {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1, "latent_channels": 4}
 HUNYUAN15 = {"block_out_channels": (8, 8, 16, 16, 16), "layers_per_block": 1, "latent_channels": 2}
 COG = {"block_out_channels": (32, 32, 64, 64), "layers_per_block": 1, "latent_channels": 4}
 NETWORKS = {  # class of diffusers, config, the clip that goes through
     "wan-2.1": ("AutoencoderKLWan", {"base_dim": 8}, (1, 3, 9, 24, 16)),
     "wan-2.2": ("AutoencoderKLWan", {"base_dim": 8, **WAN22}, (1, 3, 9, 32, 16)),
+    "wan-2.1, 3 blocks": ("AutoencoderKLWan", {"base_dim": 4, "num_res_blocks": 3}, (1, 3, 5, 16, 16)),
+    "wan-2.2, widening": ("AutoencoderKLWan", {"base_dim": 4, **WAN22_WIDENING}, (1, 3, 5, 16, 16)),
     "qwen-image": ("AutoencoderKLQwenImage", {"base_dim": 8}, (1, 3, 5, 16, 24)),
     "hunyuan-video": ("AutoencoderKLHunyuanVideo", HUNYUAN, (1, 3, 21, 16, 24)),  # windows of 17
     "hunyuan-video-1.5": ("AutoencoderKLHunyuanVideo15", HUNYUAN15, (1, 3, 9, 32, 16)),
@@ -52,6 +63,7 @@ NETWORKS = {  # class of diffusers, config, the clip that goes through
     "ltx-video-0.9.5": ("AutoencoderKLLTXVideo", LTX_095, (1, 3, 17, 32, 64)),
     "ltx-2": ("AutoencoderKLLTX2Video", LTX_2, (1, 3, 17, 64, 64)),
     "ltx-2, causal": ("AutoencoderKLLTX2Video", {**LTX_2, "decoder_causal": True}, (1, 3, 9, 64, 64)),
+    "ltx-2, widening": ("AutoencoderKLLTX2Video", LTX_2_WIDENING, (1, 3, 9, 64, 64)),
     "ltx-2.3": ("AutoencoderKLLTX2Video", LTX_23, (1, 3, 25, 32, 64)),
 }
 

@@ -320,6 +320,12 @@ def test_a_decoder_that_mirrors_borders_refuses_what_has_none():
     )
 
 
+def test_an_encoder_that_mirrors_borders_refuses_what_has_none():
+    net = network({**narrowed("ltx-2"), "encoder_spatial_padding_mode": "reflect"})
+    with pytest.raises(BadInput, match=r"frames of 64x32: this encoder mirrors .* at least 64x64"):
+        list(net.encode(torch.zeros(1, 3, 1, 32, 64, dtype=torch.float64), TimeState()))
+
+
 # --- what the decoder is told ---
 
 

@@ -245,7 +245,7 @@ def test_latents_for_a_diffusion_model_are_normalised_per_channel():
     ("flags", "complaint"),
     [
         ({"attn_scales": [0.5]}, r"attn_scales \(0.5,\) is not supported"),
-        ({"num_res_blocks": 3}, "num_res_blocks 3 is not supported"),
+        ({"num_res_blocks": 0}, "num_res_blocks 0 is not supported"),
         ({"_class_name": "AutoencoderKLQwenImage", "input_channels": 4}, "in_channels 4 is not supported"),
         ({"dim_mult": [1, 2, 4]}, "length of temperal_downsample 3 is not supported\nhint: supported: 2"),
         ({"latents_mean": [0.0]}, "length of latents_mean 1"),
@@ -264,6 +264,21 @@ def test_a_bare_file_of_either_layout_loads_by_its_names_and_shapes(case, tmp_pa
     run = case.facts["runs"][0]
     cases.assert_close(cases.bare_encode(model, case.video(run)), case.wanted[run["moments"]])
     cases.assert_close(cases.bare_decode(model, case.mean(run)), case.wanted[run["decoded"]])
+
+
+@pytest.mark.parametrize("is_residual", [False, True])
+def test_a_bare_file_tells_how_many_blocks_its_stages_have(is_residual):
+    """Where they are numbered through with the samplers, all names depend on that."""
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
+    config = {**TINY["2.2" if is_residual else "2.1"], "z_dim": 16, "num_res_blocks": 3}
+    with torch.device("meta"):
+        theirs = diffusers.AutoencoderKLWan(**config).state_dict()
+    found = recognise([FAMILY], {key: tuple(x.shape) for key, x in theirs.items()}, Path("vae.pth"))
+    network = wan_config.WanConfig.of(found.described.config)
+    assert (network.num_res_blocks, network.is_residual) == (3, is_residual)
+    with torch.device("meta"):
+        ours = FAMILY.build(found.described).state_dict()
+    assert ours.keys() == {found.layout.renamer(theirs)(key) for key in theirs}
 
 
 @pytest.mark.parametrize(("name", "keys"), TABLES)

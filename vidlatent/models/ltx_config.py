@@ -275,7 +275,7 @@ _DEFAULTS = {  # of the classes, for configs that have not all keys, as the firs
 
 def _of_diffusers(config: Mapping[str, object]) -> LtxConfig:
     demand(config, _DIFFUSERS_SUPPORTED)
-    said = {**_DEFAULTS[config["_class_name"]], **config}
+    said = _for_each({**_DEFAULTS[config["_class_name"]], **config})
     return LtxConfig(
         latent_channels=said["latent_channels"],
         patch=said["patch_size"],
@@ -286,6 +286,18 @@ def _of_diffusers(config: Mapping[str, object]) -> LtxConfig:
         decoder_causal=bool(said["decoder_causal"]),
         scaling_factor=config.get("scaling_factor", 1.0),
     )
+
+
+def _for_each(said: Mapping[str, object]) -> dict[str, object]:
+    """The config with a list where one flag stands for all levels: the class of LTX-2 takes both."""
+    lists = {
+        "spatio_temporal_scaling": len(said["layers_per_block"]) - 1,
+        "decoder_spatio_temporal_scaling": len(said["decoder_layers_per_block"]) - 1,
+        "upsample_residual": len(said["decoder_layers_per_block"]) - 1,
+        "decoder_inject_noise": len(said["decoder_layers_per_block"]),
+    }
+    flags = {key: [said[key]] * count for key, count in lists.items() if isinstance(said[key], bool)}
+    return {**said, **flags}
 
 
 def _encoder_of(said: Mapping[str, object]) -> Iterator[Block]:

@@ -31,6 +31,7 @@ _DIFFUSERS_WORDS = {
     "resnets.": "res_blocks.",
     "timestep_embedder.": "",
     "norm3.": "norm3.norm.",
+    "conv_shortcut.": "conv_shortcut.conv.",  # LTX-2's; those of LTX-Video are called so already
 }
 _LEVEL = re.compile(
     r"(encoder|decoder)\.(mid_block|(?:down|up)_blocks\.\d+)(\.(?:down|up)samplers\.0|\.conv_(?:in|out))?\."

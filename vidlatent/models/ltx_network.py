@@ -51,9 +51,7 @@ SLOWEST = 10_000  # the longest period, in radians
 class Told:
     """What one residual block of the decoder is told: where to scale and shift, and the seed of its noise."""
 
-    table: Tensor | None = (
-        None  # [4, C]: shift and scale before its first convolution, then before its second
-    )
+    table: Tensor | None = None  # [4, C]: shift and scale before its first convolution, and its second
     seed: int | None = None  # None: no noise
 
     def before(self, convolution: int) -> Tensor | None:
@@ -246,7 +244,7 @@ class Encoder(nn.Module):
     def __init__(self, c: LtxConfig) -> None:
         super().__init__()
         around = Around(mirror=c.reflect[0])
-        self.patch = c.patch
+        self.patch, self.mirrors, self.space = c.patch, c.reflect[0], c.compression(c.encoder)[1]
         self.conv_in = CausalConv3d(PIXELS * c.patch**2, c.encoder[0].inputs, around=around)
         self.down_blocks = nn.ModuleList([_encoder_block(block, around) for block in c.encoder])
         self.norm_out = PixelNorm()
@@ -254,6 +252,8 @@ class Encoder(nn.Module):
 
     def forward(self, video: Tensor, state: TimeState) -> Tensor:
         """[B, 3, T, H, W] → [B, 2C, t, h, w]; one logvar for all channels, repeated."""
+        if self.mirrors:
+            demand_mirrored(video, self.space, "frames", "encoder")
         x = patchify(video, self.patch)
         x = into(self.conv_in)(x, state)
         x = run(self.down_blocks, x, state)
@@ -288,12 +288,8 @@ class Decoder(nn.Module):
         self, latents: Tensor, state: TimeState, timestep: float, seed: int | None
     ) -> Iterator[Tensor]:
         """[B, C, t, h, w] → pieces [B, 3, T, H, W]. `seed` is that of the noise added inside; None: none."""
-        if self.mirrors and min(latents.shape[3:]) < 2:
-            raise BadInput(
-                f"latents of {latents.shape[4]}x{latents.shape[3]}: this decoder mirrors the borders of its "
-                "frames, which takes at least 2x2",
-                "use a larger size or larger tiles",
-            )
+        if self.mirrors:
+            demand_mirrored(latents, 1, "latents", "decoder")
         layers = list(self._layers(timestep, seed, state))
         return map(partial(unpatchify, patch=self.patch), cascade(layers, latents, state))
 
@@ -354,6 +350,16 @@ def _decoder_block(conv: type[CausalConv3d], block: Block, around: Around, label
     )
 
 
+def demand_mirrored(x: Tensor, space: int, what: str, half: str) -> None:
+    """Raise BadInput where a side of a clip [B, C, T, H, W] is one latent, which has no borders to mirror."""
+    if min(x.shape[3:]) < 2 * space:
+        raise BadInput(
+            f"{what} of {x.shape[4]}x{x.shape[3]}: this {half} mirrors the borders of its frames, "
+            f"which takes at least {2 * space}x{2 * space}",
+            "use a larger size or larger tiles",
+        )
+
+
 def waves_of(timestep: Tensor) -> Tensor:
     """A timestep [] as cosines, then sines, of it at many frequencies: [2·FREQUENCIES] in float32."""
     exponents = torch.arange(FREQUENCIES, dtype=torch.float32, device=timestep.device) / FREQUENCIES
@@ -370,10 +376,8 @@ def noise_plane(seed: int, label: str, height: int, width: int) -> Tensor:
 
 def patchify(video: Tensor, patch: int) -> Tensor:
     """[B, C, T, H, W] → [B, C·patch², T, H/patch, W/patch]; columns of a patch go before its rows."""
-    rows_and_columns = video.unflatten(4, (-1, patch)).unflatten(
-        3, (-1, patch)
-    )  # [B, C, T, h, row, w, column]
-    return rows_and_columns.permute(0, 2, 3, 5, 1, 6, 4).flatten(4).movedim(-1, 1)
+    parts = video.unflatten(4, (-1, patch)).unflatten(3, (-1, patch))  # [B, C, T, h, row, w, column]
+    return parts.permute(0, 2, 3, 5, 1, 6, 4).flatten(4).movedim(-1, 1)
 
 
 def unpatchify(x: Tensor, patch: int) -> Tensor:

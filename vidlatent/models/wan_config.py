@@ -1,17 +1,18 @@
 """What is known of Wan's VAEs beside their arithmetic: configs, scales of latents, names of tensors."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from math import isqrt
 
 from vidlatent.errors import BadWeights
 from vidlatent.grid import Grid
-from vidlatent.models.base import Shapes
+from vidlatent.models.base import Rename, Shapes
 from vidlatent.models.horizon import Horizon, back, narrowed, widened
 
 PIXELS = 3
-BLOCKS = 2  # residual blocks of each stage of the encoder; those of the decoder have one more
+BLOCKS = 2  # residual blocks of each stage of the encoder in all releases; those of the decoder have one more
 KERNEL = 2  # frames back that a convolution sees
 BLOCK = 2 * KERNEL  # a residual block
 MIDDLE = 2 * BLOCK  # the middle of each half; its attention sees one frame
@@ -58,11 +59,15 @@ QWEN_IMAGE = {"_class_name": "AutoencoderKLQwenImage"}
 
 @dataclass(frozen=True)
 class Stage:
-    """One level of the encoder or decoder: channels in, of its blocks and out; by how much it resamples."""
+    """One level of the encoder or decoder: its channels, its residual blocks, and by how much it resamples.
+
+    Channels come in, are those of its blocks, and go out.
+    """
 
     inputs: int
     width: int
     outputs: int
+    blocks: int
     time: int
     space: int
 
@@ -105,7 +110,7 @@ class WanConfig:
     def _demands(self) -> dict[str, tuple[object, object]]:
         mean, std = self.latents_mean, self.latents_std
         return {
-            "num_res_blocks": (self.num_res_blocks, BLOCKS),
+            "num_res_blocks": (self.num_res_blocks, max(1, self.num_res_blocks)),
             "attn_scales": (self.attn_scales, ()),
             "in_channels": (self.in_channels, PIXELS * self.patch**2),
             "length of temperal_downsample": (len(self.temperal_downsample), len(self.dim_mult) - 1),
@@ -135,41 +140,40 @@ class WanConfig:
         """Every convolution has a kernel of three frames, two of them in the past."""
         encoder, decoder = [back(KERNEL)], [back(KERNEL), back(MIDDLE)]
         for stage in self.encoder_stages():
-            encoder += [back(BLOCKS * BLOCK), *([narrowed(2, 3)] if stage.time > 1 else [])]
+            encoder += [back(stage.blocks * BLOCK), *([narrowed(2, 3)] if stage.time > 1 else [])]
         for stage in self.decoder_stages():
             doubling = [back(KERNEL), widened(2)] if stage.time > 1 else []
-            decoder += [back((BLOCKS + 1) * BLOCK), *doubling]
+            decoder += [back(stage.blocks * BLOCK), *doubling]
         return Horizon.count(self.grid, [*encoder, back(MIDDLE), back(KERNEL)], [*decoder, back(KERNEL)])
 
     def encoder_stages(self) -> Iterator[Stage]:
         """The levels of the encoder; all but the last halve the sides."""
-        return _stages(self.base_dim, (1, *self.dim_mult), self.temperal_downsample, narrowing=1)
+        widths = [self.base_dim * n for n in (1, *self.dim_mult)]
+        return _stages(widths, self.num_res_blocks, self.temperal_downsample, narrowing=1)
 
     def decoder_stages(self) -> Iterator[Stage]:
         """The levels of the decoder; all but the last double the sides, in Wan 2.1 for half the channels."""
-        multiples = self.dim_mult[::-1]
-        return _stages(
-            self.decoder_base_dim or self.base_dim,
-            (multiples[0], *multiples),
-            self.temperal_downsample[::-1],
-            narrowing=1 if self.is_residual else 2,
-        )
+        base, multiples = self.decoder_base_dim or self.base_dim, self.dim_mult[::-1]
+        widths = [base * n for n in (multiples[0], *multiples)]
+        narrowing = 1 if self.is_residual else 2
+        return _stages(widths, self.num_res_blocks + 1, self.temperal_downsample[::-1], narrowing)
 
 
 _OTHER_NAMES = {"dim": "base_dim", "dec_dim": "decoder_base_dim", "input_channels": "in_channels"}
 
 
-def _stages(base: int, multiples: Sequence[int], in_time: Sequence[bool], narrowing: int) -> Iterator[Stage]:
-    first, *rest = multiples
-    inputs, last = base * first, len(rest) - 1
-    for i, n in enumerate(rest):
-        outputs = base * n // (narrowing if i < last else 1)
-        time, space = (1 + in_time[i], 2) if i < last else (1, 1)
-        yield Stage(inputs, base * n, outputs, time, space)
+def _stages(widths: Sequence[int], blocks: int, in_time: Sequence[bool], narrowing: int) -> Iterator[Stage]:
+    """The levels of these `widths`, after that of what comes in; all but the last resample."""
+    inputs, *widths = widths
+    for i, width in enumerate(widths):
+        resamples = i < len(widths) - 1
+        outputs = width // (narrowing if resamples else 1)
+        time, space = (1 + in_time[i], 2) if resamples else (1, 1)
+        yield Stage(inputs, width, outputs, blocks, time, space)
         inputs = outputs
 
 
-def _in_stages(of_each: int):
+def _in_stages(of_each: int) -> Callable[[re.Match], str]:
     """The name of a block whose stages, of so many blocks and a sampler, are numbered through in its file."""
 
     def name(found: re.Match) -> str:
@@ -179,7 +183,7 @@ def _in_stages(of_each: int):
     return name
 
 
-# The authors' names, then those of diffusers, then what both have come to by then; applied in this order.
+# The authors' names, then those of diffusers; applied in this order.
 _NAMES = (
     (r"^conv1\.", "quant_conv."),
     (r"^conv2\.", "post_quant_conv."),
@@ -195,8 +199,9 @@ _NAMES = (
     (r"\.mid_block\.resnets\.1\.", ".middle.2."),
     (r"\.(down|up)samples\.(\d+)\.\1samples\.(\d+)\.", r".stages.\2.blocks.\3."),
     (r"\.(?:down|up)_blocks\.(\d+)\.(?:resnets|downsampler|upsamplers?)\.", r".stages.\1.blocks."),
-    (r"\.(?:downsamples|down_blocks)\.(\d+)\.", _in_stages(BLOCKS)),
-    (r"\.upsamples\.(\d+)\.", _in_stages(BLOCKS + 1)),
+)
+_IN_ENCODER, _IN_DECODER = r"\.(?:downsamples|down_blocks)\.(\d+)\.", r"\.upsamples\.(\d+)\."
+_COMMON_NAMES = (  # what both have come to by then
     (r"\.blocks\.(?:\d+\.)?resample\.1\.", ".samplers.space.conv."),
     (r"\.blocks\.(?:\d+\.)?time_conv\.", ".samplers.time.conv."),
     (r"\.(?:conv_)?shortcut\.", ".nin_shortcut."),
@@ -205,22 +210,35 @@ _NAMES = (
         r"\1.conv.",
     ),
 )
+_FIRST_SAMPLER = re.compile(r"encoder\.(?:downsamples|down_blocks)\.(\d+)\.resample\.")
 
 
-def rename(key: str) -> str:
-    """A key of the authors' layout or of diffusers' → ours."""
-    for pattern, name in _NAMES:
+def rename(key: str, blocks: int = BLOCKS) -> str:
+    """A key of the authors' layout or of diffusers' → ours, where stages have so many blocks."""
+    stages = ((_IN_ENCODER, _in_stages(blocks)), (_IN_DECODER, _in_stages(blocks + 1)))
+    for pattern, name in (*_NAMES, *stages, *_COMMON_NAMES):
         key = re.sub(pattern, name, key)
     return key
 
 
+def rename_among(keys: Iterable[str]) -> Rename:
+    """What turns a key of a file that has these `keys` into ours.
+
+    Where the blocks of all stages are numbered through, the first number that is a sampler says how many.
+    """
+    numbers = [int(found[1]) for key in keys if (found := _FIRST_SAMPLER.match(key))]
+    return partial(rename, blocks=min(numbers, default=BLOCKS))
+
+
 def config_of(shapes: Shapes) -> dict[str, object]:
     """The config, with diffusers' names, of the network whose tensors have these names and shapes."""
-    ours = {rename(key): shape for key, shape in shapes.items()}
+    renamed = rename_among(shapes)
+    ours = {renamed(key): shape for key, shape in shapes.items()}
     stem, foot = ours["encoder.conv_in.conv.weight"], ours["decoder.conv_in.conv.weight"]
     ends = {int(found[1]) for key in ours if (found := re.match(r"encoder\.stages\.(\d+)\.", key))}
     widths = [ours[f"encoder.stages.{i}.blocks.0.conv1.conv.weight"][0] for i in sorted(ends)]
     multiples = [width // stem[0] for width in widths]
+    blocks = {key.split(".")[4] for key in ours if key.startswith("encoder.stages.0.blocks.")}
     halves = [f"encoder.stages.{i}.samplers.time.conv.conv.weight" in ours for i in sorted(ends)[:-1]]
     outputs, inputs = ours["decoder.stages.0.samplers.space.conv.weight"][:2]
     patch = isqrt(stem[1] // PIXELS)
@@ -230,6 +248,7 @@ def config_of(shapes: Shapes) -> dict[str, object]:
         "decoder_base_dim": foot[0] // multiples[-1],
         "z_dim": foot[1],
         "dim_mult": multiples,
+        "num_res_blocks": len(blocks),
         "temperal_downsample": halves,
         "is_residual": outputs == inputs,
         "in_channels": stem[1],

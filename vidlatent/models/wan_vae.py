@@ -32,7 +32,6 @@ from vidlatent.models.streaming import (
     shrink,
 )
 from vidlatent.models.wan_config import (
-    BLOCKS,
     PIXELS,
     QWEN_IMAGE,
     WAN21,
@@ -41,6 +40,7 @@ from vidlatent.models.wan_config import (
     WanConfig,
     config_of,
     rename,
+    rename_among,
 )
 from vidlatent.windows import Plan, Tiling, TimeRule, even_tiles
 
@@ -104,20 +104,26 @@ class AddCopies(nn.Module):
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()
-        self.time, self.space = stage.time, stage.space
-        self.repeats = stage.outputs * stage.time * stage.space**2 // stage.inputs
-        self.step = stage.inputs // stage.outputs
+        self.time, self.space, self.outputs = stage.time, stage.space, stage.outputs
+        self.neighbours = stage.time * stage.space**2
+        self.repeats = stage.outputs * self.neighbours // stage.inputs
 
     def forward(self, x: Tensor, y: Tensor, state: TimeState) -> Tensor:
         """Add to `y` [B, C', T', H', W'], in place, what the shortcut makes of `x` [B, C, T, H, W]."""
         t, s = self.time, self.space
         missing = t - 1 if x.shape[2] and state.begins(self) else 0
         for n, (frame, row, column) in enumerate(product(range(t), range(s), range(s))):
-            channels = x[:, n // self.repeats :: self.step]
+            channels = x[:, self._sources(n)]
             if frame < missing:
                 frame, channels = frame + t, channels[:, :, 1:]
             y[:, :, frame - missing :: t, row::s, column::s] += channels
         return y
+
+    def _sources(self, n: int) -> slice | list[int]:
+        """Which channels of `x` become neighbour `n`, in order: evenly spaced in the published models."""
+        if self.neighbours % self.repeats == 0:
+            return slice(n // self.repeats, None, self.neighbours // self.repeats)
+        return [(self.neighbours * output + n) // self.repeats for output in range(self.outputs)]
 
 
 class Level(nn.Module):
@@ -207,7 +213,7 @@ def _shrinking(stage: Stage, residual: bool) -> Level:
         samplers["space"] = Down(FrameConv2d(stage.width, stage.outputs, 3, 2, 0))
     if stage.time > 1:
         samplers["time"] = HalveTime(stage.outputs)
-    return Level(_blocks(stage, BLOCKS), samplers, AddMeans(stage) if residual else None)
+    return Level(_blocks(stage), samplers, AddMeans(stage) if residual else None)
 
 
 def _growing(stage: Stage, residual: bool) -> Level:
@@ -217,11 +223,11 @@ def _growing(stage: Stage, residual: bool) -> Level:
     if stage.space > 1:
         samplers["space"] = Up(FrameConv2d(stage.width, stage.outputs, 3, 1, 1))
     shortcut = AddCopies(stage) if residual and samplers else None
-    return Level(_blocks(stage, BLOCKS + 1), samplers, shortcut)
+    return Level(_blocks(stage), samplers, shortcut)
 
 
-def _blocks(stage: Stage, count: int) -> list[nn.Module]:
-    return [Block(stage.width if i else stage.inputs, stage.width) for i in range(count)]
+def _blocks(stage: Stage) -> list[nn.Module]:
+    return [Block(stage.width if i else stage.inputs, stage.width) for i in range(stage.blocks)]
 
 
 def _middle(width: int) -> nn.ModuleList:
@@ -316,12 +322,19 @@ FAMILY = Family(
     build=WanVae,
     rename=rename,
     layouts=(
-        Layout("authors", ("decoder.middle.0.residual.0.gamma", "conv1.weight"), rename, config_of),
+        Layout(
+            "authors",
+            ("decoder.middle.0.residual.0.gamma", "conv1.weight"),
+            None,
+            config_of,
+            rename_among,
+        ),
         Layout(
             "diffusers",
             ("decoder.mid_block.attentions.0.to_qkv.weight", "quant_conv.weight"),
-            rename,
+            None,
             config_of,
+            rename_among,
         ),
     ),
 )
