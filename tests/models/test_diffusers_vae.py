@@ -384,6 +384,15 @@ def test_files_hold_clips_of_lengths_by_rules_of_their_own(loaded, tmp_path, nam
     assert done.frames == len(list((tmp_path / "back").glob("*.png"))) == 7
 
 
+def test_easyanimate_with_fewer_levels_in_time_loses_no_frame():
+    """It takes frames by four. Where time is halved once, the last two of seven are a latent all the same."""
+    kinds = ["Spatial{}Block3D", "SpatialTemporal{}Block3D", "SpatialTemporal{}Block3D"]
+    levels = {f"{way.lower()}_block_types": [kind.format(way) for kind in kinds] for way in ("Down", "Up")}
+    config = {"_class_name": "AutoencoderKLMagvit", **TREE, **levels, "block_out_channels": [8] * 3}
+    found = check.examine(config)
+    assert found.lossless and found.equal
+
+
 # What cannot be done right is refused.
 
 

@@ -15,7 +15,7 @@ from vidlatent.windows import Plan, TimeRule
 def encode(network: Network, video: Tensor, state: TimeState) -> Iterator[Tensor]:
     """Pixels [B, 3, T, H, W] → moments [B, 2C, t, h, w]."""
     memory, vae = ClipMemory.of(network, state), network.vae
-    for chunk in chunks(memory, video, (1, 4), 4, state.more):
+    for chunk in chunks(memory, video, (1, 4), network.spec.grid.time, state.more):
         with lent(vae.encoder, "prev_features", memory, _keep):
             h = vae.encoder(chunk)
         yield vae.quant_conv(h)
