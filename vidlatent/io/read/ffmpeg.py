@@ -31,7 +31,8 @@ def open_input(
         if not source.path.exists():
             raise BadVideo(f"{source.name}: no such file")
         refuse_special(source)
-    what, hint = "not a video, or one that libav cannot read", None
+    what = "not a video, or one that libav cannot read"
+    hint = "try another player; an .mp4 or .mov that was cut off has lost its index, and must be copied again"
     with source.open() as file:
         playlist = describe_playlist(file)
     if playlist:

@@ -63,7 +63,7 @@ def open_video(
         if source.path.is_dir():
             return ImageFolder(source.path, options)
     if source.state() is not None and measure_bytes(source) == 0:
-        raise BadVideo(f"{source.name}: empty file")
+        raise BadVideo(f"{source.name}: empty file", "copy or download it again")
     return LibavSource(source, options)
 
 
