@@ -58,8 +58,10 @@ def all_of(path: Path) -> torch.Tensor:
         return reader.read(0, reader.frames)
 
 
-def pack(latents: torch.Tensor, step: float, price: Mapping[str, object] | None = None) -> Packed:
+def pack(
+    latents: torch.Tensor, step: float, price: Mapping[str, object] | None = None, trellis: bool = True
+) -> Packed:
     """The form packed, fitted to latents [t, C, h, w], with the same step for all channels."""
     mean = latents.double().mean(dim=(0, 2, 3)).numpy()
-    form = fit(latents.shape, cut(latents, JOINED), mean, np.full(len(mean), step))
+    form = fit(latents.shape, cut(latents, JOINED), mean, np.full(len(mean), step), trellis)
     return replace(form, price=price or {})

@@ -25,6 +25,7 @@ from vidlatent.windows import Plan, TimeRule
 FORMS = {
     "int8": Int8(),
     "packed": pack(some_latents(), 0.1),
+    "packed by rounding": pack(some_latents(), 0.1, trellis=False),
     "planes of bf16": Planes("BF16"),
     "planes of fp32": Planes("F32"),
 }

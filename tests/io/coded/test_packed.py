@@ -24,18 +24,21 @@ ROUNDED = 2**-22  # of a latent and its offset: what float32 may add to half a s
     exponent=st.integers(-100, 100),
     constant=st.booleans(),
     seed=st.integers(0, 1 << 30),
+    trellis=st.booleans(),
 )
-def test_a_latent_is_off_by_half_a_step_at_most(shape, exponent: int, constant: bool, seed: int):
-    """Of any shape, at any magnitude, about any mean."""
+def test_a_latent_is_off_by_half_a_step_at_most(
+    shape, exponent: int, constant: bool, seed: int, trellis: bool
+):
+    """Of any shape, at any magnitude, about any mean; by two steps on a path through the trellis."""
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     latents = (latents.double() * (not constant) * 2.0**exponent + 2.0 ** (exponent - 3)).float()
-    form = pack(latents, 0.1 * 2.0**exponent)
+    form = pack(latents, 0.1 * 2.0**exponent, trellis=trellis)
     codes = [form.code(chunk)[0] for chunk in cut(latents, JOINED)]
     ends = np.cumsum([len(code) for code in codes])
     opened = form.open(shape, int(ends[-1]), form.sides(ends, b""))
     back = opened.decode(np.frombuffer(b"".join(codes), np.uint8), 0, len(latents))
     error = (back.double() - latents.double()).abs().max()
-    assert error <= 0.05 * 2.0**exponent + ROUNDED * float(latents.abs().max())
+    assert error <= (0.2 if trellis else 0.05) * 2.0**exponent + ROUNDED * float(latents.abs().max())
 
 
 def test_chunks_decode_alike_in_any_order_and_by_any_number_of_threads(tmp_path: Path):
@@ -82,6 +85,10 @@ LIES = {
     "more taps than channels": (inside("stored", "taps", [3, 3]), "for 3 channels"),
     "fewer taps": (inside("stored", "taps", [0, 1]), r"latents.weights: expected I8 \[3, 13\]"),
     "taps of another kind": (inside("stored", "taps", [True, 1.0]), "stored.taps: expected"),
+    "a trellis that is none": (
+        inside("stored", "trellis", 1),
+        "stored.trellis: expected true or false, got 1",
+    ),
     "a price that is none": (inside("stored", "price", "cheap"), "stored.price: expected an object"),
     "other steps": (entry("latents.steps", "dtype", "I32"), "latents.steps: expected F32"),
 }
@@ -125,5 +132,5 @@ def test_the_sample_is_the_whole_of_a_small_clip_and_the_middle_of_a_large_one()
 
 
 def test_numbers_beyond_the_largest_are_cut():
-    form = Packed(Taps(0, 1), fitted=pack(torch.zeros(1, 1, 1, 1), 1.0).fitted)
+    form = Packed(Taps(0, 1), fitted=pack(torch.zeros(1, 1, 1, 1), 1.0, trellis=False).fitted)
     assert form.fitted.quantise(torch.full((1, 1, 1, 1), 1e6)).item() == MOST

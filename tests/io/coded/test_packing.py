@@ -11,6 +11,7 @@ from vidlatent.io.coded import rans
 from vidlatent.io.coded.fitting import fit_weights
 from vidlatent.io.coded.packing import choose_lanes, pack, unpack
 from vidlatent.io.coded.predictor import MOST, Predictor, Taps, choose_taps
+from vidlatent.io.coded.trellis import choose_numbers
 
 
 def smooth(seed: int, shape: tuple[int, ...], deviation: float = 8.0) -> np.ndarray:
@@ -31,12 +32,15 @@ SHAPES = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=25)
-@given(SHAPES, st.integers(0, 99), st.sampled_from([0.0, 0.3, 8.0, 300.0, 5000.0]))
-def test_every_shape_and_spread_comes_back(shape, seed, deviation):
+@settings(deadline=None, max_examples=40)
+@given(SHAPES, st.integers(0, 99), st.sampled_from([0.0, 0.3, 8.0, 300.0, 5000.0]), st.booleans())
+def test_every_shape_and_spread_comes_back(shape, seed, deviation, trellis):
     numbers = smooth(seed, shape, deviation)
+    if trellis:
+        numbers = choose_numbers(np.clip(numbers, 2 - MOST, MOST - 2).astype(np.float32))
     predictor = fitted(numbers)
-    assert np.array_equal(unpack(pack(numbers, predictor), shape, predictor), numbers)
+    words = pack(numbers, predictor, trellis)
+    assert np.array_equal(unpack(words, shape, predictor, trellis), numbers)
 
 
 @pytest.mark.parametrize("size", [(1, 513), (37, 41)])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.latent_edits import picture_of
 from helpers.paths import ROOT
-from helpers.stored import all_of, pack, write
+from helpers.stored import all_of, cut, pack, write
 from safetensors import safe_open
 
 import vidlatent
@@ -20,6 +20,7 @@ from vidlatent.clock import FrameClock
 from vidlatent.grid import Grid
 from vidlatent.io.coded.form import Form
 from vidlatent.io.coded.int8 import Int8
+from vidlatent.io.coded.packed import JOINED
 from vidlatent.io.coded.planes import Planes
 from vidlatent.io.coded.table import FORMS
 from vidlatent.io.latent.header import LatentHeader, Source
@@ -135,8 +136,11 @@ def test_every_key_of_a_file_is_in_the_document(clip: Path):
             assert f"`{key}`" in text
 
 
+@pytest.mark.parametrize("trellis", [True, False])
 @pytest.mark.parametrize("shape", [(18, 3, 4, 5), (26, 3, 4, 5), (2, 17, 1, 3), (2, 3, 27, 38)])
-def test_a_stranger_reads_packed_latents_to_the_same_integers(tmp_path: Path, shape: tuple[int, ...]):
+def test_a_stranger_reads_packed_latents_to_the_same_integers(
+    tmp_path: Path, shape: tuple[int, ...], trellis: bool
+):
     """By the document's reader of forty lines, which knows numpy and safetensors alone."""
     text = next(
         t for t in re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL) if "read_packed" in t
@@ -146,8 +150,10 @@ def test_a_stranger_reads_packed_latents_to_the_same_integers(tmp_path: Path, sh
     exec(text, made)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).cumsum(0)
     latents[-1, 0, 0, 0] = 400.0  # too far for any table
-    form = pack(latents, 0.1)
+    form = pack(latents, 0.1, trellis=trellis)
     path = write(tmp_path / "packed.latent", latents, form)
     numbers, restored = made["read_packed"](path)
-    assert np.array_equal(numbers, form.fitted.quantise(latents))
+    assert np.array_equal(
+        numbers, np.concatenate([form.fitted.quantise(part) for part in cut(latents, JOINED)])
+    )
     assert torch.equal(torch.from_numpy(restored), all_of(path))

@@ -7,6 +7,7 @@ channels say. So the first steps come of a formula; then they are tried, and wha
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from time import perf_counter
 
 import numpy as np
@@ -34,6 +35,7 @@ ASSUMED_DB = 40.0  # PSNR of the model where nobody has measured it; few clips d
 BY_SOURCE = "against the source"
 BY_FILE = "against the source, by what was measured when it was encoded"
 BY_BOUND = f"at most, without the source, if the model's own PSNR is {ASSUMED_DB:g} dB or less"
+PROBED, PROBED_SNR_DB = 4, 20.0  # a trellis is tried on one of so many parts of a sample, with this SNR
 BLIND_SNR_DB = 26.0  # of the latents where no decoder tells what matters: about 0.1 dB with `pocket`
 
 
@@ -77,12 +79,12 @@ class Packing:
 
     def find_form(self, budget: Budget) -> Packed:
         """The form with the steps that the budget allows, and what was measured of it."""
-        steps = Steps(self._facts, self._seen, budget.min_latent_snr)
+        steps = Steps(self._facts, self._seen, budget.min_latent_snr, self._suits_trellis)
         if self._trial is None:
             return self._go_blind(steps)
         began, decodes = perf_counter(), self._trial.decodes
         k, found = self._choose(steps, budget)
-        form = fit(self._latents.shape, self._sample(), self._facts.mean, steps.at(k))
+        form = self._fit(steps, k)
         found = found or self._measure(steps, k)
         price = {**self._describe_steps(k, form), **self._describe(found)}
         seconds, decodes = perf_counter() - began, self._trial.decodes - decodes
@@ -92,14 +94,31 @@ class Packing:
         )
         return replace(form, price=price)
 
+    @cached_property
+    def _suits_trellis(self) -> bool:
+        """Whether a trellis saves bits here; where frames hardly change it would make them differ.
+
+        A part of the clip is coded in both ways, with as much noise.
+        """
+        sizes = []
+        for trellis in (False, True):
+            steps = Steps(self._facts, self._seen, PROBED_SNR_DB, trellis).at(COARSEST)
+            sample = [chunk[:, :, : -(-chunk.shape[2] // PROBED)].contiguous() for chunk in self._sample()]
+            form = fit(self._latents.shape, sample, self._facts.mean, steps, trellis)
+            sizes.append(sum(len(form.code(chunk)[0]) for chunk in sample))
+        return sizes[1] < sizes[0]
+
     def _go_blind(self, steps: Steps) -> Packed:
         """The form where no decoder tells what matters: steps by deviation."""
         k = math.sqrt(12) * 10 ** (-max(BLIND_SNR_DB, steps.floor_db) / 20)
-        form = fit(self._latents.shape, self._sample(), self._facts.mean, steps.at(k))
+        form = self._fit(steps, k)
         price = {**self._describe_steps(k, form), "steps": "by deviation"}
         snr = price["latent_snr_db"].get("worst", math.inf)
         self.notices = (f"no decoder at hand: steps by deviation, latent SNR {snr:g} dB, nothing measured",)
         return replace(form, price=price)
+
+    def _fit(self, steps: Steps, k: float) -> Packed:
+        return fit(self._latents.shape, self._sample(), self._facts.mean, steps.at(k), steps.trellis)
 
     def _choose(self, steps: Steps, budget: Budget) -> tuple[float, Errors | None]:
         """The k to use, and the errors that it was found to have, where it was tried."""
@@ -162,7 +181,7 @@ class Packing:
     def _measure(self, steps: Steps, k: float) -> Errors:
         """The errors at k; without a source those against the latents as they are, on top of their own."""
         empty = np.zeros((len(self._facts.mean), 0), np.int8)
-        fitted = Fitted(self._facts.mean.astype("<f4"), steps.at(k).astype("<f4"), empty)
+        fitted = Fitted(self._facts.mean.astype("<f4"), steps.at(k).astype("<f4"), empty, steps.trellis)
         found = self._trial.measure(Requantised(self._latents, fitted))
         if not self._trial.has_source:
             found = Errors(self.base.each + np.where(found.each > 1.001 * SAME, found.each, 0))
@@ -181,13 +200,13 @@ class Packing:
         pixels = clip.frames * clip.width * clip.height * share
 
         def rate(k: float) -> float:
-            form = fit(shape, sample, self._facts.mean, steps.at(k))
+            form = fit(shape, sample, self._facts.mean, steps.at(k), steps.trellis)
             return 8 * sum(len(form.code(chunk)[0]) for chunk in sample) / pixels
 
         return solve(lambda k: -rate(k), -wanted, turns=12)
 
     def _describe_steps(self, k: float, form: Packed) -> dict[str, object]:
-        return {"k": float(f"{k:.6g}"), "latent_snr_db": measure_latent_snr(self._facts, form.fitted.steps)}
+        return {"k": float(f"{k:.6g}"), "latent_snr_db": measure_latent_snr(self._facts, form.fitted.noise)}
 
     def _describe(self, found: Errors) -> dict[str, object]:
         """What was measured, as plain values."""

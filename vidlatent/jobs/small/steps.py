@@ -7,6 +7,7 @@ import numpy as np
 from vidlatent.io.coded.chunks import SIXTEEN
 from vidlatent.io.coded.packed import LARGEST, SMALLEST_STEP
 from vidlatent.io.coded.predictor import MOST
+from vidlatent.io.coded.trellis import NOISE
 from vidlatent.jobs.small.asks import ClipLatents
 
 FINEST = 1e-6  # of `k`: steps are then as fine as whole numbers up to MOST allow
@@ -53,28 +54,33 @@ class Steps:
     """Steps k/√s for channels of sensitivity s, within what the clip's latents allow.
 
     No step is so fine that a number gets beyond MOST, and none coarser than leaves the latents of its channel
-    the SNR of `floor_db`.
+    the SNR of `floor_db`. With `trellis` a step makes as much noise as a longer one that is rounded to.
     """
 
     facts: ChannelFacts
     sensitivities: np.ndarray
     floor_db: float
+    trellis: bool = False
 
     def at(self, k: float) -> np.ndarray:
         """Steps [C]; channels without deviation have any."""
         coarsest = self.facts.deviation * np.sqrt(12) * 10 ** (-self.floor_db / 20)
         finest = np.maximum(self.facts.reach / MOST, SMALLEST_STEP)
-        wanted = np.maximum(np.minimum(k / np.sqrt(self.sensitivities), coarsest), finest)
-        return np.minimum(wanted, LARGEST / MOST)
+        wanted = np.minimum(k / np.sqrt(self.sensitivities), coarsest) / np.sqrt(self._noise)
+        return np.minimum(np.maximum(wanted, finest), LARGEST / MOST)
 
     def added(self, k: float) -> float:
         """The squared error that is to be expected in the decoded video, [-1, 1]."""
-        return float((self.sensitivities * np.square(self.at(k))).sum() / 12)
+        return float((self.sensitivities * np.square(self.at(k))).sum() * self._noise / 12)
+
+    @property
+    def _noise(self) -> float:
+        """Squared error, of a twelfth of a squared step."""
+        return NOISE if self.trellis else 1.0
 
 
-def measure_latent_snr(facts: ChannelFacts, steps: np.ndarray) -> dict[str, float]:
-    """SNR of the latents after rounding to whole steps, in dB: of the worst channel, and the mean of all."""
-    noise = np.square(steps.astype(np.float64)) / 12
+def measure_latent_snr(facts: ChannelFacts, noise: np.ndarray) -> dict[str, float]:
+    """SNR in dB of latents with `noise`, a squared error for each channel: of the worst one, and the mean."""
     there = facts.deviation > 0
     if not there.any():
         return {}

@@ -10,7 +10,7 @@ from torch import Tensor
 from vidlatent.engine.access import Access
 from vidlatent.engine.model import Model
 from vidlatent.errors import BadInput, parameter
-from vidlatent.io.coded.packed import Fitted
+from vidlatent.io.coded.packed import JOINED, Fitted
 from vidlatent.io.latent.reader import LatentReader
 from vidlatent.jobs.decode import DecodeOptions, fit_model, settle_plan
 from vidlatent.jobs.decoded_frames import decode_frames
@@ -34,10 +34,24 @@ class Requantised:
         self.path, self.header = latents.path, latents.header
         self.shape, self.frames = latents.shape, latents.frames
         self._latents, self._fitted = latents, fitted
+        self._last: tuple[int, Tensor] | None = None
 
     def read_checked(self, start: int, stop: int) -> Tensor:
-        """Latents [stop - start, C, h, w]."""
-        return self._fitted.restore(self._fitted.quantise(self._latents.read_checked(start, stop).float()))
+        """Latents [stop - start, C, h, w], cut out of the chunks that they will be coded in."""
+        parts = []
+        for number in range(JOINED.find(start, self.frames), JOINED.find(stop - 1, self.frames) + 1):
+            first, last = JOINED.span(number, self.frames)
+            chunk = self._make_chunk(number, first, last)
+            parts.append(chunk[max(start, first) - first : min(stop, last) - first])
+        return torch.cat(parts)
+
+    def _make_chunk(self, number: int, first: int, last: int) -> Tensor:
+        """A chunk; the last one is kept, because the next latents mostly begin in it."""
+        if self._last is None or self._last[0] != number:
+            self._last = None  # the old chunk does not stand beside the new one
+            latents = self._latents.read_checked(first, last).float()
+            self._last = number, self._fitted.restore(self._fitted.quantise(latents))
+        return self._last[1]
 
 
 class Trial:
