@@ -19,6 +19,7 @@ from vidlatent.io.coded.predictor import MOST
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.read.source import ReadOptions
 from vidlatent.jobs.encode import EncodeOptions
+from vidlatent.jobs.measure.packed import HeldLatents
 from vidlatent.jobs.models import ModelChoice
 from vidlatent.jobs.repack import RepackOptions, repack
 from vidlatent.jobs.small import sensitivity, trial
@@ -239,6 +240,16 @@ def test_a_clip_that_always_costs_more_than_was_expected_is_packed_within_its_bu
     pack(clip, tmp_path / "small.latent", PackOptions(Budget(0.1, min_latent_snr=0), CLIP, READ), model=model)
     with open_latent(tmp_path / "small.latent") as latents:
         assert 0.07 < latents.header.stored["price"]["drop_db"] <= 0.1
+
+
+@pytest.mark.parametrize("still", [False, True])
+def test_a_trellis_is_followed_where_frames_change(still: bool):
+    """Where they hardly do, the nearest numbers are the same from frame to frame."""
+    values = torch.randn(17, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    if still:
+        values = values[:1] + 1e-4 * values
+    form = Packing(HeldLatents("clip", values), None, None).find_form(Budget())
+    assert form.trellis is not still
 
 
 def test_a_rate_is_met(tmp_path: Path, clip: Path, model: Model):

@@ -94,7 +94,7 @@ class Packed:
             raise ValueError(f"stored.taps: expected up to [{BEFORE}, {AROUND}], got {taps!r:.40}")
         if not isinstance(price, dict):
             raise ValueError(f"stored.price: expected an object, got {price!r:.40}")
-        trellis = facts.get("trellis", False)
+        trellis = facts.get("trellis")
         if type(trellis) is not bool:
             raise ValueError(f"stored.trellis: expected true or false, got {trellis!r:.40}")
         return cls(Taps(*taps), trellis, price)

@@ -6,7 +6,7 @@ channels of the frame before, and of the neighbours of its own channel there. Wh
 weighted in the same way, says how far off this one will be. The first frame of a chunk knows no frame before.
 
 All sums are of whole numbers and stay below 2^24, which float32 holds exactly in whatever order they are
-added: 40 weights of at most 128 times numbers of at most 2^11 + 127. So every machine makes the same guesses.
+added: 40 weights of at most 128 times numbers below 2^11 + 2^8. So every machine makes the same guesses.
 """
 
 from collections.abc import Callable

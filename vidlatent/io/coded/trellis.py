@@ -15,9 +15,9 @@ NOISE = 3.14  # squared error by this trellis, of a twelfth of a squared step, w
 TOGETHER = 2048  # places whose paths are looked for at once: so that all about them stays in the cache
 
 
-def advance(state: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """The next state of a place, from its state and the half of its number, rounded down; uint8."""
-    return state >> 1 ^ 5 * (state & 1) ^ 2 * (half & 1).astype(np.uint8)
+def advance(state: int, half: int) -> int:
+    """The next state of a place, from its state and the half of its number, rounded down."""
+    return state >> 1 ^ 5 * (state & 1) ^ 2 * (half & 1)
 
 
 def choose_numbers(exact: np.ndarray) -> np.ndarray:
@@ -35,12 +35,13 @@ def _list_ways() -> tuple[np.ndarray, np.ndarray]:
     ways: list[list[tuple[int, int]]] = [[] for _ in range(STATES)]
     for state in range(STATES):
         for half in (0, 1):
-            there = int(advance(np.uint8(state), np.uint8(half)))
-            ways[there].append((state, 2 * half + (state & 1)))
+            ways[advance(state, half)].append((state, 2 * half + (state & 1)))
     return tuple(np.array(ways).transpose(2, 1, 0))  # type: ignore[return-value]
 
 
 FROM, BY = _list_ways()
+NEXT = np.array([advance(state, half) for state in range(STATES) for half in (0, 1)], np.int32)
+SHIFTS = np.array([2 - 4 * (state & 1) for state in range(STATES)], np.int32)  # of a guess, in eighths
 
 
 def _find_paths(planes: np.ndarray) -> np.ndarray:
@@ -88,13 +89,12 @@ class Halves:
     """
 
     def __init__(self, size: int) -> None:
-        self._state = np.zeros(size, np.uint8)
+        self._state = np.zeros(size, np.int32)
 
     def narrow(self, eighths: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same of halves."""
+        """The same of halves, whose steps are twice as long."""
         halved = eighths >> 1
-        halved -= 4 * (self._state & 1)
-        halved += 2  # half a step is twice as long
+        halved += SHIFTS.take(self._state, mode="clip")
         return halved, spread >> 1
 
     def code(self, plane: np.ndarray) -> np.ndarray:
@@ -105,6 +105,7 @@ class Halves:
 
     def follow(self, coded: np.ndarray) -> np.ndarray:
         """The numbers of these halves; the states walk on."""
-        plane = 2 * coded + (self._state & 1)
-        self._state = advance(self._state, coded)
+        plane = coded << 1
+        plane |= self._state & 1
+        self._state = NEXT.take(self._state << 1 | coded & 1, mode="clip")
         return plane
