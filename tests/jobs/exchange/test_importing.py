@@ -122,6 +122,17 @@ def test_a_tensor_alone_becomes_a_film(tmp_path, suffix):
         assert torch.equal(one.read(0, 3).transpose(0, 1), latents)
 
 
+@pytest.mark.parametrize("model", ["ltx-video-0.9.8", "ltx-2"])
+def test_packed_latents_of_the_ltx_trainers_may_be_of_either(tmp_path, monkeypatch, model):
+    """The trainer of LTX-2 reads packed files, too, as it wrote them in its first days."""
+    monkeypatch.setattr("vidlatent.jobs.save.refuse_unknown_units", lambda spec: None)
+    packed, sides = torch.randn(12, 128), {"num_frames": 2, "height": 2, "width": 3}
+    torch.save({"latents": packed, **sides, "fps": 24}, tmp_path / "a.pt")
+    (made,) = import_files([tmp_path / "a.pt"], tmp_path / "a.latent", options(model))
+    assert made.model == model
+    assert torch.equal(vidlatent.load_latents(made.target)[0, :, 0, 0, 1], packed[1])
+
+
 def test_a_file_that_only_is_called_like_our_record_says_nothing(tmp_path):
     (tmp_path / "export.json").write_text('{"of": "another program"}')
     torch.save(torch.randn(768, 1, 4, 4), tmp_path / "x.pt")

@@ -165,9 +165,9 @@ def _read_dict(path: Path, found: Mapping[str, Any]) -> Foreign:
     if latents.dim() == 2 and all(isinstance(side, int) for side in sides):
         if latents.shape[0] != np.prod(sides):
             raise BadInput(f"{path}: {list(latents.shape)} are not {sides} positions", "make it again")
-        needs = _needs("ltx-video")
-        packed = latents.unflatten(0, sides)
-        return Foreign(path.stem, "ltx-video", packed, "THWC", needs.models, needs.space, fps=fps)
+        needs, packed = _needs("ltx-video"), latents.unflatten(0, sides)
+        models = needs.models + _needs("ltx2").models  # whose trainer reads such files of its first days, too
+        return Foreign(path.stem, "ltx-video", packed, "THWC", models, needs.space, fps=fps)
     if latents.dim() == 5:
         return Foreign(path.stem, "finetrainers", latents, space=RAW, moments=True)
     needs = _needs("ltx2")
