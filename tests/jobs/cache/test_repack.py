@@ -216,6 +216,19 @@ def test_an_entry_that_another_process_works_on_stays(root):
     assert Store(root).entry_path(first.key).exists()
 
 
+def test_an_entry_that_another_process_has_made_anew_meanwhile_is_replaced_for_good(root, videos):
+    """The row of its replacement came before that of its making, so it counted as there, and was missing."""
+    clips.cache(videos, root, store="bf16")
+    floats, half = (
+        next(row.recipe for row in clips.rows(root) if row.dtype == dtype) for dtype in ("F32", "BF16")
+    )
+    slow = repack_cache(root, RepackOptions(pack=True), half)
+    next(slow)
+    assert not [entry.error for entry in repack_cache(root, RepackOptions("bf16"), floats) if entry.error]
+    assert not [entry.error for entry in slow if entry.error]
+    assert all(found is None for found in verify(root))
+
+
 def test_what_was_lost_is_not_claimed_to_be_there(root):
     list(repack_cache(root, INT8))
     (error, *_) = [entry.error for entry in repack_cache(root, RepackOptions("bf16"))]

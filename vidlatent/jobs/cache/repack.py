@@ -26,7 +26,7 @@ from vidlatent.jobs.cache.claims import Claims
 from vidlatent.jobs.cache.entry import make_entry_folder
 from vidlatent.jobs.cache.frames import CUT
 from vidlatent.jobs.cache.manifest import Manifest, ManifestRow, refuse_unknown_recipe
-from vidlatent.jobs.cache.packer import Packer, read_pack_mark
+from vidlatent.jobs.cache.packer import Packer
 from vidlatent.jobs.cache.shards import Sharding
 from vidlatent.jobs.cache.store import Store
 from vidlatent.jobs.cache.wanted import InForm, Wanted
@@ -94,7 +94,6 @@ class EntryRepacker:
     def __init__(self, store: Store, manifest: Manifest, wanted: Wanted) -> None:
         self._store, self._manifest, self._wanted = store, manifest, wanted
         self._recipes: dict[str, dict] = {}  # what the recipes of the cache ask for
-        self._packed: object = ""  # the mark of the shards that the manifest was read after
         self.told: RepackedEntry | None = None
 
     def repack(self, rows: Sequence[ManifestRow]) -> list[ManifestRow]:
@@ -119,9 +118,7 @@ class EntryRepacker:
                 "another process works on this entry", "repack again when it has ended: what is done stays"
             )
         try:
-            if (mark := read_pack_mark(self._store)) != self._packed:
-                self._manifest.refresh()
-                self._packed = mark
+            self._manifest.refresh()  # of rows that others have written of this entry, ours must be the last
             form, said = self._wanted.find_form(latents, rows)
             path = self._write(latents, key, form)
             facts = {"bytes": path.stat().st_size, "checksum": sha256_file(path)}
