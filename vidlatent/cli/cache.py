@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from vidlatent.cli import cache_run, words
 from vidlatent.cli import choices as c
 from vidlatent.cli import options as o
-from vidlatent.cli.console import agrees, counted, print_json, say, say_notice, show_facts
+from vidlatent.cli.console import agrees, counted, print_json, say, say_failure, say_notice, show_facts
 from vidlatent.cli.sections import App, Flags, SectionedCommand
 from vidlatent.errors import UsageError
 
@@ -54,7 +54,7 @@ def status(root: Root, as_json: o.JsonOption = False) -> int:
     for clip in left_out:
         say(f"left out: {clip['reason']}")
     for failure in failures:
-        say(f"failed: {failure['error'] or failure['source']}")
+        say_failure("failed", failure["error"] or failure["source"])
     return 0
 
 

@@ -108,6 +108,14 @@ def say_notice(line: str) -> None:
     say(f"note: {line}")
 
 
+def say_failure(what: str, error: str) -> None:
+    """Say what became of something, with the text of its error: what failed, and on a line below the hint."""
+    fact, _, hint = error.partition("\nhint: ")
+    say(f"{what}: {fact}")
+    if hint:
+        say(f"  hint: {hint}")
+
+
 def say_notices(lines: tuple[str, ...] | list[str]) -> None:
     """Say what a job assumed, dropped or changed, a line each."""
     for line in lines:

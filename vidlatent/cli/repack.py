@@ -12,7 +12,7 @@ from vidlatent.cli import options as o
 from vidlatent.cli import words
 from vidlatent.cli.batch import pair_targets, run_each
 from vidlatent.cli.budget import BudgetFlags
-from vidlatent.cli.console import counted, print_json, say, say_notices, start_progress
+from vidlatent.cli.console import counted, print_json, say, say_failure, say_notices, start_progress
 from vidlatent.cli.sections import Flags
 from vidlatent.errors import UsageError
 
@@ -134,7 +134,7 @@ def repack_cache(inputs: list[str], write: WriteFlags, budget: "Budget | None", 
         for entry in repacked(Path(inputs[0]), wanted, write.recipe, sharding):
             if entry.error:
                 failed += 1
-                say(f"left as it is: {entry.error}")
+                say_failure("left as it is", entry.error)
                 continue
             say_notices([f"{entry.source}: {notice}" for notice in entry.notices])
             done, before, now = done + 1, before + entry.bytes_before, now + entry.bytes

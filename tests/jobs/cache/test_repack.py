@@ -277,6 +277,7 @@ def test_the_command_line_says_how_to_go_on(root, capsys):
     assert json.loads(told.out)["repacked"] == 3
     assert "cache them with --store int8" in told.err
     assert app.run(["repack", str(root), "--store", "fp32"]) == 1
+    assert "of which fp32 cannot be made again\n  hint: cache it again with" in capsys.readouterr().err
     assert app.run(["repack", str(root), "--store", "int8", "-o", "x.latent"]) == 2
 
 
