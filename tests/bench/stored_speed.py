@@ -28,6 +28,7 @@ from vidlatent.io.coded.chunks import SIXTEEN
 from vidlatent.io.coded.form import Form
 from vidlatent.io.coded.int8 import Int8
 from vidlatent.io.coded.packed import fit
+from vidlatent.io.coded.trellis import NOISE
 from vidlatent.io.coded.planes import Planes
 from vidlatent.io.latent.header import LatentHeader, Source
 from vidlatent.io.latent.writer import LatentWriter
@@ -65,7 +66,7 @@ def decode_packed(h: int, w: int, repeats: int) -> float:
     """Millions of latents per second of processors, out of a chunk with an SNR of 20 dB."""
     chunk, channels = make_noise((SIXTEEN.length, 16, h, w), 0), np.zeros(16)
     shape = tuple(chunk.shape)
-    form = fit(shape, [chunk], channels, channels + math.sqrt(12) / 10)
+    form = fit(shape, [chunk], channels, channels + math.sqrt(12 / NOISE) / 10, trellis=True)
     codes = np.frombuffer(form.code(chunk)[0], np.uint8)
     sides, took = form.sides(np.array([len(codes)]), b""), []
     for _ in range(repeats + 1):
