@@ -28,8 +28,8 @@ from vidlatent.io.coded.chunks import SIXTEEN
 from vidlatent.io.coded.form import Form
 from vidlatent.io.coded.int8 import Int8
 from vidlatent.io.coded.packed import fit
-from vidlatent.io.coded.trellis import NOISE
 from vidlatent.io.coded.planes import Planes
+from vidlatent.io.coded.trellis import NOISE
 from vidlatent.io.latent.header import LatentHeader, Source
 from vidlatent.io.latent.writer import LatentWriter
 from vidlatent.jobs.readback.dataset import LatentDataset
