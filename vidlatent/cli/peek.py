@@ -23,7 +23,7 @@ class RunFlags(o.ModelFlags):
         typer.Option(
             "--model",
             "-m",
-            help="Name of a tiny decoder.  [default: one that is here and fits, else fitted colours]",
+            help="Name of a tiny decoder.  [default: one that is here and fits]",
         ),
     ] = None
 
@@ -44,9 +44,9 @@ def command(
 ) -> int:
     """Show quickly what a .latent holds.
 
-    The model that made it is not needed: a tiny decoder shows it, or colours that were fitted to the model.
-    Give the file of a tiny decoder, or a folder of such files, by --weights; or name the folder in the
-    variable VIDLATENT_WEIGHTS.
+    The model that made it is not needed. A tiny decoder shows it: give its file, or a folder of such files,
+    by --weights; or name the folder in the variable VIDLATENT_WEIGHTS. Latents of the bundled model need
+    none: they are shown by colours that were fitted to it.
     """
     from vidlatent.jobs.peek import PeekOptions, peek
 
