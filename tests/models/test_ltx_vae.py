@@ -506,6 +506,44 @@ def test_the_config_in_the_metadata_has_the_last_word(tmp_path):
     assert ltx_network.LtxConfig.of(spec.config).reflect == (False, False)
 
 
+PLAIN = {
+    "_class_name": "CausalVideoAutoencoder",
+    "latent_channels": 8,
+    "encoder_blocks": [["compress_all_res", {}], ["compress_time_res", {}]],
+    "decoder_blocks": [["compress_all", {"residual": True}], ["compress_time", {"residual": True}]],
+}
+STEPPING = {"encoder_blocks": [["compress_all", 1], ["compress_time", 1]]}
+
+
+@pytest.mark.parametrize(
+    ("more", "reflect"),
+    [
+        ({}, (False, True)),
+        ({"timestep_conditioning": True}, (False, False)),
+        (STEPPING, (False, False)),
+        ({**STEPPING, "spatial_padding_mode": "reflect"}, (True, True)),
+    ],
+)
+def test_what_a_config_of_the_authors_leaves_out_is_as_in_their_code(more, reflect):
+    c = ltx_network.LtxConfig.of({**PLAIN, **more})
+    assert (c.encoder[0].inputs, c.reflect) == (8, reflect)
+    assert [block.residual for block in c.decoder] == [
+        False,
+        True,
+    ]  # a flag that they hear of some blocks alone
+
+
+def test_a_convolution_that_steps_may_mirror_borders():
+    block = ltx_network.Block("strided", 2, 3, stride=(2, 2, 2))
+    layer = ltx_network.Strided(block, ltx_network.Around(mirror=True)).double()
+    x = torch.randn(1, 2, 5, 4, 6, dtype=torch.float64)
+    padded = torch.nn.functional.pad(torch.cat([x[:, :, :1]] * 2 + [x], dim=2), (1, 1, 1, 1, 0, 0), "reflect")
+    wanted = torch.nn.functional.conv3d(padded, layer.conv.weight, layer.conv.bias, 2)
+    state = TimeState(more=True)
+    with torch.no_grad():
+        assert_same(torch.cat([layer(part, state) for part in x.split(2, dim=2)], dim=2), wanted.detach())
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [

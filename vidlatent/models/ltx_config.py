@@ -131,10 +131,11 @@ def demand(config: Mapping[str, object], supported: Mapping[str, tuple]) -> None
             )
 
 
-def _reflects(config: Mapping[str, object]) -> tuple[bool, bool]:
-    """Whether encoder and decoder surround their frames by reflection."""
-    both = config.get("spatial_padding_mode", "zeros")
-    modes = [config.get(f"{part}_spatial_padding_mode", both) for part in ("encoder", "decoder")]
+def _reflects(config: Mapping[str, object], usual: str = "zeros") -> tuple[bool, bool]:
+    """Whether encoder and decoder surround their frames by reflection; decoders do as `usual` unless told."""
+    both = config.get("spatial_padding_mode")
+    parts = {"encoder": both or "zeros", "decoder": both or usual}
+    modes = [config.get(f"{part}_spatial_padding_mode", mode) for part, mode in parts.items()]
     for mode in modes:
         if mode not in PADDINGS:
             raise ValueError(f"spatial padding {mode!r} is not supported, only {' and '.join(PADDINGS)}")
@@ -156,19 +157,26 @@ _AUTHORS_SUPPORTED = {
 
 
 def _of_authors(config: Mapping[str, object]) -> LtxConfig:
+    """From a config of the authors' kind.
+
+    What it leaves out is as in the code that reads it. Encoders of LTX-2 begin as wide as their latents, its
+    decoders mirror borders. Those of LTX-Video, which step in the encoder or know a timestep, do not.
+    """
     demand(config, _AUTHORS_SUPPORTED)
     timestep = bool(config.get("timestep_conditioning", False))
     shared = config.get("blocks")
     encoder = _named(config.get("encoder_blocks", shared))
     decoder = _named(config.get("decoder_blocks", shared))[::-1]  # it is run from its end
     top = config.get("decoder_base_channels", 128) * prod(_narrowing(*block) for block in decoder)
+    channels = config["latent_channels"]
+    of_ltx2 = not timestep and all(name.endswith("_res") for name, _ in encoder if "compress" in name)
     return LtxConfig(
-        latent_channels=config["latent_channels"],
+        latent_channels=channels,
         patch=config.get("patch_size", 4),
-        encoder=tuple(_chain(encoder, config.get("encoder_base_channels", 128), _encoder_block)),
+        encoder=tuple(_chain(encoder, config.get("encoder_base_channels", channels), _encoder_block)),
         decoder=tuple(_chain(decoder, top, lambda *block: _decoder_block(*block, timestep))),
         timestep=timestep,
-        reflect=_reflects(config),
+        reflect=_reflects(config, "reflect" if of_ltx2 else "zeros"),
         decoder_causal=bool(config.get("causal_decoder", False)),
         scaling_factor=config.get("scaling_factor", 1.0),
     )
@@ -218,7 +226,8 @@ def _decoder_block(name: str, said: Mapping, width: int, timestep: bool) -> Bloc
     if name == "res_x_y":
         return Block("widen", width, width // said.get("multiplier", 2))
     if kind == "compress" and what in STRIDES:
-        residual, factor = bool(said.get("residual", False)), said.get("multiplier", 1)
+        residual, factor = said.get("residual", False), said.get("multiplier", 1)
+        residual = bool(residual) and what == "all"  # the authors' code hears it of these alone
         return Block("unfold", width, width // factor, stride=STRIDES[what], residual=residual)
     raise ValueError(f"a block {name!r} in the decoder is not supported")
 

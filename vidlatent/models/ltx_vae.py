@@ -90,7 +90,7 @@ def correct(config: Mapping[str, object], metadata: Mapping[str, str]) -> Mappin
     told = {key: value for key, value in config.items() if key != "timestep_conditioning"}
     if "blocks" in said:  # of encoder and decoder alike
         told = {key: value for key, value in told.items() if not key.endswith("_blocks")}
-    if "spatial_padding_mode" in said:
+    if said:
         told = {key: value for key, value in told.items() if not key.endswith("_spatial_padding_mode")}
     # whether it is conditioned on a timestep is written wrongly here and there: its names know
     return {**told, **said, "timestep_conditioning": config["timestep_conditioning"]}

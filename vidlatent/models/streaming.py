@@ -196,14 +196,18 @@ def convolve(conv: CausalConv3d | FrameConv2d, x: Tensor, state: TimeState, enla
 
     A causal convolution keeps there what it needs later; what is too little for an output gives none.
     """
-    kernel = conv.front + 1
+    kernel, seen = conv.front + 1, x
+    if isinstance(conv, CausalConv3d) and conv.border:
+        seen, place = conv.room(x, front=0)
+        place.copy_(x)
+        conv.surround(seen)
     if kernel > 1 and x.shape[2]:
-        x = state.extend(conv, x, kernel, conv.conv.stride[0], conv.lead)
-    if x.shape[2] < kernel:
+        seen = state.extend(conv, seen, kernel, conv.conv.stride[0], conv.lead)
+    if seen.shape[2] < kernel:
         return nothing(conv, x, zoom=2 if enlarge else 1)
     if enlarge:
-        x = as_clip(F.interpolate(as_frames(x), scale_factor=2.0, mode=enlarge), len(x))
-    return conv.ready(x)
+        seen = as_clip(F.interpolate(as_frames(seen), scale_factor=2.0, mode=enlarge), len(seen))
+    return conv.ready(seen)
 
 
 def normalise_and_convolve(
