@@ -1,6 +1,7 @@
 """Repacking a cache: another form under the key of that form, nothing lost whenever somebody is killed."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -227,6 +228,12 @@ def test_an_entry_that_another_process_has_made_anew_meanwhile_is_replaced_for_g
     assert not [entry.error for entry in repack_cache(root, RepackOptions("bf16"), floats) if entry.error]
     assert not [entry.error for entry in slow if entry.error]
     assert all(found is None for found in verify(root))
+
+
+def test_a_cache_that_may_not_be_written_is_said_once(root, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UsageError, match=r"manifest: cannot be written \(Permission denied\)"):
+        list(repack_cache(root, INT8))
 
 
 def test_what_was_lost_is_not_claimed_to_be_there(root):

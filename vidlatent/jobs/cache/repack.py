@@ -17,7 +17,13 @@ from itertools import product
 from pathlib import Path
 
 from vidlatent.errors import BadInput, UsageError, flag
-from vidlatent.files import naming_disk_errors, naming_read_errors, replace_on_close, sha256_file
+from vidlatent.files import (
+    naming_disk_errors,
+    naming_read_errors,
+    refuse_unwritable,
+    replace_on_close,
+    sha256_file,
+)
 from vidlatent.io.coded.form import Form
 from vidlatent.io.latent.reader import LatentReader
 from vidlatent.io.latent.strict_json import dump
@@ -60,6 +66,7 @@ def repack_cache(
     """
     wanted = InForm(wanted) if isinstance(wanted, RepackOptions) else wanted
     store = Store.open_on_disk(root, "repack")
+    refuse_unwritable(store.manifest)  # once, and not for each entry
     with closing(Manifest(store)) as manifest:
         packer = Packer(store, manifest, sharding) if sharding else None
         repacker = EntryRepacker(store, manifest, wanted)
