@@ -69,9 +69,10 @@ def command(
             print(made.target)
         everything.append(asdict(made))
         t, c, h, w = made.shape
+        made_up = "" if made.timed else ", as no video tells their times"
         say(
             f"{made.target}: latents {t}x{c}x{h}x{w} of {made.model}, read as {made.space}; "
-            f"{made.frames} frames at {float(made.fps):g} per second, as no video tells their times"
+            f"{made.frames} frames at {float(made.fps):g} per second{made_up}"
         )
     if write.as_json:
         print_json(everything)

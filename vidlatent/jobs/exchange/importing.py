@@ -55,7 +55,12 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class Imported:
-    """A `.latent` that was written; `shape` is that of the latents, [t, C, h, w]."""
+    """A `.latent` that was written; `shape` is that of the latents, [t, C, h, w].
+
+    Where it is not `timed`, its times are made of `fps`: no video tells them.
+    """
+
+    timed = False
 
     source: Path
     target: Path
@@ -64,6 +69,12 @@ class Imported:
     frames: int
     fps: Fraction
     space: str
+
+
+class TakenOut(Imported):
+    """A `.latent` of ours, which has the times of its video."""
+
+    timed = True
 
 
 def import_files(
@@ -100,7 +111,7 @@ def take_out(entry: CatalogEntry, target: Path) -> Imported:
         with FilePart(entry.path, offset, size) as source:
             shutil.copyfileobj(source, copy)
         header, rate = latents.header, latents.clock.average_rate
-    return Imported(entry.path, target, header.model, entry.shape, header.source.frames, rate, RAW)
+    return TakenOut(entry.path, target, header.model, entry.shape, header.source.frames, rate, RAW)
 
 
 def _name_file(folder: Path, name: str, taken: dict[Path, Path]) -> Path:
