@@ -50,6 +50,10 @@ WAN22_WIDENING = {  # no channel of a shortcut in the decoder is spread evenly
 }
 HUNYUAN = {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1, "latent_channels": 4}
 HUNYUAN15 = {"block_out_channels": (8, 8, 16, 16, 16), "layers_per_block": 1, "latent_channels": 2}
+HUNYUAN15_UNEVEN = {  # not every width divides 4 times the next one
+    **{"block_out_channels": (24, 16, 8), "spatial_compression_ratio": 4},
+    **{"layers_per_block": 1, "latent_channels": 2},
+}
 COG = {"block_out_channels": (32, 32, 64, 64), "layers_per_block": 1, "latent_channels": 4}
 NETWORKS = {  # class of diffusers, config, the clip that goes through
     "wan-2.1": ("AutoencoderKLWan", {"base_dim": 8}, (1, 3, 9, 24, 16)),
@@ -59,6 +63,7 @@ NETWORKS = {  # class of diffusers, config, the clip that goes through
     "qwen-image": ("AutoencoderKLQwenImage", {"base_dim": 8}, (1, 3, 5, 16, 24)),
     "hunyuan-video": ("AutoencoderKLHunyuanVideo", HUNYUAN, (1, 3, 21, 16, 24)),  # windows of 17
     "hunyuan-video-1.5": ("AutoencoderKLHunyuanVideo15", HUNYUAN15, (1, 3, 9, 32, 16)),
+    "hunyuan-video-1.5, uneven": ("AutoencoderKLHunyuanVideo15", HUNYUAN15_UNEVEN, (1, 3, 5, 8, 16)),
     "cogvideox": ("AutoencoderKLCogVideoX", COG, (1, 3, 21, 16, 24)),  # batches of 13 and 8 frames
     "ltx-video-0.9.5": ("AutoencoderKLLTXVideo", LTX_095, (1, 3, 17, 32, 64)),
     "ltx-2": ("AutoencoderKLLTX2Video", LTX_2, (1, 3, 17, 64, 64)),

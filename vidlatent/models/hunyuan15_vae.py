@@ -68,10 +68,10 @@ class Hunyuan15Config:
                 )
         known = {f.name for f in fields(cls)}
         c = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in known})
-        if any(4 * a % b or 4 * b % a or a % 8 or b % 8 for a, b in pairwise(c.block_out_channels)):
+        if any(4 * a % b or b % (8 if in_time else 4) for a, b, in_time in c.steps()):
             raise BadWeights(
                 f"config of HunyuanVideo 1.5: channels of {list(c.block_out_channels)} cannot be folded",
-                "expected multiples of 8, each at most 4 times the one before or after it",
+                "expected multiples of 8, each a divisor of 4 times the one before it",
             )
         return c
 
