@@ -58,6 +58,7 @@ def no_weights(monkeypatch):
         ("decode {clip} -o {new}.mp4 --end -1", 3, "clip.y4m: not a .latent"),
         ("decode {latent} -o {new}.mp4 --max-memory 4", 2, "--max-memory 4: 4 of what?"),
         ("cache {gone} -o {new}", 2, "gone.mp4: no such file or folder"),
+        ("repack {gone} --store int8", 2, "gone.mp4: no such cache, nor file"),
         ("cache {clip} -o {latent}", 2, "is no folder"),
         ("cache {clip} -o {new} --chunk 0", 2, "--chunk 0: must be above 0"),
         ("cache {clip} -o {new} --chunk -1", 2, "--chunk -1: must be above 0"),

@@ -1,5 +1,6 @@
 """`vidlatent repack`."""
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -92,6 +93,8 @@ def command(
     if any(Path(source).is_dir() for source in inputs):
         return repack_cache(inputs, write, allowed, measure)
     if write.output is None:
+        if missing := next((source for source in inputs if not os.path.exists(source)), None):
+            raise UsageError(f"{missing}: no such cache, nor file", "check the path")
         raise UsageError("where to? a .latent is not replaced by itself", "name a file or DIR/ by -o")
     if measure.source is not None and len(inputs) > 1:
         raise UsageError("--source is one video, of one .latent", "pack them one by one")

@@ -15,7 +15,7 @@ from helpers import warm
 from helpers.paths import ROOT
 
 from vidlatent.cli import app
-from vidlatent.errors import UsageError
+from vidlatent.errors import OutOfResources, UsageError
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.jobs.cache import repack as repacking
 from vidlatent.jobs.cache.claims import Claim
@@ -227,6 +227,14 @@ def test_an_entry_that_another_process_has_made_anew_meanwhile_is_replaced_for_g
     next(slow)
     assert not [entry.error for entry in repack_cache(root, RepackOptions("bf16"), floats) if entry.error]
     assert not [entry.error for entry in slow if entry.error]
+    assert all(found is None for found in verify(root))
+
+
+def test_an_entry_that_is_there_in_that_form_stays_where_the_disk_is_full(root, videos, file_size_limit):
+    """It was removed: what failed was taken for the first of that form."""
+    clips.cache(videos, root, store="int8")
+    with file_size_limit(8 << 10), pytest.raises(OutOfResources):
+        list(repack_cache(root, INT8))
     assert all(found is None for found in verify(root))
 
 

@@ -115,5 +115,9 @@ def test_a_page_replaces_nothing_unasked(root, tmp_path):
     write_page(summarise(root), path)
     with pytest.raises(UsageError, match="exists already"):
         write_page(summarise(root), path)
+    write_page(summarise(root), path, force=True)
+    path.write_text("a thesis")
+    with pytest.raises(UsageError, match="is not the page of a cache, and force replaces nothing else"):
+        write_page(summarise(root), path, force=True)
     with pytest.raises(BadInput, match="not a latent cache"):
         summarise(tmp_path)

@@ -127,7 +127,7 @@ class EntryRepacker:
         try:
             self._manifest.refresh()  # of rows that others have written of this entry, ours must be the last
             form, said = self._wanted.find_form(latents, rows)
-            path = self._write(latents, key, form)
+            path = self._write(latents, old.key, key, form)
             facts = {"bytes": path.stat().st_size, "checksum": sha256_file(path)}
             facts |= {"dtype": form.dtype, "form": form.name, "price": dict(form.facts().get("price", {}))}
             before = f"repacked from {name_store(latents.form, latents.dtype)}"
@@ -139,20 +139,22 @@ class EntryRepacker:
         self.told = RepackedEntry(old.source, old.bytes, new[0].bytes, notices=said)
         return new
 
-    def _write(self, latents: LatentReader, key: str, form: Form) -> Path:
-        """Write an entry in its new form, read it again, and give it the thumbnails of the old one."""
-        path, old = self._store.entry_path(key), latents.header.extra.get("cache_key", "")
+    def _write(self, latents: LatentReader, old: str, key: str, form: Form) -> Path:
+        """Write an entry in its new form, read it again, and give it the thumbnails of the old one.
+
+        Until it is complete, one that a run has made in that form stays where it is.
+        """
+        path, header = self._store.entry_path(key), describe_repacked(latents)
         make_entry_folder(path)
-        header = describe_repacked(latents)
+        write_as(latents, path, form, replace(header, extra={**header.extra, "cache_key": key}))
         try:
-            write_as(latents, path, form, replace(header, extra={**header.extra, "cache_key": key}))
             check_repacked(latents, path)
         except BaseException:
-            with suppress(OSError):  # it has no row, so `cache gc` finds it
+            with suppress(OSError):  # where it has no row, `cache gc` finds it
                 path.unlink(missing_ok=True)
             raise
         strip = self._store.thumbnail_path(old)
-        if old and strip.is_file():
+        if strip.is_file():
             target = self._store.thumbnail_path(key)
             make_entry_folder(target)
             with replace_on_close(target) as partial:

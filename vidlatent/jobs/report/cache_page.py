@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 
-from vidlatent.files import refuse_existing, replace_on_close
+from vidlatent.files import Kind, refuse_existing, refuse_foreign, replace_on_close
 from vidlatent.jobs.cache.summary import ClipCard, Summary
 from vidlatent.jobs.report.page import close_page, embed, open_page, read_part
 from vidlatent.printable import encode_text
@@ -25,9 +25,14 @@ PAGE_STYLE = """
 """
 
 
+TITLE = "a cache of latents"
+PAGE = Kind("the page of a cache", (f"{TITLE}</title>".encode(),), within=1 << 12)
+
+
 def write_page(summary: Summary, path: Path, force: bool = False) -> None:
     """Write the page of a cache to `path`."""
     refuse_existing(path, force)
+    refuse_foreign(path, PAGE)
     with replace_on_close(path) as partial:
         partial.write_bytes(encode_text(make_page(summary)))
 
@@ -35,7 +40,7 @@ def write_page(summary: Summary, path: Path, force: bool = False) -> None:
 def make_page(summary: Summary) -> str:
     """The page as text."""
     root = summary.root.absolute() if isinstance(summary.root, Path) else summary.root
-    title = f"{root.name}: a cache of latents"
+    title = f"{root.name}: {TITLE}"
     return "\n".join(
         [
             open_page(title, read_part("page.css") + PAGE_STYLE),
