@@ -33,6 +33,10 @@ def test_long_values_are_broken_between_words(monkeypatch, capsys):
     assert " ".join(lines[:-1]).split() == ["scale", *(f"{n}.12345," for n in range(11)), "11.12345"]
 
 
+def test_an_empty_name_in_a_list_is_seen():
+    assert tables.spell(["", "Upsample", []]) == "-, Upsample, -"
+
+
 @pytest.mark.parametrize(
     ("room", "shown"), [(20, "1 of 9: clip.mp4"), (12, "1 of 9…p.mp4"), (0, "1 of….mp4")]
 )

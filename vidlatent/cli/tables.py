@@ -46,7 +46,7 @@ def spell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {spell(item)}" for key, item in value.items()) or "-"
     if isinstance(value, list | tuple):
-        return ", ".join(spell(item) for item in value) or "-"
+        return ", ".join(spell(item) or "-" for item in value) or "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value is None else make_printable(str(value))
