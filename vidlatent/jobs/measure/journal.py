@@ -13,6 +13,9 @@ from vidlatent.errors import BadInput
 from vidlatent.jobs.measure.document import row_from_json, row_to_json
 from vidlatent.jobs.measure.pictures import KeptPictures
 from vidlatent.jobs.measure.results import ReportRow
+from vidlatent.printable import encode_text
+
+BEGIN = '{"key": '  # of each line
 
 
 class BenchJournal:
@@ -47,7 +50,7 @@ class BenchJournal:
             self._pictures_path(row).unlink(missing_ok=True)
 
     def _pictures_path(self, row: ReportRow) -> Path:
-        name = hashlib.sha256(self._key(row.clip, row.subject).encode()).hexdigest()[:16]
+        name = hashlib.sha256(encode_text(self._key(row.clip, row.subject))).hexdigest()[:16]
         return self.path.with_name(f"{self.path.name}.pictures") / f"{name}.npz"
 
     def _key(self, clip: str, subject: str) -> str:
@@ -56,13 +59,13 @@ class BenchJournal:
         return f"{clip}|{version}|{subject}|{self._settings}"
 
     def _read(self) -> dict[str, ReportRow]:
-        """The rows of all whole lines. A last line that was cut short is removed from the file."""
+        """The rows of all whole lines. A last line of ours that was cut short is removed from the file."""
         if not self.path.exists():
             return {}
         rows = {}
         text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
         for number, line in enumerate(text.splitlines(keepends=True), start=1):
-            if not line.endswith("\n"):
+            if not line.endswith("\n") and BEGIN.startswith(line[: len(BEGIN)]):
                 self.path.write_text(text[: -len(line)], encoding="utf-8", errors="surrogateescape")
                 break
             try:
