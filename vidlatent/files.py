@@ -211,11 +211,11 @@ def replace_on_close(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def refuse_second_run(path: Path) -> Iterator[None]:
-    """Hold the right to make `path` by way of other files, which have names of their own beside it.
+    """Hold the right to make `path` by way of other files beside it, which are named by its stem.
 
     Raises UsageError where another run makes it that way: it would take over those files, or remove them.
     """
-    lock = partial_path(path.with_name(f"{path.name}.lock"))
+    lock = partial_path(path.with_name(f"{path.stem}.lock"))
     with naming_disk_errors(path):
         held = _lock(lock, path, keep=True)
     try:

@@ -305,7 +305,10 @@ def test_floats_of_another_run_that_packs_into_the_same_file_stay(tmp_path: Path
     """They were removed when this run gave up, while the other one still measured."""
     floats = tmp_path / ".a.floats.latent.partial"
     floats.write_bytes(b"of the other run")
-    with refuse_second_run(tmp_path / "a.latent"), pytest.raises(UsageError, match="another run is writing"):
+    with (
+        refuse_second_run(tmp_path / "a.of_the_same_stem"),
+        pytest.raises(UsageError, match="another run is writing"),
+    ):
         encode_packed(CLIP, tmp_path / "a.latent", model, EncodeOptions(READ), Budget())
     assert [path.name for path in tmp_path.iterdir()] == [floats.name]
     assert floats.read_bytes() == b"of the other run"
