@@ -212,6 +212,13 @@ def test_a_folder_without_latents_is_an_error(tmp_path):
         LatentDataset(tmp_path)
 
 
+@pytest.mark.parametrize("kind", [LatentDataset, LatentStream])
+@pytest.mark.parametrize("crop", [0, -1])
+def test_a_crop_of_nothing_is_refused(kind, crop, tmp_path):
+    with pytest.raises(UsageError, match=f"crop {crop}: no latent frames"):
+        kind(tmp_path, crop=crop)
+
+
 def test_a_cache_of_nothing_yet_is_an_error(tmp_path):
     Store.create(tmp_path / "cache")
     with pytest.raises(BadInput, match="holds no latents yet"):

@@ -91,7 +91,7 @@ class LatentDataset(Dataset[Sample]):
         recipe: str | None = None,
         raw: bool = False,
     ) -> None:
-        check_raw(raw, normalise)
+        check_reading(crop, raw, normalise)
         self.entries = Entries(catalog(places, recipe), crop or 0)
         self.too_short = self.entries.found - len(self.entries)
         self.crop, self.normalise, self.seed, self.raw = crop, normalise, seed, raw
@@ -191,8 +191,12 @@ def read_codes(entry: CatalogEntry, latents: LatentReader, start: int, crop: int
     return Sample(**held, start=start, source=entry.source, key=entry.key, facts=dict(entry.facts))
 
 
-def check_raw(raw: bool, normalise: bool) -> None:
-    """Raise UsageError where codes are to be normalised, which are no latents yet."""
+def check_reading(crop: int | None, raw: bool, normalise: bool) -> None:
+    """Raise UsageError for crops of nothing, and for codes, which are no latents yet, to be normalised."""
+    if crop is not None and crop < 1:
+        raise UsageError(
+            f"{parameter('crop')} {crop}: no latent frames", "give 1 or more, or leave it out for whole clips"
+        )
     if raw and normalise:
         raise UsageError(f"{parameter('raw')} gives codes, normalise latents", "leave one of them out")
 

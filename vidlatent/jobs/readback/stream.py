@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
 from vidlatent.jobs.readback.catalog import Places, list_places
-from vidlatent.jobs.readback.dataset import Sample, SharedNumber, check_raw, read_codes, read_sample
+from vidlatent.jobs.readback.dataset import Sample, SharedNumber, check_reading, read_codes, read_sample
 from vidlatent.jobs.readback.entries import CatalogEntry
 from vidlatent.jobs.readback.shard_lists import list_shards
 
@@ -41,7 +41,7 @@ class LatentStream(IterableDataset[Sample]):
         raw: bool = False,
         buffer: int = 0,
     ) -> None:
-        check_raw(raw, normalise)
+        check_reading(crop, raw, normalise)
         self._buffer = buffer
         self._lists = list_shards(list_places(shards))
         self.shards = [shard.path for shard in self._lists]
