@@ -128,6 +128,14 @@ def test_a_bad_row_of_a_table_costs_itself(tmp_path, kind, first, good):
         assert fine.facts == {"caption": "fine"} and fine.error is None
 
 
+def test_an_address_that_is_none_costs_its_row_and_shows_no_secret(tmp_path):
+    """It cost the whole table."""
+    (tmp_path / "t.csv").write_text("path\na.avi\nhttp://me:secret@[::1/b.mp4\nc.avi\n")
+    found = list(scan([str(tmp_path / "t.csv")], tmp_path / "cache"))
+    assert [clip.name for clip in found[::2]] == [str(tmp_path / "a.avi"), str(tmp_path / "c.avi")]
+    assert "secret" not in found[1].name and found[1].name.startswith("http://")
+
+
 def test_a_quote_that_never_closes_costs_the_rows_within_its_reach(tmp_path):
     (tmp_path / "t.csv").write_text('path,caption\na.mp4,x\n"b.mp4,' + f"{'y' * 100_000}\n" * 15)
     first, *rest = scan([str(tmp_path / "t.csv")], NOWHERE)

@@ -62,10 +62,17 @@ def hide_secrets(url: str) -> str:
     if scheme.lower() in _BUCKETS:
         host, slash, path = rest.partition("/")
         return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # such as http://[ : nobody can say which part of it is a secret
+        return f"{scheme}://{_hash(rest)}"
     asked = [pair for pair in parse_qsl(parts.query, True) if not _SIGNATURES.fullmatch(pair[0])]
-    query = hashlib.sha256(repr(asked).encode()).hexdigest()[:12] if asked else ""
+    query = _hash(repr(asked)) if asked else ""
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
 
 
 def find_beside(url: str, relative: str) -> str:

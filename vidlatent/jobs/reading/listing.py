@@ -140,6 +140,9 @@ def list_table_clips(source: DiskSource, origin: Origin) -> Iterator[Clip]:
                 yield _make_row_clip(origin, number, row)
             except BadInput as e:
                 yield make_bad_clip(origin, e, f"row {number}")
+            except ValueError as e:  # of what looks at a word in it, such as an address
+                wrong = BadInput(f"{origin.name}: row {number}: {e}", "correct that row")
+                yield make_bad_clip(origin, wrong, f"row {number}")
     except BadInput as e:
         yield make_bad_clip(origin, e)
 
