@@ -94,7 +94,10 @@ def command(
         return repack_cache(inputs, write, allowed, measure)
     if write.output is None:
         if missing := next((source for source in inputs if not os.path.exists(source)), None):
-            raise UsageError(f"{missing}: no such cache, nor file", "check the path")
+            raise UsageError(
+                f"{missing}: no such cache, nor file, on a disk",
+                "check the path; what lies in a store is copied to a disk first",
+            )
         raise UsageError("where to? a .latent is not replaced by itself", "name a file or DIR/ by -o")
     if measure.source is not None and len(inputs) > 1:
         raise UsageError("--source is one video, of one .latent", "pack them one by one")
