@@ -1,5 +1,6 @@
 """A whole run: every file accounted_for for, nothing made twice, nothing left behind."""
 
+import errno
 import os
 import signal
 import socket
@@ -18,8 +19,10 @@ from helpers import warm
 
 from vidlatent.engine.load import load_model
 from vidlatent.errors import OutOfResources, UsageError
+from vidlatent.files import naming_read_errors
 from vidlatent.io.latent.reader import open_latent
 from vidlatent.io.sources.disk import DiskSource
+from vidlatent.jobs.cache import entry
 from vidlatent.jobs.cache.claims import Claim
 from vidlatent.jobs.cache.entry import Encoded, encode_entry
 from vidlatent.jobs.cache.options import RunOptions
@@ -400,6 +403,19 @@ def test_an_entry_for_which_the_network_has_more_to_do_is_finished_in_turn(tmp_p
     monkeypatch.setattr(Encoded, "close", close)
     assert clips.cache(clips.write_clips(tmp_path / "videos", 1), tmp_path / "cache", **wish).done == 1
     assert threads == [threading.main_thread()]
+
+
+def test_an_entry_that_the_system_does_not_let_be_read_ends_the_run(tmp_path, monkeypatch):
+    """It is written, so its clip is not to blame, and is no clip that failed."""
+
+    def refuse(path, *_):
+        with naming_read_errors(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(entry, "open_latent", refuse)
+    with pytest.raises(OutOfResources, match=r"is written, but cannot be read \(Permission denied\)"):
+        clips.cache(clips.write_clips(tmp_path / "videos", 2), tmp_path / "cache")
+    assert not clips.rows(tmp_path / "cache")
 
 
 def test_an_error_of_the_disk_while_an_entry_is_finished_ends_the_run(tmp_path, monkeypatch):

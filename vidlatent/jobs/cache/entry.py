@@ -1,7 +1,7 @@
 """One entry of a cache: the task to make it, the making, and the rows that tell of it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch
 from vidlatent.clock import FrameClock
 from vidlatent.durable import make_folder
 from vidlatent.engine.model import Model
-from vidlatent.errors import BadInput, VidlatentError, flag, parameter
+from vidlatent.errors import BadInput, OutOfResources, VidlatentError, flag, parameter
 from vidlatent.file_state import State
 from vidlatent.files import naming_disk_errors, naming_read_errors, partial_path, sha256_file
 from vidlatent.grid import Grid
@@ -223,7 +223,7 @@ def refuse_changed(task: Task) -> None:
 def make_done_row(task: Task, made: Made, seconds: float = 0.0, notices: tuple[str, ...] = ()) -> ManifestRow:
     """The row of a finished entry, with facts that are read from its file, which must be whole."""
     path = made.path
-    with open_latent(path) as latents, naming_read_errors(path):
+    with _blaming_disk(path), open_latent(path) as latents, naming_read_errors(path):
         source, said = latents.header.source, latents.header.extra.get(CUT_KEY, "")
         cut = int(said) if said.isdecimal() else 0
         if cut:
@@ -246,3 +246,17 @@ def make_done_row(task: Task, made: Made, seconds: float = 0.0, notices: tuple[s
             model=latents.header.model,
             threads=torch.get_num_threads() if latents.header.device_kind == "cpu" else 0,
         )
+
+
+@contextmanager
+def _blaming_disk(path: Path) -> Iterator[None]:
+    """Raise OutOfResources where the system does not let an entry be read: its clip is not to blame."""
+    try:
+        yield
+    except BadInput as e:
+        if not isinstance(e.__cause__, OSError):
+            raise
+        raise OutOfResources(
+            f"{path}: is written, but cannot be read ({e.__cause__.strerror})",
+            "look who may read this folder, and into the system's log; then run again",
+        ) from e
