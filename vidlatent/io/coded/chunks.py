@@ -23,6 +23,10 @@ class Chunks:
         """In which chunk a latent frame is, of so many."""
         return min(frame // self.length, self.count(frames) - 1)
 
+    def among(self, start: int, stop: int, frames: int) -> range:
+        """The numbers of the chunks that hold latent frames [start, stop), of so many."""
+        return range(self.find(start, frames), self.find(stop - 1, frames) + 1) if start < stop else range(0)
+
     def span(self, number: int, frames: int) -> tuple[int, int]:
         """[start, stop) of a chunk, of so many latent frames."""
         start = number * self.length

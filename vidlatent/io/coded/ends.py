@@ -67,27 +67,20 @@ class OpenedChunks:
 
     def place(self, start: int, stop: int) -> tuple[int, int]:
         """All bytes of the chunks that hold these latents."""
-        numbers = self._find(start, stop)
+        numbers = self._chunks.among(start, stop, self._shape[0])
         return (int(self._ends[numbers.start]), int(self._ends[numbers.stop])) if numbers else (0, 0)
 
     def decode(self, codes: np.ndarray, start: int, stop: int) -> Tensor:
         """The latents, cut out of their chunks."""
         base = self.place(start, stop)[0]
         latents = torch.empty((stop - start, *self._shape[1:]), dtype=self._dtype)
-        for number in self._find(start, stop):
+        for number in self._chunks.among(start, stop, self._shape[0]):
             begin, end = self._ends[number : number + 2] - base
             first, last = self._chunks.span(number, self._shape[0])
             chunk = self._decode_chunk(codes[begin:end], number, last - first)
             begin, end = max(start, first), min(stop, last)
             latents[begin - start : end - start] = chunk[begin - first : end - first]
         return latents
-
-    def _find(self, start: int, stop: int) -> range:
-        """The numbers of the chunks that hold these latents."""
-        frames = self._shape[0]
-        if start == stop:
-            return range(0)
-        return range(self._chunks.find(start, frames), self._chunks.find(stop - 1, frames) + 1)
 
     def _decode_chunk(self, codes: np.ndarray, number: int, frames: int) -> Tensor:
         with self._lock:

@@ -17,7 +17,7 @@ from vidlatent.io.coded.fitting import fit_weights
 from vidlatent.io.coded.form import Kind, Shape
 from vidlatent.io.coded.packing import pack, unpack
 from vidlatent.io.coded.predictor import AROUND, BEFORE, MOST, Predictor, Taps, choose_taps
-from vidlatent.io.coded.trellis import NOISE, choose_numbers
+from vidlatent.io.coded.trellis import choose_numbers, noise_of
 
 JOINED = Chunks(least=8)  # a few frames more in the last chunk take less than with a first one of their own
 LARGEST = 2.0**120  # of a latent: so that no number times its step overflows
@@ -47,7 +47,7 @@ class Fitted:
     @property
     def noise(self) -> np.ndarray:
         """The squared error of latents that is to be expected of the steps, [C]."""
-        return np.square(self.steps.astype(np.float64)) * (NOISE if self.trellis else 1) / 12
+        return np.square(self.steps.astype(np.float64)) * noise_of(self.trellis) / 12
 
     def quantise(self, latents: Tensor) -> np.ndarray:
         """Latents [t, C, h, w], a chunk or all frames of a part of one → whole numbers, int16."""

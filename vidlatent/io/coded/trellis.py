@@ -15,6 +15,11 @@ NOISE = 3.14  # squared error by this trellis, of a twelfth of a squared step, w
 TOGETHER = 2048  # places whose paths are looked for at once: so that all about them stays in the cache
 
 
+def noise_of(trellis: bool) -> float:
+    """The squared error of numbers, of a twelfth of a squared step; 1 where each is the nearest one."""
+    return NOISE if trellis else 1.0
+
+
 def advance(state: int, half: int) -> int:
     """The next state of a place, from its state and the half of its number, rounded down."""
     return state >> 1 ^ 5 * (state & 1) ^ 2 * (half & 1)

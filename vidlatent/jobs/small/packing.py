@@ -100,10 +100,10 @@ class Packing:
 
         A part of the clip is coded in both ways, with as much noise.
         """
+        sample = [chunk[:, :, : -(-chunk.shape[2] // PROBED)].contiguous() for chunk in self._sample()]
         sizes = []
         for trellis in (False, True):
             steps = Steps(self._facts, self._seen, PROBED_SNR_DB, trellis).at(COARSEST)
-            sample = [chunk[:, :, : -(-chunk.shape[2] // PROBED)].contiguous() for chunk in self._sample()]
             form = fit(self._latents.shape, sample, self._facts.mean, steps, trellis)
             sizes.append(sum(len(form.code(chunk)[0]) for chunk in sample))
         return sizes[1] < sizes[0]

@@ -7,7 +7,7 @@ import numpy as np
 from vidlatent.io.coded.chunks import SIXTEEN
 from vidlatent.io.coded.packed import LARGEST, SMALLEST_STEP
 from vidlatent.io.coded.predictor import MOST
-from vidlatent.io.coded.trellis import NOISE
+from vidlatent.io.coded.trellis import noise_of
 from vidlatent.jobs.small.asks import ClipLatents
 
 FINEST = 1e-6  # of `k`: steps are then as fine as whole numbers up to MOST allow
@@ -66,17 +66,12 @@ class Steps:
         """Steps [C]; channels without deviation have any."""
         coarsest = self.facts.deviation * np.sqrt(12) * 10 ** (-self.floor_db / 20)
         finest = np.maximum(self.facts.reach / MOST, SMALLEST_STEP)
-        wanted = np.minimum(k / np.sqrt(self.sensitivities), coarsest) / np.sqrt(self._noise)
+        wanted = np.minimum(k / np.sqrt(self.sensitivities), coarsest) / np.sqrt(noise_of(self.trellis))
         return np.minimum(np.maximum(wanted, finest), LARGEST / MOST)
 
     def added(self, k: float) -> float:
         """The squared error that is to be expected in the decoded video, [-1, 1]."""
-        return float((self.sensitivities * np.square(self.at(k))).sum() * self._noise / 12)
-
-    @property
-    def _noise(self) -> float:
-        """Squared error, of a twelfth of a squared step."""
-        return NOISE if self.trellis else 1.0
+        return float((self.sensitivities * np.square(self.at(k))).sum() * noise_of(self.trellis) / 12)
 
 
 def measure_latent_snr(facts: ChannelFacts, noise: np.ndarray) -> dict[str, float]:

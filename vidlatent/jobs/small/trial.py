@@ -39,7 +39,7 @@ class Requantised:
     def read_checked(self, start: int, stop: int) -> Tensor:
         """Latents [stop - start, C, h, w], cut out of the chunks that they will be coded in."""
         parts = []
-        for number in range(JOINED.find(start, self.frames), JOINED.find(stop - 1, self.frames) + 1):
+        for number in JOINED.among(start, stop, self.frames):
             first, last = JOINED.span(number, self.frames)
             chunk = self._make_chunk(number, first, last)
             parts.append(chunk[max(start, first) - first : min(stop, last) - first])
